@@ -1,0 +1,410 @@
+//! The wanted state: which decisions hold, until when. The reconciler makes the kernel equal to it.
+//!
+//! Bounded by [`Limits`]: a full table refuses, it never drops a decision to make room for another.
+
+mod restore;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::addr::Prefix;
+use crate::decision::{Action, Decision, Origin, Sides, Target};
+use crate::guard::{Allow, AllowFull, Guard, Protected, Safe};
+use crate::record::TimeUs;
+
+pub use restore::{Snapshot, Stored, remaining_us};
+
+/// Packets in the last span of this length extend an automatic decision, µs: 60 s.
+pub const EXTEND_WITHIN_US: u64 = 60_000_000;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    pub max: usize,
+    /// Of these, automatic ones.
+    pub max_automatic: usize,
+    /// Shortest prefix that may be stopped.
+    pub min_len_v4: u8,
+    pub min_len_v6: u8,
+    /// An automatic decision is not extended beyond this age, µs.
+    pub max_extended_us: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { max: 1_000_000, max_automatic: 10_000, min_len_v4: 8, min_len_v6: 19, max_extended_us: 86_400_000_000 }
+    }
+}
+
+/// A decision to be.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewDecision {
+    pub target: Target,
+    pub action: Action,
+    pub sides: Sides,
+    pub origin: Origin,
+    /// µs from now; `None`: until deleted.
+    pub ttl_us: Option<u64>,
+    pub reason: String,
+    pub instead_of: Option<Action>,
+    pub alert_id: Option<u64>,
+    /// It lapses after this many µs unless [`Decisions::confirm`] is called: for blocks that could lock people out.
+    pub confirm_within_us: Option<u64>,
+}
+
+/// Why a decision was not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error(transparent)]
+    Protected(#[from] Protected),
+    #[error("{target} is too wide: a prefix of at least /{min} is needed to stop anyone")]
+    TooWide { target: Prefix, min: u8 },
+    #[error("there are {max} decisions, the most that are kept; delete some, or raise the limit and the map sizes")]
+    Full { max: usize },
+    #[error("there are {max} automatic decisions, the most that are kept; until some expire, only people may add more")]
+    AutomaticFull { max: usize },
+    #[error("a decision with a lifetime of 0 would never hold; give a longer one, such as 1h")]
+    NoLifetime,
+    #[error("no decision has the id {0}; `weir decisions list` shows those that hold")]
+    Unknown(u64),
+    #[error("decision {0} awaits no confirmation")]
+    NotAwaiting(u64),
+}
+
+/// What became of a [`NewDecision`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Added {
+    New(Decision),
+    /// The same was already decided; it now lasts as long as the longer of the two.
+    Extended(Decision),
+    /// The same was already decided, and for longer.
+    Unchanged(Decision),
+}
+
+impl Added {
+    pub fn decision(&self) -> &Decision {
+        match self {
+            Added::New(d) | Added::Extended(d) | Added::Unchanged(d) => d,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Entry {
+    decision: Decision,
+    /// Lifetime it was made with, µs.
+    ttl_us: Option<u64>,
+    /// Unconfirmed: the lifetime it gets when it is confirmed.
+    awaiting: Option<Option<u64>>,
+}
+
+/// What is to hold for one target.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Wanted<'a> {
+    pub target: Target,
+    /// The strictest live decision on the target.
+    pub decision: &'a Decision,
+    /// Live decisions on the target, this one included.
+    pub decisions: usize,
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct Decisions {
+    limits: Limits,
+    guard: Guard,
+    next_id: u64,
+    entries: BTreeMap<u64, Entry>,
+    by_target: BTreeMap<Target, Vec<u64>>,
+    expiries: BTreeSet<(TimeUs, u64)>,
+    automatic: usize,
+}
+
+impl Decisions {
+    /// `next_id` is one more than the largest identifier ever given, as the caller has stored it.
+    pub fn new(limits: Limits, guard: Guard, next_id: u64) -> Self {
+        Self {
+            limits,
+            guard,
+            next_id: next_id.max(1),
+            entries: BTreeMap::new(),
+            by_target: BTreeMap::new(),
+            expiries: BTreeSet::new(),
+            automatic: 0,
+        }
+    }
+
+    pub fn next_id(&self) -> u64 {
+        self.next_id
+    }
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+    pub fn guard(&self) -> &Guard {
+        &self.guard
+    }
+    pub fn get(&self, id: u64) -> Option<&Decision> {
+        self.entries.get(&id).map(|e| &e.decision)
+    }
+    /// All decisions, by id. Expired ones stay until [`Decisions::expire`] takes them out.
+    pub fn iter(&self) -> impl Iterator<Item = &Decision> {
+        self.entries.values().map(|e| &e.decision)
+    }
+
+    /// Whether [`Decisions::add`] would refuse this target, and why.
+    pub fn check(&self, target: Target, now: TimeUs) -> Result<(), Refusal> {
+        let prefix = target.prefix();
+        let min = if prefix.is_v4() { self.limits.min_len_v4 } else { self.limits.min_len_v6 };
+        if prefix.len() < min {
+            return Err(Refusal::TooWide { target: prefix, min });
+        }
+        Ok(self.guard.check(prefix, now)?)
+    }
+
+    pub fn add(&mut self, new: NewDecision, now: TimeUs) -> Result<Added, Refusal> {
+        if new.ttl_us == Some(0) || new.confirm_within_us == Some(0) {
+            return Err(Refusal::NoLifetime);
+        }
+        self.check(new.target, now)?;
+        let expires_us = new.ttl_us.map(|t| now.saturating_add(t));
+        if let Some(added) = self.join(&new, expires_us, now) {
+            return Ok(added);
+        }
+        if self.entries.len() >= self.limits.max {
+            return Err(Refusal::Full { max: self.limits.max });
+        }
+        if new.origin == Origin::Automatic && self.automatic >= self.limits.max_automatic {
+            return Err(Refusal::AutomaticFull { max: self.limits.max_automatic });
+        }
+        let lapse = new.confirm_within_us.map(|c| now.saturating_add(c));
+        let decision = Decision {
+            id: self.next_id,
+            target: new.target,
+            action: new.action,
+            sides: new.sides,
+            origin: new.origin,
+            created_us: now,
+            expires_us: match (expires_us, lapse) {
+                (Some(e), Some(l)) => Some(e.min(l)),
+                (e, l) => e.or(l),
+            },
+            reason: new.reason,
+            instead_of: new.instead_of,
+            alert_id: new.alert_id,
+        };
+        self.next_id += 1;
+        let awaiting = new.confirm_within_us.map(|_| new.ttl_us);
+        self.insert(Entry { decision: decision.clone(), ttl_us: new.ttl_us, awaiting });
+        Ok(Added::New(decision))
+    }
+
+    /// The same decision by the same kind of author lives already: it is extended rather than stacked.
+    fn join(&mut self, new: &NewDecision, expires_us: Option<TimeUs>, now: TimeUs) -> Option<Added> {
+        if new.confirm_within_us.is_some() {
+            return None;
+        }
+        let id = self.by_target.get(&new.target)?.iter().copied().find(|id| {
+            self.entries.get(id).is_some_and(|e| {
+                let d = &e.decision;
+                e.awaiting.is_none()
+                    && live(d, now)
+                    && (d.action, d.sides, d.origin, d.instead_of)
+                        == (new.action, new.sides, new.origin, new.instead_of)
+            })
+        })?;
+        let longer = later(self.get(id)?.expires_us, expires_us);
+        if longer == self.get(id)?.expires_us {
+            return self.get(id).cloned().map(Added::Unchanged);
+        }
+        self.set_expiry(id, longer);
+        if let Some(e) = self.entries.get_mut(&id) {
+            e.ttl_us = new.ttl_us;
+        }
+        self.get(id).cloned().map(Added::Extended)
+    }
+
+    /// Makes an unconfirmed decision hold for the lifetime it was made with.
+    pub fn confirm(&mut self, id: u64, now: TimeUs) -> Result<Decision, Refusal> {
+        let entry = self.entries.get_mut(&id).filter(|e| live(&e.decision, now)).ok_or(Refusal::Unknown(id))?;
+        let ttl_us = entry.awaiting.take().ok_or(Refusal::NotAwaiting(id))?;
+        self.set_expiry(id, ttl_us.map(|t| now.saturating_add(t)));
+        self.get(id).cloned().ok_or(Refusal::Unknown(id))
+    }
+
+    /// Whether a decision lapses unless it is confirmed.
+    pub fn awaits_confirmation(&self, id: u64) -> bool {
+        self.entries.get(&id).is_some_and(|e| e.awaiting.is_some())
+    }
+
+    /// Moves the end of a decision; `None`: until deleted.
+    pub fn extend(&mut self, id: u64, ttl_us: Option<u64>, now: TimeUs) -> Result<Decision, Refusal> {
+        if ttl_us == Some(0) {
+            return Err(Refusal::NoLifetime);
+        }
+        let target = self.get(id).filter(|d| live(d, now)).ok_or(Refusal::Unknown(id))?.target;
+        self.check(target, now)?;
+        self.set_expiry(id, ttl_us.map(|t| now.saturating_add(t)));
+        if let Some(e) = self.entries.get_mut(&id) {
+            e.ttl_us = ttl_us;
+            e.awaiting = None;
+        }
+        self.get(id).cloned().ok_or(Refusal::Unknown(id))
+    }
+
+    pub fn delete(&mut self, id: u64) -> Result<Decision, Refusal> {
+        self.remove(id).ok_or(Refusal::Unknown(id))
+    }
+
+    /// Deletes every decision on a target.
+    pub fn delete_target(&mut self, target: Target) -> Vec<Decision> {
+        let ids = self.by_target.get(&target).cloned().unwrap_or_default();
+        ids.into_iter().filter_map(|id| self.remove(id)).collect()
+    }
+
+    /// Takes out the automatic shadow entries on a target: a drop takes their place.
+    pub fn remove_weaker(&mut self, target: Target) -> Vec<Decision> {
+        let weaker = |d: &Decision| d.action == Action::Shadow && d.origin == Origin::Automatic;
+        let mut ids = self.by_target.get(&target).cloned().unwrap_or_default();
+        ids.retain(|id| self.get(*id).is_some_and(weaker));
+        ids.into_iter().filter_map(|id| self.remove(id)).collect()
+    }
+
+    /// Takes out what has expired by `now`, earliest first, allow entries included.
+    pub fn expire(&mut self, now: TimeUs) -> (Vec<Decision>, Vec<Allow>) {
+        let mut gone = Vec::new();
+        while let Some(&(at, id)) = self.expiries.first() {
+            if at > now {
+                break;
+            }
+            match self.remove(id) {
+                Some(d) => gone.push(d),
+                None => {
+                    self.expiries.remove(&(at, id));
+                }
+            }
+        }
+        (gone, self.guard.expire(now))
+    }
+
+    /// `packets` kept hitting a decision in the interval that ends at `now`. An automatic block in its last 60 s is
+    /// extended by the lifetime it was made with, up to [`Limits::max_extended_us`] after it was made: who is blocked
+    /// looks quiet otherwise. What rests on unproven traffic is not extended, or anyone could keep it alive with forged
+    /// packets. Returns the decision if it was extended.
+    pub fn on_hits(&mut self, id: u64, packets: u64, now: TimeUs) -> Option<Decision> {
+        let entry = self.entries.get(&id)?;
+        let d = &entry.decision;
+        let block = d.action == Action::Drop || d.instead_of == Some(Action::Drop);
+        let (expires, ttl) = (d.expires_us?, entry.ttl_us?);
+        let close = live(d, now) && expires.saturating_sub(now) <= EXTEND_WITHIN_US;
+        if packets == 0 || !block || !close || d.origin != Origin::Automatic || entry.awaiting.is_some() {
+            return None;
+        }
+        let last = d.created_us.saturating_add(self.limits.max_extended_us);
+        let until = expires.saturating_add(ttl).min(last);
+        if until <= expires || self.check(d.target, now).is_err() {
+            return None;
+        }
+        self.set_expiry(id, Some(until));
+        self.get(id).cloned()
+    }
+
+    /// Adds an allow entry and deletes the decisions that it covers, whoever made them. Wider decisions stay: the
+    /// kernel looks at the allow list first.
+    pub fn allow(&mut self, entry: Allow) -> Result<Vec<Decision>, AllowFull> {
+        let prefix = entry.prefix;
+        self.guard.add_allow(entry)?;
+        Ok(self.purge(|target| prefix.overlaps(target) && prefix.len() <= target.len()))
+    }
+
+    pub fn unallow(&mut self, prefix: Prefix) -> Option<Allow> {
+        self.guard.remove_allow(prefix)
+    }
+
+    /// Replaces the safe set and deletes the decisions that reach into it.
+    pub fn set_safe(&mut self, safe: Vec<Safe>) -> Vec<Decision> {
+        let prefixes: Vec<Prefix> = safe.iter().map(|s| s.prefix).collect();
+        self.guard.set_safe(safe);
+        self.purge(|target| prefixes.iter().any(|p| p.overlaps(target)))
+    }
+
+    /// The strictest live decision on exactly this target.
+    pub fn wanted_on(&self, target: Target, now: TimeUs) -> Option<&Decision> {
+        self.strictest(self.by_target.get(&target)?, now).map(|(d, _)| d)
+    }
+
+    /// What is to hold now, by target in ascending order: of several decisions on one target the strictest live one
+    /// (drop before shadow, shadow that stands for a drop before other ones, both sides before one, then the longest).
+    pub fn wanted(&self, now: TimeUs) -> impl Iterator<Item = Wanted<'_>> {
+        self.by_target.iter().filter_map(move |(&target, ids)| {
+            self.strictest(ids, now).map(|(decision, decisions)| Wanted { target, decision, decisions })
+        })
+    }
+
+    /// What is to pass now, whatever is decided: the live allow entries and the safe set.
+    pub fn allowed(&self, now: TimeUs) -> impl Iterator<Item = (Prefix, Option<TimeUs>)> {
+        let listed = self.guard.allow().iter().filter(move |a| a.expires_us.is_none_or(|e| e > now));
+        listed.map(|a| (a.prefix, a.expires_us)).chain(self.guard.safe().iter().map(|s| (s.prefix, None)))
+    }
+
+    fn strictest(&self, ids: &[u64], now: TimeUs) -> Option<(&Decision, usize)> {
+        let live = || ids.iter().filter_map(|id| self.get(*id)).filter(|d| live(d, now));
+        let rank = |d: &&Decision| {
+            let both = d.sides == Sides::Both;
+            let meant = d.instead_of == Some(Action::Drop);
+            (d.action == Action::Drop, meant, both, d.expires_us.unwrap_or(TimeUs::MAX), std::cmp::Reverse(d.id))
+        };
+        live().max_by_key(rank).map(|d| (d, live().count()))
+    }
+
+    fn purge(&mut self, covered: impl Fn(Prefix) -> bool) -> Vec<Decision> {
+        let ids: Vec<u64> = self.iter().filter(|d| covered(d.target.prefix())).map(|d| d.id).collect();
+        ids.into_iter().filter_map(|id| self.remove(id)).collect()
+    }
+
+    fn insert(&mut self, entry: Entry) {
+        let d = &entry.decision;
+        self.by_target.entry(d.target).or_default().push(d.id);
+        self.expiries.extend(d.expires_us.map(|e| (e, d.id)));
+        self.automatic += usize::from(d.origin == Origin::Automatic);
+        self.entries.insert(d.id, entry);
+    }
+
+    fn set_expiry(&mut self, id: u64, expires_us: Option<TimeUs>) {
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        if let Some(old) = entry.decision.expires_us {
+            self.expiries.remove(&(old, id));
+        }
+        self.expiries.extend(expires_us.map(|e| (e, id)));
+        entry.decision.expires_us = expires_us;
+    }
+
+    fn remove(&mut self, id: u64) -> Option<Decision> {
+        let d = self.entries.remove(&id)?.decision;
+        if let Some(e) = d.expires_us {
+            self.expiries.remove(&(e, id));
+        }
+        if let Some(ids) = self.by_target.get_mut(&d.target) {
+            ids.retain(|&i| i != id);
+            if ids.is_empty() {
+                self.by_target.remove(&d.target);
+            }
+        }
+        self.automatic -= usize::from(d.origin == Origin::Automatic);
+        Some(d)
+    }
+}
+
+fn live(d: &Decision, now: TimeUs) -> bool {
+    d.expires_us.is_none_or(|e| e > now)
+}
+
+/// The later of two ends, where `None` is never.
+fn later(a: Option<TimeUs>, b: Option<TimeUs>) -> Option<TimeUs> {
+    Some(a?.max(b?))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,258 @@
+use super::*;
+use crate::testkit::{S, prefix};
+use proptest::prelude::*;
+
+const HOUR: u64 = 3600 * S;
+const NOW: TimeUs = 1_000_000 * S;
+
+fn new(target: &str, action: Action, origin: Origin, ttl_s: u64) -> NewDecision {
+    NewDecision {
+        target: target.parse().unwrap(),
+        action,
+        sides: Sides::In,
+        origin,
+        ttl_us: Some(ttl_s * S),
+        reason: "a reason".into(),
+        instead_of: None,
+        alert_id: None,
+        confirm_within_us: None,
+    }
+}
+fn manual(target: &str, ttl_s: u64) -> NewDecision {
+    new(target, Action::Drop, Origin::Manual, ttl_s)
+}
+fn automatic(target: &str, ttl_s: u64) -> NewDecision {
+    new(target, Action::Drop, Origin::Automatic, ttl_s)
+}
+
+fn allow(p: &str, expires_us: Option<u64>) -> Allow {
+    Allow { prefix: prefix(p), created_us: NOW, expires_us, comment: "the office".into() }
+}
+fn safe(p: &str) -> Safe {
+    Safe { prefix: prefix(p), why: "default gateway of eth0".into() }
+}
+
+fn table() -> Decisions {
+    let guard = Guard::new(vec![allow("192.0.2.0/28", None)], vec![safe("198.51.100.1")]);
+    Decisions::new(Limits::default(), guard, 1)
+}
+
+fn wanted(t: &Decisions, now: TimeUs) -> Vec<(String, Action, u64)> {
+    t.wanted(now).map(|w| (w.target.to_string(), w.decision.action, w.decision.id)).collect()
+}
+
+#[test]
+fn a_decision_holds_until_it_expires_and_its_id_is_never_used_again() {
+    let mut t = table();
+    let id = t.add(manual("203.0.113.5", 60), NOW).unwrap().decision().id;
+    assert_eq!(wanted(&t, NOW + 59 * S), [("203.0.113.5".to_owned(), Action::Drop, id)]);
+    assert!(t.expire(NOW + 59 * S).0.is_empty());
+    assert!(wanted(&t, NOW + 60 * S).is_empty(), "an expired decision is not wanted, even before it is taken out");
+    assert_eq!(t.expire(NOW + 60 * S).0.len(), 1);
+    assert!(t.is_empty());
+    assert_eq!(t.add(manual("203.0.113.5", 60), NOW).unwrap().decision().id, id + 1);
+    assert_eq!(t.delete(id), Err(Refusal::Unknown(id)));
+}
+
+#[test]
+fn the_allow_list_and_the_safe_set_always_win_and_say_why() {
+    let mut t = table();
+    for target in ["192.0.2.5", "192.0.2.0/24", "192.0.2.5/tcp/22", "192.0.0.0/8"] {
+        let e = t.add(manual(target, 60), NOW).unwrap_err();
+        assert!(e.to_string().contains("the office") && e.to_string().contains("weir allowlist remove"), "{e}");
+    }
+    for target in ["198.51.100.1", "198.51.100.0/24"] {
+        let e = t.add(automatic(target, 60), NOW).unwrap_err();
+        assert!(e.to_string().contains("default gateway of eth0"), "{e}");
+    }
+    assert!(t.add(manual("192.0.2.99", 60), NOW).is_ok(), "the neighbour can be stopped");
+}
+
+#[test]
+fn an_allow_entry_purges_the_bans_it_covers() {
+    let mut t = table();
+    let a = t.add(manual("203.0.113.5", 60), NOW).unwrap().decision().id;
+    let b = t.add(automatic("203.0.113.6", 60), NOW).unwrap().decision().id;
+    let c = t.add(manual("203.0.113.7/tcp/22", 60), NOW).unwrap().decision().id;
+    t.add(manual("203.0.114.7", 60), NOW).unwrap();
+    t.add(manual("203.0.0.0/16", 60), NOW).unwrap();
+    let mut gone: Vec<u64> = t.allow(allow("203.0.113.0/24", None)).unwrap().iter().map(|d| d.id).collect();
+    gone.sort();
+    assert_eq!(gone, [a, b, c]);
+    assert_eq!(t.len(), 2, "the neighbour and the wider ban stay");
+    assert!(t.allowed(NOW).any(|(p, _)| p == prefix("203.0.113.0/24")));
+    t.unallow(prefix("203.0.113.0/24")).unwrap();
+    assert!(t.add(manual("203.0.113.5", 60), NOW).is_ok());
+}
+
+#[test]
+fn a_new_safe_set_frees_who_is_in_it() {
+    let mut t = table();
+    t.add(manual("203.0.113.0/24", 60), NOW).unwrap();
+    assert_eq!(t.set_safe(vec![safe("203.0.113.254")]).len(), 1);
+    assert!(t.is_empty());
+}
+
+#[test]
+fn an_expired_allow_entry_protects_no_longer() {
+    let mut t = table();
+    t.allow(allow("203.0.113.5", Some(NOW + HOUR))).unwrap();
+    assert!(t.add(manual("203.0.113.5", 60), NOW).is_err());
+    assert!(t.add(manual("203.0.113.5", 60), NOW + HOUR).is_ok());
+    assert_eq!(t.expire(NOW + HOUR).1.len(), 1);
+}
+
+#[test]
+fn several_decisions_on_one_target_fold_into_the_strictest_live_one() {
+    let mut t = table();
+    let shadow = t.add(new("203.0.113.5", Action::Shadow, Origin::Manual, 7200), NOW).unwrap().decision().id;
+    let drop = t.add(automatic("203.0.113.5", 60), NOW).unwrap().decision().id;
+    assert_eq!(wanted(&t, NOW)[0].2, drop);
+    assert_eq!(t.wanted(NOW).next().unwrap().decisions, 2);
+    assert_eq!(wanted(&t, NOW + 61 * S)[0].2, shadow);
+    assert_eq!(t.delete_target("203.0.113.5".parse().unwrap()).len(), 2);
+}
+
+#[test]
+fn the_same_decision_again_extends_and_never_shortens() {
+    let mut t = table();
+    t.add(automatic("203.0.113.5", 600), NOW).unwrap();
+    assert!(matches!(t.add(automatic("203.0.113.5", 60), NOW).unwrap(), Added::Unchanged(_)));
+    let Added::Extended(d) = t.add(automatic("203.0.113.5", 900), NOW).unwrap() else { panic!("extended") };
+    assert_eq!((d.expires_us, t.len()), (Some(NOW + 900 * S), 1));
+}
+
+#[test]
+fn too_wide_too_many_and_too_short_are_refused() {
+    let limits = Limits { max: 3, max_automatic: 2, ..Limits::default() };
+    let mut t = Decisions::new(limits, Guard::default(), 1);
+    assert!(matches!(t.add(manual("0.0.0.0/7", 60), NOW), Err(Refusal::TooWide { min: 8, .. })));
+    assert!(matches!(t.add(manual("2001:d00::/18", 60), NOW), Err(Refusal::TooWide { min: 19, .. })));
+    assert_eq!(t.add(manual("203.0.113.5", 0), NOW), Err(Refusal::NoLifetime));
+    t.add(automatic("203.0.113.1", 60), NOW).unwrap();
+    t.add(automatic("203.0.113.2", 60), NOW).unwrap();
+    assert_eq!(t.add(automatic("203.0.113.3", 60), NOW), Err(Refusal::AutomaticFull { max: 2 }));
+    t.add(manual("203.0.113.3", 60), NOW).unwrap();
+    assert_eq!(t.add(manual("203.0.113.4", 60), NOW), Err(Refusal::Full { max: 3 }));
+    t.expire(NOW + HOUR);
+    assert!(t.add(automatic("203.0.113.4", 60), NOW + HOUR).is_ok());
+}
+
+#[test]
+fn who_keeps_hitting_a_block_stays_blocked_up_to_a_day() {
+    let mut t = table();
+    let id = t.add(automatic("203.0.113.5", 3600), NOW).unwrap().decision().id;
+    assert_eq!(t.on_hits(id, 10, NOW + HOUR / 2), None, "not in its last minute");
+    assert_eq!(t.on_hits(id, 0, NOW + HOUR - S), None, "nothing came");
+    let mut end = NOW + HOUR;
+    while let Some(d) = t.on_hits(id, 1, end - S) {
+        assert!(d.expires_us.unwrap() > end);
+        end = d.expires_us.unwrap();
+    }
+    assert_eq!(end, NOW + 24 * HOUR);
+    assert_eq!(t.expire(end).0.len(), 1);
+}
+
+#[test]
+fn what_rests_on_unproven_traffic_or_was_made_by_hand_is_not_extended() {
+    let mut t = table();
+    let unproven = t.add(new("203.0.113.5", Action::Shadow, Origin::Automatic, 600), NOW).unwrap().decision().id;
+    let by_hand = t.add(manual("203.0.113.6", 600), NOW).unwrap().decision().id;
+    let stands_in =
+        NewDecision { instead_of: Some(Action::Drop), ..new("203.0.113.7", Action::Shadow, Origin::Automatic, 600) };
+    let stands_in = t.add(stands_in, NOW).unwrap().decision().id;
+    let close = NOW + 599 * S;
+    assert_eq!(t.on_hits(unproven, 1000, close), None);
+    assert_eq!(t.on_hits(by_hand, 1000, close), None);
+    assert_eq!(t.on_hits(stands_in, 1, close).unwrap().expires_us, Some(NOW + 1200 * S));
+}
+
+#[test]
+fn a_risky_block_lapses_unless_it_is_confirmed() {
+    let mut t = table();
+    let risky = NewDecision { confirm_within_us: Some(30 * S), ..manual("203.0.0.0/16", 3600) };
+    let id = t.add(risky.clone(), NOW).unwrap().decision().id;
+    assert_eq!(t.expire(NOW + 30 * S).0[0].id, id);
+    let id = t.add(risky, NOW).unwrap().decision().id;
+    let d = t.confirm(id, NOW + 10 * S).unwrap();
+    assert_eq!(d.expires_us, Some(NOW + 10 * S + HOUR));
+    assert_eq!(t.confirm(id, NOW + 11 * S), Err(Refusal::NotAwaiting(id)));
+}
+
+#[test]
+fn lifetimes_over_a_reboot_are_the_smaller_remainder() {
+    let end = Some(NOW + HOUR);
+    assert_eq!(remaining_us(Some(HOUR), end, NOW + HOUR / 4, None), Some(3 * HOUR / 4));
+    assert_eq!(remaining_us(Some(HOUR), end, NOW - 9 * HOUR, None), Some(HOUR), "a clock set back prolongs nothing");
+    assert_eq!(remaining_us(Some(HOUR), end, NOW + 9 * HOUR, None), Some(0));
+    assert_eq!(remaining_us(None, None, NOW, None), None);
+    assert_eq!(remaining_us(Some(HOUR), end, NOW + 9 * HOUR, Some(HOUR / 4)), Some(3 * HOUR / 4), "same boot");
+}
+
+#[test]
+fn what_is_stored_comes_back() {
+    let mut t = table();
+    t.add(automatic("203.0.113.5", 3600), NOW).unwrap();
+    let forever = NewDecision { ttl_us: None, ..manual("203.0.113.6/tcp/22", 1) };
+    t.add(forever, NOW).unwrap();
+    t.add(manual("203.0.113.7", 10), NOW).unwrap();
+    t.allow(allow("10.9.0.0/16", Some(NOW + HOUR))).unwrap();
+    let text = serde_json::to_string(&t.snapshot(NOW)).unwrap();
+    let back: Snapshot = serde_json::from_str(&text).unwrap();
+    let later = NOW + 60 * S;
+    let (mut r, left_out) = Decisions::restore(back, Limits::default(), vec![safe("198.51.100.1")], later, None);
+    assert_eq!(left_out.len(), 1, "one lapsed meanwhile");
+    assert_eq!(wanted(&r, later).len(), 2);
+    assert_eq!(r.get(1).unwrap().expires_us, Some(NOW + HOUR));
+    assert_eq!(r.get(2).unwrap().expires_us, None);
+    assert_eq!(r.add(manual("203.0.113.9", 1), later).unwrap().decision().id, 4);
+    assert!(r.check("10.9.1.1".parse().unwrap(), later).is_err());
+}
+
+proptest! {
+    #[test]
+    fn the_books_balance_whatever_happens(
+        steps in prop::collection::vec((0u8..6, 0u8..6, any::<bool>(), 1u64..100), 1..120),
+    ) {
+        let mut t = Decisions::new(Limits { max: 12, max_automatic: 5, ..Limits::default() }, Guard::default(), 1);
+        let mut now = NOW;
+        let mut ids = BTreeSet::new();
+        for (what, host, flag, n) in steps {
+            let target = format!("203.0.113.{host}");
+            match what {
+                0 | 1 => {
+                    let origin = if flag { Origin::Automatic } else { Origin::Manual };
+                    let action = if n % 2 == 0 { Action::Drop } else { Action::Shadow };
+                    if let Ok(Added::New(d)) = t.add(new(&target, action, origin, n), now) {
+                        prop_assert!(ids.insert(d.id), "an id was used twice");
+                    }
+                }
+                2 => { t.delete_target(target.parse().unwrap()); }
+                3 => { now += n * S; t.expire(now); }
+                4 => { for id in &ids { t.on_hits(*id, n, now); } }
+                _ => {
+                    t.allow(allow(&target, None)).unwrap();
+                    prop_assert!(t.iter().all(|d| d.target.to_string() != target));
+                    t.unallow(prefix(&target));
+                }
+            }
+            prop_assert!(t.len() <= 12);
+            prop_assert_eq!(t.automatic, t.iter().filter(|d| d.origin == Origin::Automatic).count());
+            prop_assert_eq!(t.by_target.values().map(Vec::len).sum::<usize>(), t.len());
+            prop_assert_eq!(t.expiries.len(), t.len());
+        }
+    }
+}
+
+#[test]
+fn a_drop_takes_the_place_of_the_agents_own_shadow_entries_alone() {
+    let mut t = table();
+    let mut add = |d| t.add(d, NOW).unwrap().decision().id;
+    let shadow = add(new("203.0.113.9", Action::Shadow, Origin::Automatic, 600));
+    let by_hand = add(new("203.0.113.9", Action::Shadow, Origin::Manual, 600));
+    let neighbour = add(new("203.0.113.10", Action::Shadow, Origin::Automatic, 600));
+    let drop = add(automatic("203.0.113.9", 3600));
+    let gone = t.remove_weaker("203.0.113.9".parse().unwrap());
+    assert_eq!(gone.iter().map(|d| d.id).collect::<Vec<_>>(), [shadow]);
+    assert_eq!(t.iter().map(|d| d.id).collect::<Vec<_>>(), [by_hand, neighbour, drop]);
+}

@@ -1,0 +1,108 @@
+//! Who must never be stopped: the allow list that people keep, and the safe set that the agent finds by itself.
+
+use serde::{Deserialize, Serialize};
+
+use crate::addr::Prefix;
+use crate::record::TimeUs;
+
+/// Most allow entries that are kept.
+pub const MAX_ALLOW: usize = 65_536;
+
+/// An entry of the allow list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Allow {
+    pub prefix: Prefix,
+    pub created_us: TimeUs,
+    /// `None`: until removed.
+    pub expires_us: Option<TimeUs>,
+    pub comment: String,
+}
+
+/// A member of the safe set, with the reason in words: "default gateway of eth0".
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Safe {
+    pub prefix: Prefix,
+    pub why: String,
+}
+
+/// Why a prefix may not be stopped.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Protected {
+    #[error("{target} covers {prefix}, which must stay reachable: {why}")]
+    Safe { target: Prefix, prefix: Prefix, why: String },
+    #[error(
+        "{target} covers {prefix} on the allow list (comment: {comment:?}); \
+         if that is no longer wanted: `weir allowlist remove {prefix}`"
+    )]
+    Allowed { target: Prefix, prefix: Prefix, comment: String },
+}
+
+/// The allow list and the safe set. At most [`MAX_ALLOW`] allow entries; the safe set is as large as the host's own
+/// configuration makes it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Guard {
+    allow: Vec<Allow>,
+    safe: Vec<Safe>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the allow list is full ({MAX_ALLOW} entries); join neighbouring entries to a prefix or remove some")]
+pub struct AllowFull;
+
+impl Guard {
+    pub fn new(allow: Vec<Allow>, safe: Vec<Safe>) -> Self {
+        Self { allow, safe }
+    }
+
+    pub fn allow(&self) -> &[Allow] {
+        &self.allow
+    }
+    pub fn safe(&self) -> &[Safe] {
+        &self.safe
+    }
+
+    /// Adds an entry; one on the same prefix is replaced.
+    pub fn add_allow(&mut self, entry: Allow) -> Result<(), AllowFull> {
+        if let Some(old) = self.allow.iter_mut().find(|a| a.prefix == entry.prefix) {
+            *old = entry;
+            return Ok(());
+        }
+        if self.allow.len() >= MAX_ALLOW {
+            return Err(AllowFull);
+        }
+        self.allow.push(entry);
+        Ok(())
+    }
+
+    pub fn remove_allow(&mut self, prefix: Prefix) -> Option<Allow> {
+        let i = self.allow.iter().position(|a| a.prefix == prefix)?;
+        Some(self.allow.swap_remove(i))
+    }
+
+    pub fn set_safe(&mut self, safe: Vec<Safe>) {
+        self.safe = safe;
+    }
+
+    /// Takes out what has expired.
+    pub fn expire(&mut self, now: TimeUs) -> Vec<Allow> {
+        let (gone, kept) = std::mem::take(&mut self.allow).into_iter().partition(|a| !live(a, now));
+        self.allow = kept;
+        gone
+    }
+
+    /// Whether something protected has an address in common with `target`; the safe set first, because nobody can
+    /// take anything out of it.
+    pub fn check(&self, target: Prefix, now: TimeUs) -> Result<(), Protected> {
+        if let Some(s) = self.safe.iter().find(|s| s.prefix.overlaps(target)) {
+            return Err(Protected::Safe { target, prefix: s.prefix, why: s.why.clone() });
+        }
+        match self.allow.iter().find(|a| live(a, now) && a.prefix.overlaps(target)) {
+            Some(a) => Err(Protected::Allowed { target, prefix: a.prefix, comment: a.comment.clone() }),
+            None => Ok(()),
+        }
+    }
+}
+
+fn live(a: &Allow, now: TimeUs) -> bool {
+    a.expires_us.is_none_or(|e| e > now)
+}

@@ -1,0 +1,30 @@
+//! Weir's pure half. Nothing here does I/O, reads a clock or spawns anything: time is an argument.
+//!
+//! One epoch, in order: drained statistics -> [`table`] -> records and touched flows -> [`window`] -> source rows ->
+//! [`feature`] matrices -> (models: p-values) -> [`evidence`] -> [`policy`] with [`busy`] -> [`decisions`] with
+//! [`guard`] -> [`event`]s, shown by [`render`].
+#![forbid(unsafe_code)]
+
+pub mod addr;
+pub mod busy;
+pub mod community_id;
+pub mod decision;
+pub mod decisions;
+pub mod event;
+pub mod evidence;
+pub mod feature;
+pub mod guard;
+pub mod home;
+pub mod matrix;
+pub mod policy;
+pub mod profile;
+pub mod record;
+pub mod render;
+pub mod role;
+pub mod table;
+pub mod window;
+
+#[cfg(test)]
+mod pipeline_tests;
+#[cfg(test)]
+mod testkit;

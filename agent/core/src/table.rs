@@ -1,0 +1,464 @@
+//! The flow table: drained statistics in, flow records out, epoch by epoch.
+//!
+//! Everything is decided at epoch ends, for live traffic as for captures: direction, end, port reuse, timeouts and
+//! checkpoints. Work per epoch is in proportion to the flows touched and the deadlines that come up. Memory is bounded
+//! by `max_flows` (about 0.5 KiB each): a full table ends the oldest unanswered flow, or else the one whose deadline
+//! comes first, with a record of its own and a count.
+
+mod judge;
+mod timer;
+
+use std::collections::{HashMap, VecDeque};
+
+use weir_common::flow::{DirStats, FlowKey, FlowStats};
+
+use crate::addr::Addr;
+use crate::home::Home;
+use crate::record::{EndReason, FlowRecord, FlowState, TimeUs, Totals};
+use crate::role::Direction;
+use timer::Timers;
+
+#[derive(Clone, Debug)]
+pub struct TableConfig {
+    /// A flow without packets for this long is over, µs.
+    pub idle_us: u64,
+    /// A flow that lives longer gives a checkpoint record each time this passes, µs, with the next packets that it has:
+    /// a flow that has gone quiet has nothing to add but its end.
+    pub active_us: u64,
+    /// An ended TCP flow waits this long after its last packet for stragglers, µs.
+    pub linger_us: u64,
+    /// Packets (both directions) after which a flow gives a checkpoint record at the epoch's end. Ascending.
+    pub checkpoints: [u64; 3],
+    pub max_flows: usize,
+    pub home: Home,
+    /// Identifier of the first flow. An agent that restarts continues where nothing was used yet.
+    pub first_flow_id: u64,
+}
+
+impl Default for TableConfig {
+    fn default() -> Self {
+        Self {
+            idle_us: 120_000_000,
+            active_us: 60_000_000,
+            linger_us: 5_000_000,
+            checkpoints: [8, 64, 512],
+            max_flows: 1_000_000,
+            home: Home::default(),
+            first_flow_id: 1,
+        }
+    }
+}
+
+/// What one epoch gave.
+#[derive(Clone, Debug, Default)]
+pub struct EpochOutput {
+    /// Ended flows and checkpoints, in the order in which they were decided.
+    pub records: Vec<FlowRecord>,
+    /// Every flow that had packets in this epoch, as it stands at the epoch's end.
+    pub touched: Vec<Touched>,
+    /// Flows ended in this epoch to make room.
+    pub evicted: u64,
+}
+
+impl EpochOutput {
+    /// Empties it for the next epoch and keeps its memory.
+    pub fn clear(&mut self) {
+        self.records.clear();
+        self.touched.clear();
+        self.evicted = 0;
+    }
+}
+
+/// A flow as it stands at an epoch's end: what source windows need without waiting for the flow to end.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Touched {
+    pub flow_id: u64,
+    pub client: Addr,
+    pub server: Addr,
+    pub client_port: u16,
+    pub server_port: u16,
+    pub proto: u8,
+    pub direction: Direction,
+    pub start_us: TimeUs,
+    /// Time of the last packet so far.
+    pub last_us: TimeUs,
+    /// Cumulative, client to server.
+    pub fwd: Totals,
+    /// Cumulative, server to client.
+    pub bwd: Totals,
+    pub state: FlowState,
+    /// TCP: the client sent SYN and never an ACK.
+    pub bare_syn: bool,
+    /// The client acknowledged our SYN-ACK's sequence number plus one.
+    pub proven: bool,
+    /// The flow began in this epoch.
+    pub new: bool,
+}
+
+impl Touched {
+    /// Something came back that was no refusal.
+    pub fn answered(&self) -> bool {
+        !matches!(self.state, FlowState::Unanswered | FlowState::Rejected)
+    }
+    /// The server refused it with RST. (ICMP errors are flows of their own and do not show here.)
+    pub fn rejected(&self) -> bool {
+        self.state == FlowState::Rejected
+    }
+}
+
+/// What the table has done since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TableCounts {
+    pub opened: u64,
+    pub finished: u64,
+    pub checkpoints: u64,
+    /// Of `finished`, those that ended to make room.
+    pub evicted: u64,
+    /// Drained entries without a packet.
+    pub empty: u64,
+}
+
+struct Flow {
+    key: FlowKey,
+    id: u64,
+    /// Cumulative, oriented as the key.
+    stats: FlowStats,
+    /// Added to monotonic times to give wall times. Fixed at the start, so that a clock step does not stretch a flow.
+    offset_us: i64,
+    /// Monotonic, µs.
+    next_active_us: u64,
+    recorded: bool,
+    /// How many of the packet checkpoints are behind it.
+    passed: u8,
+    queued_tick: u64,
+}
+
+struct Slot {
+    generation: u32,
+    flow: Option<Flow>,
+}
+
+pub struct FlowTable {
+    config: TableConfig,
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    index: HashMap<FlowKey, u32>,
+    timers: Timers,
+    /// Flows that were unanswered when they began, oldest first: the first to go when the table is full, so that a
+    /// flood of forged SYNs pushes out itself. Entries may be stale.
+    unanswered: VecDeque<(u32, u32)>,
+    next_id: u64,
+    counts: TableCounts,
+}
+
+impl FlowTable {
+    pub fn new(config: TableConfig) -> Self {
+        Self {
+            next_id: config.first_flow_id,
+            config: TableConfig { max_flows: config.max_flows.clamp(1, u32::MAX as usize - 1), ..config },
+            slots: Vec::new(),
+            free: Vec::new(),
+            index: HashMap::new(),
+            timers: Timers::default(),
+            unanswered: VecDeque::new(),
+            counts: TableCounts::default(),
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.index.len()
+    }
+    pub fn is_empty(&self) -> bool {
+        self.index.is_empty()
+    }
+    pub fn counts(&self) -> TableCounts {
+        self.counts
+    }
+    /// The identifier that the next flow will get.
+    pub fn next_flow_id(&self) -> u64 {
+        self.next_id
+    }
+    /// Replaces the protected networks, from the next record on.
+    pub fn set_home(&mut self, home: Home) {
+        self.config.home = home;
+    }
+
+    /// Takes what was drained at `end_us` (monotonic, µs, not before any packet in `drained`) and adds what follows
+    /// from it to `out`. Each key occurs at most once per epoch; epochs come in order. Records carry monotonic time
+    /// plus `wall_offset_us`.
+    pub fn epoch(
+        &mut self,
+        end_us: u64,
+        wall_offset_us: i64,
+        drained: impl Iterator<Item = (FlowKey, FlowStats)>,
+        out: &mut EpochOutput,
+    ) {
+        let (expected, _) = drained.size_hint();
+        out.touched.reserve(expected);
+        for (key, stats) in drained {
+            if stats.is_empty() {
+                self.counts.empty += 1;
+                continue;
+            }
+            self.take(end_us, wall_offset_us, key, stats, out);
+        }
+        while let Some((tick, due)) = self.timers.pop_due(end_us) {
+            for (slot, generation) in due {
+                self.look(end_us, tick, slot, generation, out);
+            }
+        }
+    }
+
+    /// Ends every flow, oldest slot first: at the end of a capture ([`EndReason::Idle`] where it reads as a timeout)
+    /// or when the agent stops ([`EndReason::Flushed`]). Flows that ended already keep [`EndReason::Ended`].
+    pub fn flush(&mut self, reason: EndReason, out: &mut EpochOutput) {
+        for slot in 0..self.slots.len() {
+            let Some(flow) = &self.slots[slot].flow else { continue };
+            let reason = if judge::ended(&flow.key, &flow.stats) { EndReason::Ended } else { reason };
+            self.finish(slot as u32, reason, out);
+        }
+        self.timers = Timers::default();
+        self.unanswered.clear();
+    }
+
+    fn take(&mut self, end_us: u64, offset_us: i64, key: FlowKey, stats: FlowStats, out: &mut EpochOutput) {
+        if let Some(&slot) = self.index.get(&key)
+            && let Some(reason) = self.over_before(slot, &stats)
+        {
+            self.finish(slot, reason, out);
+        }
+        let (slot, new) = match self.index.get(&key) {
+            Some(&slot) => {
+                if let Some(flow) = &mut self.slots[slot as usize].flow {
+                    flow.stats.merge(&stats);
+                }
+                (slot, false)
+            }
+            None => (self.open(offset_us, key, stats, out), true),
+        };
+        let Some(flow) = &mut self.slots[slot as usize].flow else { return };
+
+        let packets = flow.stats.packets();
+        let passed = self.config.checkpoints.iter().filter(|&&c| packets >= c).count() as u8;
+        let due = passed > flow.passed || end_us >= flow.next_active_us;
+        flow.passed = flow.passed.max(passed);
+        if due {
+            self.checkpoint(end_us, slot, out);
+        }
+        let slot_ref = &self.slots[slot as usize];
+        let generation = slot_ref.generation;
+        let Some(flow) = &slot_ref.flow else { return };
+        out.touched.push(touched(flow, &self.config.home, new));
+
+        let deadline = deadline(&self.config, flow);
+        if new || Timers::tick_of(deadline) < flow.queued_tick {
+            let tick = self.timers.queue(deadline, slot, generation);
+            if let Some(flow) = &mut self.slots[slot as usize].flow {
+                flow.queued_tick = tick;
+            }
+        }
+    }
+
+    /// Why the flow in `slot` was over before the packets in `later` came, if it was.
+    fn over_before(&self, slot: u32, later: &FlowStats) -> Option<EndReason> {
+        let flow = self.slots[slot as usize].flow.as_ref()?;
+        let gap = judge::first_us(later).saturating_sub(judge::last_us(&flow.stats));
+        if judge::ended(&flow.key, &flow.stats) {
+            if judge::opens(&flow.key, later) {
+                return Some(EndReason::Reused);
+            }
+            return (gap >= self.config.linger_us).then_some(EndReason::Ended);
+        }
+        (gap >= self.config.idle_us).then_some(EndReason::Idle)
+    }
+
+    fn open(&mut self, offset_us: i64, key: FlowKey, stats: FlowStats, out: &mut EpochOutput) -> u32 {
+        if self.index.len() >= self.config.max_flows {
+            self.evict(out);
+        }
+        let flow = Flow {
+            key,
+            id: self.next_id,
+            stats,
+            offset_us,
+            next_active_us: judge::first_us(&stats).saturating_add(self.config.active_us),
+            recorded: false,
+            passed: 0,
+            queued_tick: u64::MAX,
+        };
+        self.next_id = self.next_id.wrapping_add(1);
+        self.counts.opened += 1;
+        let slot = match self.free.pop() {
+            Some(slot) => slot,
+            None => {
+                self.slots.push(Slot { generation: 0, flow: None });
+                (self.slots.len() - 1) as u32
+            }
+        };
+        self.slots[slot as usize].flow = Some(flow);
+        self.index.insert(key, slot);
+        if one_sided(&stats) {
+            if self.unanswered.len() > 2 * self.config.max_flows {
+                let slots = &self.slots;
+                self.unanswered.retain(|&(s, g)| slots[s as usize].generation == g);
+            }
+            self.unanswered.push_back((slot, self.slots[slot as usize].generation));
+        }
+        slot
+    }
+
+    fn evict(&mut self, out: &mut EpochOutput) {
+        let mut victim = None;
+        while let Some((slot, generation)) = self.unanswered.pop_front() {
+            let s = &self.slots[slot as usize];
+            if s.generation == generation && s.flow.as_ref().is_some_and(|f| one_sided(&f.stats)) {
+                victim = Some(slot);
+                break;
+            }
+        }
+        while victim.is_none() {
+            let Some((tick, slot, generation)) = self.timers.pop_first() else { return };
+            let s = &self.slots[slot as usize];
+            if s.generation == generation && s.flow.as_ref().is_some_and(|f| f.queued_tick == tick) {
+                victim = Some(slot);
+            }
+        }
+        if let Some(slot) = victim {
+            self.counts.evicted += 1;
+            out.evicted += 1;
+            self.finish(slot, EndReason::Flushed, out);
+        }
+    }
+
+    /// A deadline came up: ends the flow or waits on.
+    fn look(&mut self, now_us: u64, tick: u64, slot: u32, generation: u32, out: &mut EpochOutput) {
+        let s = &self.slots[slot as usize];
+        let Some(flow) = s.flow.as_ref().filter(|f| s.generation == generation && f.queued_tick == tick) else {
+            return;
+        };
+        let quiet_us = now_us.saturating_sub(judge::last_us(&flow.stats));
+        if judge::ended(&flow.key, &flow.stats) && quiet_us >= self.config.linger_us {
+            return self.finish(slot, EndReason::Ended, out);
+        }
+        if quiet_us >= self.config.idle_us {
+            return self.finish(slot, EndReason::Idle, out);
+        }
+        if let Some(flow) = &mut self.slots[slot as usize].flow {
+            // Never into the bucket that is being worked off: a deadline inside this tick is due at the next one.
+            let at = deadline(&self.config, flow).max((tick + 1).saturating_mul(timer::TICK_US));
+            flow.queued_tick = self.timers.queue(at, slot, generation);
+        }
+    }
+
+    fn checkpoint(&mut self, now_us: u64, slot: u32, out: &mut EpochOutput) {
+        let Some(flow) = &mut self.slots[slot as usize].flow else { return };
+        if now_us >= flow.next_active_us {
+            flow.next_active_us = now_us.saturating_add(self.config.active_us);
+        }
+        out.records.push(record(flow, &self.config.home, EndReason::Checkpoint));
+        flow.recorded = true;
+        self.counts.checkpoints += 1;
+    }
+
+    fn finish(&mut self, slot: u32, reason: EndReason, out: &mut EpochOutput) {
+        let s = &mut self.slots[slot as usize];
+        let Some(flow) = s.flow.take() else { return };
+        s.generation = s.generation.wrapping_add(1);
+        self.index.remove(&flow.key);
+        self.free.push(slot);
+        self.counts.finished += 1;
+        out.records.push(record(&flow, &self.config.home, reason));
+    }
+}
+
+fn one_sided(s: &FlowStats) -> bool {
+    s.dir[0].is_empty() || s.dir[1].is_empty()
+}
+
+/// When the flow must be looked at next, monotonic µs.
+fn deadline(config: &TableConfig, flow: &Flow) -> u64 {
+    let wait = if judge::ended(&flow.key, &flow.stats) { config.linger_us } else { config.idle_us };
+    judge::last_us(&flow.stats).saturating_add(wait.min(config.idle_us))
+}
+
+fn wall(us: u64, offset_us: i64) -> TimeUs {
+    us.saturating_add_signed(offset_us)
+}
+
+/// Client-to-server first, times on the wall clock.
+fn oriented(flow: &Flow, home: &Home) -> (FlowStats, usize) {
+    let client = judge::client_dir(&flow.key, &flow.stats, home);
+    let turn = |d: usize| {
+        let mut dir = flow.stats.dir[d];
+        if !dir.is_empty() {
+            dir.first_us = wall(dir.first_us, flow.offset_us);
+            dir.last_us = wall(dir.last_us, flow.offset_us);
+        }
+        if dir.syn_us != u64::MAX {
+            dir.syn_us = wall(dir.syn_us, flow.offset_us);
+        }
+        dir
+    };
+    (FlowStats { dir: [turn(client), turn(1 - client)] }, client)
+}
+
+fn totals(d: &DirStats) -> Totals {
+    Totals { packets: d.packets, bytes: d.bytes, payload: d.payload }
+}
+
+fn ends(key: &FlowKey, client: usize) -> ((Addr, u16), (Addr, u16)) {
+    let a = (Addr(key.addr_a), key.port_a);
+    let b = (Addr(key.addr_b), key.port_b);
+    if client == 0 { (a, b) } else { (b, a) }
+}
+
+fn record(flow: &Flow, home: &Home, end_reason: EndReason) -> FlowRecord {
+    let (stats, client) = oriented(flow, home);
+    let ((client, client_port), (server, server_port)) = ends(&flow.key, client);
+    FlowRecord {
+        flow_id: flow.id,
+        client,
+        server,
+        client_port,
+        server_port,
+        proto: flow.key.proto,
+        vlan_outer: flow.key.vlan_outer,
+        vlan_inner: flow.key.vlan_inner,
+        start_us: judge::first_us(&stats),
+        end_us: judge::last_us(&stats),
+        fwd: totals(&stats.dir[0]),
+        bwd: totals(&stats.dir[1]),
+        state: judge::state(flow.key.proto, &stats),
+        end_reason,
+        direction: home.direction(client, server),
+        proven: judge::proven(flow.key.proto, &stats),
+        first_record: !flow.recorded,
+        stats,
+    }
+}
+
+fn touched(flow: &Flow, home: &Home, new: bool) -> Touched {
+    let client = judge::client_dir(&flow.key, &flow.stats, home);
+    let stats = FlowStats { dir: [flow.stats.dir[client], flow.stats.dir[1 - client]] };
+    let ((client, client_port), (server, server_port)) = ends(&flow.key, client);
+    Touched {
+        flow_id: flow.id,
+        client,
+        server,
+        client_port,
+        server_port,
+        proto: flow.key.proto,
+        direction: home.direction(client, server),
+        start_us: wall(judge::first_us(&stats), flow.offset_us),
+        last_us: wall(judge::last_us(&stats), flow.offset_us),
+        fwd: totals(&stats.dir[0]),
+        bwd: totals(&stats.dir[1]),
+        state: judge::state(flow.key.proto, &stats),
+        bare_syn: judge::bare_syn(flow.key.proto, &stats),
+        proven: judge::proven(flow.key.proto, &stats),
+        new,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,57 @@
+use std::io;
+use std::path::PathBuf;
+
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    #[error("this `weir` was built without its kernel programs; run `cargo xtask build-ebpf` and build again")]
+    NoObject,
+    #[error("there is no interface `{0}` in this network namespace; `ip link` lists those there are")]
+    NoInterface(String),
+    #[error(
+        "interface {interface} already runs another XDP program ({program}); Weir never replaces one. \
+         Detach it first (`ip link set dev {interface} xdp off`, or stop its owner) or choose another interface"
+    )]
+    ForeignXdp { interface: String, program: String },
+    #[error(
+        "the pins in {} belong to {found}; this weir has {expected}. \
+         Remove them with `weir unload -i {interface}` (blocks are written again at the next start)", dir.display()
+    )]
+    ForeignPins { dir: PathBuf, interface: String, found: String, expected: String },
+    #[error("{} is no bpf file system; mount one with `mount -t bpf bpf /sys/fs/bpf`", path.display())]
+    NoBpffs { path: PathBuf },
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io { action: &'static str, path: PathBuf, source: io::Error },
+    #[error("the kernel refused {what}: {source}{}", hint(source))]
+    Refused { what: String, source: io::Error },
+    #[error("the kernel did not take the programs: {0}")]
+    Load(String),
+    #[error("cannot attach to {interface}: {cause}")]
+    Attach { interface: String, cause: String },
+    #[error("the {list} map is full ({capacity} entries); raise `capacity.{key}` in weir.yaml")]
+    Full { list: &'static str, capacity: u32, key: &'static str },
+    #[error(
+        "{family} prefixes of more than {max} different lengths are on the {list} list; \
+         merge some before adding one of length {len}"
+    )]
+    TooManyLengths { family: &'static str, list: &'static str, max: usize, len: u8 },
+}
+
+/// What usually mends it.
+fn hint(e: &io::Error) -> &'static str {
+    match e.raw_os_error() {
+        Some(libc::EPERM) => " (run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON)",
+        Some(libc::ENOMEM) => " (not enough memory: lower `capacity.flows` or `capacity.blocks` in weir.yaml)",
+        _ => "",
+    }
+}
+
+impl KernelError {
+    pub(crate) fn refused(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let what = what.into();
+        move |source| Self::Refused { what, source }
+    }
+    pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { action, path, source }
+    }
+}

@@ -1,0 +1,16 @@
+//! Weir's hold on the kernel. Everything that issues a bpf system call is in this crate, and nothing in it decides
+//! anything: it loads, attaches, drains, writes entries and reads them back.
+
+pub mod counters;
+pub mod datapath;
+mod error;
+pub mod flows;
+pub mod link;
+pub mod lists;
+mod neighbourhood;
+pub mod object;
+pub mod pins;
+pub mod sys;
+
+pub use datapath::{Adoption, AttachedMode, Datapath, Held, Options, XdpMode};
+pub use error::KernelError;

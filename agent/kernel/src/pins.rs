@@ -1,0 +1,257 @@
+//! Where maps and links are pinned, and whether what lies there is ours.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use weir_common::ABI_VERSION;
+use weir_common::names::{MAPS, META, MapSpec, Meta, Sized, map_type};
+
+use crate::{KernelError, sys};
+
+/// Every Weir of this machine pins below this folder.
+pub const ROOT: &str = "/sys/fs/bpf/weir";
+
+const LINK_XDP: &str = "link_xdp";
+const LINK_TC: &str = "link_tc";
+/// A map of another capacity, on its way to replace the one of the same name.
+const SUCCESSOR: &str = "_new";
+
+/// Capacities that configuration decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// Flows per epoch.
+    pub flows: u32,
+    pub blocks: u32,
+    pub allows: u32,
+}
+
+impl Default for Capacity {
+    fn default() -> Self {
+        use weir_common::names::{DEFAULT_ALLOWS, DEFAULT_BLOCKS, DEFAULT_FLOWS};
+        Self { flows: DEFAULT_FLOWS, blocks: DEFAULT_BLOCKS, allows: DEFAULT_ALLOWS }
+    }
+}
+
+impl Capacity {
+    pub fn of(&self, spec: &MapSpec) -> u32 {
+        match spec.sized {
+            Sized::Fixed => spec.max_entries,
+            Sized::Flows => self.flows,
+            Sized::Blocks => self.blocks,
+            Sized::Allows => self.allows,
+        }
+    }
+
+    /// Memory of one map when it is full, bytes. A hash element costs 48 bytes more than key and value, each rounded up to
+    /// 8, and a bucket of 16 bytes.
+    pub fn bytes(&self, spec: &MapSpec) -> u64 {
+        let n = u64::from(self.of(spec));
+        let (k, v) = (u64::from(spec.key_size.next_multiple_of(8)), u64::from(spec.value_size.next_multiple_of(8)));
+        if spec.map_type == map_type::HASH { n * (48 + k + v) + n.next_power_of_two() * 16 } else { n * v }
+    }
+
+    /// Memory of one of the two flow maps, bytes.
+    pub fn flow_map_bytes(&self) -> u64 {
+        MAPS.iter().filter(|s| s.sized == Sized::Flows).map(|s| self.bytes(s)).max().unwrap_or(0)
+    }
+
+    /// Memory of all maps when they are full, and at once, bytes. Block and allow hashes grow as entries come.
+    pub fn memory(&self) -> (u64, u64) {
+        let full = MAPS.iter().map(|spec| self.bytes(spec)).sum();
+        let grows = |spec: &&MapSpec| spec.map_type == map_type::HASH && spec.sized != Sized::Flows;
+        let later: u64 =
+            MAPS.iter().filter(grows).map(|s| self.bytes(s) - u64::from(self.of(s)).next_power_of_two() * 16).sum();
+        (full, full - later)
+    }
+}
+
+/// The interface's name in `meta`.
+pub fn interface_name(meta: &Meta) -> String {
+    String::from_utf8_lossy(meta.ifname.split(|b| *b == 0).next().unwrap_or_default()).into_owned()
+}
+
+/// The pins of one interface.
+#[derive(Clone, Debug)]
+pub struct Pins {
+    dir: PathBuf,
+}
+
+impl Pins {
+    /// Pins of the interface with this index in the current network namespace. (Interface names are no good: bpffs
+    /// refuses a dot, and equal names occur in several namespaces.)
+    pub fn of(ifindex: u32) -> Result<Self, KernelError> {
+        Ok(Self { dir: Path::new(ROOT).join(format!("{}-{ifindex}", netns()?)) })
+    }
+
+    /// Pins that belong to no interface, for tests and measurements.
+    pub fn named(name: &str) -> Self {
+        Self { dir: Path::new(ROOT).join(name) }
+    }
+
+    /// All pins of this machine.
+    pub fn all() -> Result<Vec<Self>, KernelError> {
+        let dirs = match fs::read_dir(ROOT) {
+            Ok(dirs) => dirs,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(e) => return Err(KernelError::io("list", ROOT)(e)),
+        };
+        dirs.map(|d| d.map(|d| Self { dir: d.path() }).map_err(KernelError::io("list", ROOT))).collect()
+    }
+
+    /// All pins of this network namespace.
+    pub fn all_here() -> Result<Vec<Self>, KernelError> {
+        let here = format!("{}-", netns()?);
+        let ours = |p: &Self| p.dir.file_name().is_some_and(|n| n.to_string_lossy().starts_with(&here));
+        Ok(Self::all()?.into_iter().filter(ours).collect())
+    }
+
+    /// Index of the interface, from the folder's name; `None` for pins that belong to none.
+    pub fn ifindex(&self) -> Option<u32> {
+        self.dir.file_name()?.to_str()?.rsplit_once('-')?.1.parse().ok()
+    }
+
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+    pub fn map(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+    pub fn successor(&self, name: &str) -> PathBuf {
+        self.dir.join(format!("{name}{SUCCESSOR}"))
+    }
+    pub fn link_xdp(&self) -> PathBuf {
+        self.dir.join(LINK_XDP)
+    }
+    pub fn link_tc(&self) -> PathBuf {
+        self.dir.join(LINK_TC)
+    }
+
+    /// Makes the folder. The bpf file system must be mounted.
+    pub fn create(&self) -> Result<(), KernelError> {
+        const BPF_FS_MAGIC: libc::__fsword_t = 0xcafe_4a11;
+        let base = Path::new("/sys/fs/bpf");
+        // SAFETY: fills a plain structure for a constant path.
+        let magic = unsafe {
+            let mut s: libc::statfs = std::mem::zeroed();
+            if libc::statfs(c"/sys/fs/bpf".as_ptr(), &mut s) == 0 { s.f_type } else { 0 }
+        };
+        if magic != BPF_FS_MAGIC {
+            return Err(KernelError::NoBpffs { path: base.to_owned() });
+        }
+        fs::create_dir_all(&self.dir).map_err(KernelError::io("create", &self.dir))
+    }
+
+    pub fn exist(&self) -> bool {
+        self.map(META).exists()
+    }
+
+    pub fn open(&self, name: &str) -> Result<OwnedFd, KernelError> {
+        let path = self.map(name);
+        sys::obj_get(&path).map_err(KernelError::io("open the pin", path))
+    }
+
+    /// Whose pins these are; `None` where there are none.
+    pub fn meta(&self) -> Result<Option<Meta>, KernelError> {
+        if !self.exist() {
+            return Ok(None);
+        }
+        let fd = self.open(META)?;
+        let info = sys::map_info(fd.as_fd()).map_err(KernelError::refused("map information"))?;
+        if info.value_size as usize != size_of::<Meta>() {
+            return Ok(Some(Meta { abi_version: 0, ifindex: 0, ifname: [0; 16] }));
+        }
+        sys::lookup(fd.as_fd(), &0u32).map_err(KernelError::refused("reading META"))
+    }
+
+    /// Whether these are the pins of a first start that was killed before anything was attached: META, which is written
+    /// once every map is there, is missing or empty.
+    pub fn unfinished(&self) -> Result<bool, KernelError> {
+        if self.link_xdp().exists() || self.link_tc().exists() {
+            return Ok(false);
+        }
+        if !self.exist() {
+            return Ok(true);
+        }
+        let fd = self.open(META)?;
+        let info = sys::map_info(fd.as_fd()).map_err(KernelError::refused("map information"))?;
+        // Otherwise it is another version's, which is for a person to remove.
+        Ok(info.value_size as usize == size_of::<Meta>() && self.meta()?.is_none_or(|m| m.abi_version == 0))
+    }
+
+    /// Holds what is pinned against weir-common. Returns the maps whose capacity is another one.
+    pub fn verify(&self, interface: &str, capacity: &Capacity) -> Result<Vec<&'static MapSpec>, KernelError> {
+        let foreign = |found: String, expected: String| KernelError::ForeignPins {
+            dir: self.dir.clone(),
+            interface: interface.to_owned(),
+            found,
+            expected,
+        };
+        let abi = self.meta()?.map_or(0, |m| m.abi_version);
+        if abi != ABI_VERSION {
+            return Err(foreign(format!("ABI version {abi}"), format!("ABI version {ABI_VERSION}")));
+        }
+        let mut resized = Vec::new();
+        for spec in &MAPS {
+            let path = self.map(spec.name);
+            if !path.exists() {
+                return Err(foreign(format!("an installation without map {}", spec.name), "that map".to_owned()));
+            }
+            let fd = self.open(spec.name)?;
+            let info = sys::map_info(fd.as_fd()).map_err(KernelError::refused("map information"))?;
+            let found = (info.map_type, info.key_size, info.value_size);
+            let expected = (spec.map_type, spec.key_size, spec.value_size);
+            if found != expected {
+                return Err(foreign(
+                    format!("a map {} of (type, key size, value size) {found:?}", spec.name),
+                    format!("{expected:?}"),
+                ));
+            }
+            if info.max_entries != capacity.of(spec) {
+                resized.push(spec);
+            }
+        }
+        Ok(resized)
+    }
+
+    /// Takes every pin away. Programs whose links were pinned here are detached by that.
+    pub fn remove(&self) -> Result<(), KernelError> {
+        let entries = match fs::read_dir(&self.dir) {
+            Ok(e) => e,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(e) => return Err(KernelError::io("list", &self.dir)(e)),
+        };
+        // Links first: a program without its maps is harmless, but not the other way round.
+        for link in [self.link_xdp(), self.link_tc()] {
+            if let Ok(fd) = sys::obj_get(&link) {
+                // An interface that is gone has detached the link already.
+                let _ = sys::link_detach(fd.as_fd());
+            }
+            remove_if_there(&link)?;
+        }
+        for e in entries {
+            let path = e.map_err(KernelError::io("list", &self.dir))?.path();
+            remove_if_there(&path)?;
+        }
+        fs::remove_dir(&self.dir).map_err(KernelError::io("remove", &self.dir))?;
+        // The common folder goes with the last interface.
+        let _ = fs::remove_dir(ROOT);
+        Ok(())
+    }
+}
+
+/// Inode of the network namespace of this thread.
+fn netns() -> Result<u64, KernelError> {
+    let path = "/proc/thread-self/ns/net";
+    Ok(fs::metadata(path).map_err(KernelError::io("read", path))?.ino())
+}
+
+pub(crate) fn remove_if_there(path: &Path) -> Result<(), KernelError> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(KernelError::io("remove", path)(e)),
+    }
+}

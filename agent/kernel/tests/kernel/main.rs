@@ -1,0 +1,14 @@
+//! The kernel side on a real kernel: root, BPF and the embedded object are needed, and named where they are missing.
+
+mod differential;
+mod epochs;
+#[path = "../../../../common/tests/frames/mod.rs"]
+mod frames;
+mod lifecycle;
+mod offload;
+#[expect(dead_code, reason = "the benchmark uses the rest")]
+mod raw;
+mod reference;
+mod replay;
+mod support;
+mod verdicts;

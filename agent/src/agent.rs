@@ -1,0 +1,452 @@
+//! The state of a running agent. Only the event loop touches it; every method here returns quickly.
+
+mod commands;
+mod learning;
+mod report;
+mod settings;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use weir_core::addr::Addr;
+use weir_core::decision::{Action, Decision};
+use weir_core::decisions::{Added, Decisions, Limits};
+use weir_core::event::{DecisionChange, Event, Level, Mode};
+use weir_core::policy::Verdict;
+use weir_core::record::TimeUs;
+use weir_core::table::TableConfig;
+use weir_kernel::counters::Counters;
+use weir_kernel::{Adoption, AttachedMode};
+
+use crate::app::RunOptions;
+use crate::bus::EventBus;
+use crate::clock::wall_us;
+use crate::command::{Command, NamedCount, ReloadReport};
+use crate::config::Config;
+use crate::drain::Epoch;
+use crate::enforce::Enforcer;
+use crate::logging;
+use crate::model::Finished;
+use crate::pipeline::{Outcome, Pipeline, PipelineConfig};
+use crate::sink::Sink;
+use crate::store::{Saved, State, Store};
+use settings::{home, host_of, policy, report_words, safe_set};
+
+/// Changes are stored at most this often.
+const SAVE_EVERY_US: u64 = 1_000_000;
+
+/// What an agent begins with.
+pub struct Start {
+    pub options: RunOptions,
+    pub config: Config,
+    pub ifindex: u32,
+    pub xdp: AttachedMode,
+    pub store: Store,
+    pub state: State,
+    pub enforcer: Enforcer,
+    pub counters: Counters,
+    pub bus: EventBus,
+    pub sink: Sink,
+    pub finished: mpsc::Sender<Finished>,
+}
+
+/// How epochs went so far.
+#[derive(Clone, Copy, Debug, Default)]
+struct Epochs {
+    count: u64,
+    flows_last: u64,
+    drain_last_us: u64,
+    drain_max_us: u64,
+}
+
+pub struct Agent {
+    options: RunOptions,
+    config: Config,
+    ifindex: u32,
+    xdp: AttachedMode,
+    store: Store,
+    state: State,
+    decisions: Decisions,
+    pipeline: Pipeline,
+    enforcer: Enforcer,
+    counters: Counters,
+    bus: EventBus,
+    sink: Sink,
+    finished: mpsc::Sender<Finished>,
+    training: Option<learning::Training>,
+    started_us: TimeUs,
+    epochs: Epochs,
+    /// What was lost, by name.
+    lost: BTreeMap<&'static str, u64>,
+    /// What an operator should know, by subject; the latest of each.
+    warnings: BTreeMap<&'static str, String>,
+    /// The kernel does not hold what is wanted yet.
+    unwritten: bool,
+    /// Decided, but not read back from the kernel yet.
+    unconfirmed: Vec<u64>,
+    unsaved: bool,
+    saved_us: TimeUs,
+}
+
+impl Agent {
+    pub fn new(start: Start) -> anyhow::Result<Self> {
+        let now = wall_us();
+        let config = start.config;
+        let interface = config.interface.clone().unwrap_or_default();
+        let elapsed = start.state.saved.elapsed_us(&Saved::now()?);
+        let limits = Limits { max: config.capacity.blocks as usize, ..Limits::default() };
+        let (decisions, left_out) =
+            Decisions::restore(start.state.table.clone(), limits, safe_set(&config), now, elapsed);
+        let pipeline = Pipeline::new(PipelineConfig {
+            table: TableConfig {
+                idle_us: config.flow.idle.as_micros() as u64,
+                active_us: config.flow.active.as_micros() as u64,
+                linger_us: config.flow.linger.as_micros() as u64,
+                home: home(&config, &interface),
+                // Twice what one epoch may hold: flows outlive epochs.
+                max_flows: 2 * config.capacity.flows as usize,
+                // Identifiers that no earlier run has given.
+                first_flow_id: now,
+                ..TableConfig::default()
+            },
+            window_us: config.window.as_micros() as u64,
+            policy: policy(&config, false),
+            next_alert_id: start.state.next_alert_id,
+        });
+        let mut agent = Self {
+            options: start.options,
+            ifindex: start.ifindex,
+            xdp: start.xdp,
+            store: start.store,
+            state: start.state,
+            decisions,
+            pipeline,
+            enforcer: start.enforcer,
+            counters: start.counters,
+            bus: start.bus,
+            sink: start.sink,
+            finished: start.finished,
+            training: None,
+            started_us: now,
+            epochs: Epochs::default(),
+            lost: BTreeMap::new(),
+            warnings: BTreeMap::new(),
+            unwritten: true,
+            unconfirmed: Vec::new(),
+            unsaved: true,
+            saved_us: 0,
+            config,
+        };
+        agent.pipeline.all_flows = agent.config.log.flows;
+        for d in left_out {
+            agent.decided(
+                now,
+                DecisionChange::Expired,
+                d,
+                "it ended while no agent ran, or is protected now".to_owned(),
+            );
+        }
+        if let AttachedMode::Generic(cause) = agent.xdp.clone() {
+            agent.warn("xdp", format!("XDP runs in generic mode, slower and behind GRO: {cause}"));
+        }
+        agent.load_current();
+        Ok(agent)
+    }
+
+    /// Takes over what an earlier agent left in the kernel, and writes what is wanted.
+    pub fn adopt(&mut self, adoption: Adoption) -> anyhow::Result<()> {
+        let now = wall_us();
+        if adoption.existed {
+            let mut words = format!("took over {} entries", adoption.entries);
+            if !adoption.resized.is_empty() {
+                words += &format!(", replaced the maps {} by ones of another size", adoption.resized.join(", "));
+            }
+            if adoption.half_drained > 0 {
+                words += &format!(
+                    ", and {} flows that the agent before had drained in part: what it had read of that epoch is lost",
+                    adoption.half_drained
+                );
+                self.lost.insert("partly drained epochs", 1);
+            }
+            self.news(now, Level::Info, "adopted", words);
+        }
+        let offset = crate::drain::offset_us();
+        let end_us = weir_kernel::sys::monotonic_ns() / 1000;
+        let outcome = self.pipeline.epoch(&adoption.flows, end_us, offset, &self.decisions);
+        self.carry_out(now, outcome);
+        self.enforcer.reconcile(&self.decisions, self.config.mode, now, true)?;
+        self.enforcer.remember_hits(&self.decisions, now)?;
+        self.unwritten = false;
+        Ok(())
+    }
+
+    /// One epoch from the kernel.
+    pub fn epoch(&mut self, epoch: &Epoch) {
+        let now = epoch.report.end_us.saturating_add_signed(epoch.wall_offset_us);
+        let drain_us = (epoch.report.settle + epoch.report.read).as_micros() as u64;
+        self.epochs.count += 1;
+        self.epochs.flows_last = epoch.report.flows as u64;
+        self.epochs.drain_last_us = drain_us;
+        self.epochs.drain_max_us = self.epochs.drain_max_us.max(drain_us);
+        let outcome = self.pipeline.epoch(&epoch.flows, epoch.report.end_us, epoch.wall_offset_us, &self.decisions);
+        self.carry_out(now, outcome);
+        self.learn(now);
+        self.expire(now);
+        self.look_at_hits(now);
+        // The next agent removes what it does not know of: a new decision must not wait.
+        let new = !self.unconfirmed.is_empty();
+        self.write(now);
+        self.save(now, new);
+    }
+
+    fn carry_out(&mut self, now: TimeUs, outcome: Outcome) {
+        for event in outcome.events {
+            self.publish(event);
+        }
+        if let Some(why) = outcome.failed {
+            *self.lost.entry("epochs not scored").or_default() += 1;
+            self.warn("scoring", format!("flows of an epoch were not scored: {why}"));
+        }
+        if outcome.evicted > 0 {
+            *self.lost.entry("flows ended early (table full)").or_default() += outcome.evicted;
+        }
+        for (source, verdict) in outcome.verdicts {
+            self.act(now, source, verdict);
+        }
+    }
+
+    /// Carries out what the policy says about a source.
+    fn act(&mut self, now: TimeUs, source: Addr, verdict: Verdict) {
+        if verdict.tripped {
+            let limit = self.config.policy.max_decisions_per_hour;
+            self.warn(
+                "breaker",
+                format!("{limit} automatic decisions within an hour: from now on shadow entries only"),
+            );
+        }
+        self.unsaved |= verdict.alert.is_some();
+        if let Some(alert) = verdict.alert {
+            self.publish(Event::Alert(Box::new(alert)));
+        }
+        let Some(new) = verdict.decision else { return };
+        match self.decisions.add(new.clone(), now) {
+            Ok(Added::New(d)) => {
+                self.unwritten = true;
+                self.unconfirmed.push(d.id);
+                self.decided(now, DecisionChange::Added, d.clone(), verdict.note);
+                self.supersede(now, &d);
+            }
+            Ok(Added::Extended(d)) => {
+                self.unwritten = true;
+                self.decided(now, DecisionChange::Extended, d, verdict.note);
+            }
+            Ok(Added::Unchanged(_)) => {}
+            Err(why) => {
+                self.news(now, Level::Warning, "refused", format!("{source}: {} was not decided: {why}", new.target))
+            }
+        }
+    }
+
+    /// A drop takes the place of the automatic shadow entries on its target: one word lifts it.
+    fn supersede(&mut self, now: TimeUs, drop: &Decision) {
+        if drop.action != Action::Drop {
+            return;
+        }
+        for d in self.decisions.remove_weaker(drop.target) {
+            self.decided(now, DecisionChange::Deleted, d, format!("decision {} takes its place", drop.id));
+        }
+    }
+
+    fn expire(&mut self, now: TimeUs) {
+        let (gone, allowed) = self.decisions.expire(now);
+        self.unwritten |= !gone.is_empty() || !allowed.is_empty();
+        for d in gone {
+            self.decided(now, DecisionChange::Expired, d, String::new());
+        }
+        for a in allowed {
+            self.news(now, Level::Info, "allow", format!("{} is off the allow list: its time is over", a.prefix));
+        }
+    }
+
+    fn look_at_hits(&mut self, now: TimeUs) {
+        let met = match self.enforcer.new_hits(&self.decisions, now) {
+            Ok(met) => met,
+            Err(e) => return self.warn("hits", format!("hit counters could not be read: {e}")),
+        };
+        for h in met {
+            self.publish(Event::Hits {
+                time_us: now,
+                decision_id: h.decision_id,
+                target: h.target,
+                action: h.action,
+                packets: h.total.packets,
+                bytes: h.total.bytes,
+            });
+            if let Some(d) = self.decisions.on_hits(h.decision_id, h.packets, now) {
+                self.unwritten = true;
+                self.decided(now, DecisionChange::Extended, d, "it is still being hit".to_owned());
+            }
+        }
+    }
+
+    /// Makes the kernel hold what is wanted, and confirms what is new from the kernel itself.
+    fn write(&mut self, now: TimeUs) {
+        if self.unwritten {
+            match self.enforcer.reconcile(&self.decisions, self.config.mode, now, false) {
+                Ok(_) => self.unwritten = false,
+                // The next epoch tries again.
+                Err(e) => return self.warn("entries", format!("entries could not be written: {e}")),
+            }
+        }
+        for id in std::mem::take(&mut self.unconfirmed) {
+            let Some(d) = self.decisions.get(id).cloned() else { continue };
+            match self.enforcer.holds(d.target) {
+                Ok(true) => self.decided(now, DecisionChange::Enforced, d, String::new()),
+                Ok(false) if self.config.mode == Mode::Observe => {}
+                Ok(false) => self.warn("entries", format!("the kernel does not hold the entry of decision {id}")),
+                Err(e) => self.warn("entries", format!("the entry of decision {id} could not be read back: {e}")),
+            }
+        }
+    }
+
+    /// Every half minute: entries are read back, and the host is asked who must stay reachable.
+    pub fn care(&mut self) {
+        let now = wall_us();
+        self.set_safe(now);
+        match self.enforcer.reconcile(&self.decisions, self.config.mode, now, true) {
+            Ok(pass) => {
+                self.unwritten = false;
+                if pass.drift > 0 {
+                    *self.lost.entry("entries changed by others").or_default() += pass.drift as u64;
+                    self.warn(
+                        "drift",
+                        format!("{} entries in the kernel had been changed by others; repaired", pass.drift),
+                    );
+                }
+            }
+            Err(e) => self.warn("entries", format!("entries could not be read back: {e}")),
+        }
+    }
+
+    fn set_safe(&mut self, now: TimeUs) {
+        let lifted = self.decisions.set_safe(safe_set(&self.config));
+        self.unwritten |= !lifted.is_empty();
+        for d in lifted {
+            self.decided(now, DecisionChange::Deleted, d, "it reaches into the safe set".to_owned());
+        }
+    }
+
+    pub fn command(&mut self, command: Command) {
+        commands::carry_out(self, command);
+        let now = wall_us();
+        self.write(now);
+        self.save(now, false);
+    }
+
+    /// SIGHUP: the log file may have been rotated, and the configuration changed.
+    pub fn hangup(&mut self) {
+        self.sink.reopen();
+        match self.reload() {
+            Ok(report) => self.news(wall_us(), Level::Info, "reloaded", report_words(&report)),
+            Err(e) => self.warn("config", format!("the configuration was not reloaded: {e}")),
+        }
+    }
+
+    /// Reads the configuration again and brings into force what can be.
+    fn reload(&mut self) -> Result<ReloadReport, crate::config::ConfigError> {
+        let new = self.options.load()?;
+        let needs_restart: Vec<String> = self.config.diff_needs_restart(&new).into_iter().map(str::to_owned).collect();
+        let merged = self.config.reloaded(&new);
+        let applied = self.config.diff(&merged).into_iter().map(|k| k.path.to_owned()).collect();
+        self.config = merged;
+        let config = &self.config;
+        logging::set_level(config.log.level);
+        self.sink.configure(config.log.events.clone(), config.log.flows);
+        self.pipeline.all_flows = config.log.flows;
+        self.pipeline.set_home(home(config, config.interface.as_deref().unwrap_or_default()));
+        let promoted = self.pipeline.policy.config().promoted;
+        self.pipeline.policy.set_config(policy(config, promoted));
+        let now = wall_us();
+        self.set_safe(now);
+        self.unwritten = true;
+        // In force before it is said to be.
+        self.settle(now);
+        Ok(ReloadReport { applied, needs_restart })
+    }
+
+    /// The last words: what is alive is recorded, and everything is stored.
+    pub fn close(mut self) {
+        let now = wall_us();
+        let outcome = self.pipeline.flush(now, &self.decisions);
+        self.carry_out(now, outcome);
+        self.write(now);
+        self.save(now, true);
+        self.sink.close();
+    }
+
+    /// What somebody is about to be told holds from now on: in the kernel, and over a kill at any moment.
+    fn settle(&mut self, now: TimeUs) {
+        self.write(now);
+        self.save(now, self.unsaved);
+    }
+
+    fn save(&mut self, now: TimeUs, at_once: bool) {
+        if !at_once && (!self.unsaved || now.saturating_sub(self.saved_us) < SAVE_EVERY_US) {
+            return;
+        }
+        self.saved_us = now;
+        match Saved::now() {
+            Ok(saved) => self.state.saved = saved,
+            Err(e) => return self.warn("state", format!("the state was not stored: {e}")),
+        }
+        self.state.table = self.decisions.snapshot(now);
+        self.state.next_alert_id = self.pipeline.policy.next_alert_id();
+        match self.store.save(&self.state) {
+            Ok(()) => self.unsaved = false,
+            Err(e) => self.warn("state", format!("the state was not stored: {e}")),
+        }
+    }
+
+    fn mode(&self) -> Mode {
+        self.pipeline.policy.config().effective_mode()
+    }
+
+    fn decided(&mut self, time_us: TimeUs, change: DecisionChange, decision: Decision, note: String) {
+        self.unsaved = true;
+        let mode = self.mode();
+        self.publish(Event::Decision { time_us, change, decision: Box::new(decision), mode, note });
+    }
+
+    fn publish(&self, event: Event) {
+        let event = Arc::new(event);
+        self.sink.write(event.clone());
+        self.bus.publish(event);
+    }
+
+    fn news(&self, time_us: TimeUs, level: Level, kind: &'static str, message: String) {
+        let to = match level {
+            Level::Info => log::Level::Info,
+            Level::Warning => log::Level::Warn,
+            Level::Error => log::Level::Error,
+        };
+        log::log!(to, "{message}");
+        self.publish(Event::Agent { time_us, level, kind, message });
+    }
+
+    /// Something that an operator should know; it stays in the status.
+    pub fn warn(&mut self, subject: &'static str, message: String) {
+        if self.warnings.get(subject) != Some(&message) {
+            self.news(wall_us(), Level::Warning, subject, message.clone());
+        }
+        self.warnings.insert(subject, message);
+    }
+
+    fn losses(&self) -> Vec<NamedCount> {
+        let mut all: BTreeMap<&str, u64> = self.lost.iter().map(|(n, c)| (*n, *c)).collect();
+        all.insert("events not written to the log", self.sink.lost());
+        all.insert("events missed by slow watchers", self.bus.missed());
+        all.insert("sources forgotten to make room", self.pipeline.evidence().evicted());
+        all.into_iter().filter(|(_, c)| *c > 0).map(|(n, count)| NamedCount { name: n.to_owned(), count }).collect()
+    }
+}

@@ -1,0 +1,214 @@
+//! Commands of people, carried out one at a time.
+
+use weir_core::decision::{Decision, Origin};
+use weir_core::decisions::{Added, NewDecision as Wanted};
+use weir_core::event::{DecisionChange, Level, Mode};
+use weir_core::guard::Allow;
+
+use super::{Agent, host_of};
+use crate::clock::wall_us;
+use crate::command::{
+    AllowAdded, AllowReport, BundleReport, Caller, Command, CommandError, DecisionRef, DecisionReport, LearnReport,
+    NewDecision, ReloadReport,
+};
+use weir_core::addr::Prefix;
+
+/// Carries out a command and answers. Whoever asked may have hung up, which is no error.
+pub(super) fn carry_out(agent: &mut Agent, command: Command) {
+    match command {
+        Command::Status { reply } => drop(reply.send(agent.status())),
+        Command::ListDecisions { reply } => drop(reply.send(Ok(agent.list_decisions()))),
+        Command::AddDecision { new, reply } => drop(reply.send(agent.add_decision(new))),
+        Command::ConfirmDecision { id, by, reply } => drop(reply.send(agent.confirm_decision(id, &by))),
+        Command::DeleteDecision { which, by, reply } => drop(reply.send(agent.delete_decision(which, &by))),
+        Command::AllowList { reply } => drop(reply.send(Ok(agent.allow_list()))),
+        Command::AllowAdd { prefix, comment, by, reply } => {
+            drop(reply.send(agent.allow_add(prefix, &comment, &by)));
+        }
+        Command::AllowRemove { prefix, by, reply } => drop(reply.send(agent.allow_remove(prefix, &by))),
+        Command::AllowCheck { prefix, reply } => {
+            let covering = agent.allow_list().into_iter().filter(|a| a.prefix.overlaps(prefix)).collect();
+            drop(reply.send(Ok(covering)));
+        }
+        Command::Learn { duration, min_flows, by, reply } => {
+            drop(reply.send(agent.learn_anew(duration, min_flows, &by)));
+        }
+        Command::ModelStatus { reply } => drop(reply.send(agent.bundles())),
+        Command::ModelPromote { id, by, reply } => drop(reply.send(agent.promote_by(id.as_deref(), &by))),
+        Command::ReloadConfig { by, reply } => drop(reply.send(agent.reload_by(&by))),
+    }
+}
+
+impl Agent {
+    fn list_decisions(&self) -> Vec<DecisionReport> {
+        self.decisions.iter().map(|d| self.report(d.clone(), String::new())).collect()
+    }
+
+    fn report(&self, decision: Decision, note: String) -> DecisionReport {
+        let (hits, last_hit_us) = self.enforcer.hits(decision.target);
+        // An error reads as not enforced, which is what the list is looked at for.
+        let enforced = self.enforcer.holds(decision.target).unwrap_or(false);
+        let awaiting_confirmation = self.decisions.awaits_confirmation(decision.id);
+        DecisionReport {
+            decision,
+            enforced,
+            awaiting_confirmation,
+            packets: hits.packets,
+            bytes: hits.bytes,
+            last_hit_us,
+            note,
+        }
+    }
+
+    fn add_decision(&mut self, new: NewDecision) -> Result<DecisionReport, CommandError> {
+        let now = wall_us();
+        let reason = new.reason_with_caller();
+        let us = |d: std::time::Duration| d.as_micros() as u64;
+        let added = self.decisions.add(
+            Wanted {
+                target: new.target,
+                action: new.action,
+                sides: new.sides,
+                origin: Origin::Manual,
+                ttl_us: new.lifetime.map(us),
+                reason,
+                instead_of: None,
+                alert_id: None,
+                confirm_within_us: new.confirm_within.map(us),
+            },
+            now,
+        )?;
+        let note = match self.config.mode {
+            Mode::Enforce => String::new(),
+            Mode::Shadow => "mode shadow: it counts what it would have dropped, and drops nothing".to_owned(),
+            Mode::Observe => "mode observe: nothing is entered".to_owned(),
+        };
+        let change = match &added {
+            Added::New(_) => DecisionChange::Added,
+            Added::Extended(_) => DecisionChange::Extended,
+            Added::Unchanged(d) => return Ok(self.report(d.clone(), note)),
+        };
+        let decision = added.decision().clone();
+        self.unwritten = true;
+        self.unconfirmed.push(decision.id);
+        self.decided(now, change, decision.clone(), note.clone());
+        // Before it is answered: "enforced" is what the kernel says.
+        self.settle(now);
+        Ok(self.report(decision, note))
+    }
+
+    fn confirm_decision(&mut self, id: u64, by: &Caller) -> Result<DecisionReport, CommandError> {
+        let now = wall_us();
+        let decision = self.decisions.confirm(id, now)?;
+        self.unwritten = true;
+        self.decided(now, DecisionChange::Extended, decision.clone(), by.sign("confirmed"));
+        self.settle(now);
+        Ok(self.report(decision, String::new()))
+    }
+
+    fn delete_decision(&mut self, which: DecisionRef, by: &Caller) -> Result<Vec<Decision>, CommandError> {
+        let now = wall_us();
+        let gone = match which {
+            DecisionRef::Id(id) => vec![self.decisions.delete(id)?],
+            DecisionRef::Target(target) => self.decisions.delete_target(target),
+        };
+        if gone.is_empty() {
+            return Err(CommandError::NotFound(format!(
+                "there is no decision on {which}; `weir decisions list` shows all"
+            )));
+        }
+        self.unwritten = true;
+        for d in &gone {
+            // A person released it: the evidence of before must not block it again at once.
+            if let Some(host) = host_of(d.target) {
+                self.pipeline.forgive(host);
+            }
+            self.decided(now, DecisionChange::Deleted, d.clone(), by.sign(""));
+        }
+        self.settle(now);
+        Ok(gone)
+    }
+
+    fn allow_list(&self) -> Vec<AllowReport> {
+        let guard = self.decisions.guard();
+        let listed = guard.allow().iter().map(|a| AllowReport {
+            prefix: a.prefix,
+            comment: a.comment.clone(),
+            origin: "added by command".to_owned(),
+            removable: true,
+        });
+        let safe = guard.safe().iter().map(|s| AllowReport {
+            prefix: s.prefix,
+            comment: String::new(),
+            origin: s.why.clone(),
+            removable: false,
+        });
+        listed.chain(safe).collect()
+    }
+
+    fn allow_add(&mut self, prefix: Prefix, comment: &str, by: &Caller) -> Result<AllowAdded, CommandError> {
+        let now = wall_us();
+        let allow = Allow { prefix, created_us: now, expires_us: None, comment: by.sign(comment) };
+        let lifted = self.decisions.allow(allow).map_err(|e| CommandError::Full(e.to_string()))?;
+        self.unwritten = true;
+        self.unsaved = true;
+        for d in &lifted {
+            self.decided(now, DecisionChange::Deleted, d.clone(), format!("{prefix} is on the allow list now"));
+        }
+        self.news(now, Level::Info, "allow", by.sign(&format!("{prefix} is on the allow list")));
+        self.settle(now);
+        let entry = self.allow_list().into_iter().find(|a| a.removable && a.prefix == prefix);
+        let entry = entry.ok_or_else(|| CommandError::Failed(format!("{prefix} did not get onto the allow list")))?;
+        Ok(AllowAdded { entry, lifted })
+    }
+
+    fn allow_remove(&mut self, prefix: Prefix, by: &Caller) -> Result<AllowReport, CommandError> {
+        let now = wall_us();
+        match self.decisions.unallow(prefix) {
+            Some(a) => {
+                self.unwritten = true;
+                self.unsaved = true;
+                self.news(now, Level::Info, "allow", by.sign(&format!("{prefix} is off the allow list")));
+                self.settle(now);
+                Ok(AllowReport { prefix, comment: a.comment, origin: "added by command".to_owned(), removable: true })
+            }
+            None => match self.decisions.guard().safe().iter().find(|s| s.prefix == prefix) {
+                Some(s) => Err(CommandError::Refused(format!("{prefix} cannot be taken out: {}", s.why))),
+                None => Err(CommandError::NotFound(format!("{prefix} is not on the allow list"))),
+            },
+        }
+    }
+
+    fn learn_anew(
+        &mut self,
+        duration: Option<std::time::Duration>,
+        min_flows: Option<u64>,
+        by: &Caller,
+    ) -> Result<LearnReport, CommandError> {
+        let now = wall_us();
+        if self.training.is_some() {
+            return Err(CommandError::Refused("a training is under way; try again when it has ended".to_owned()));
+        }
+        self.start_learning(duration, min_flows);
+        self.news(now, Level::Info, "learn", by.sign("learning anew what is normal here"));
+        self.learning(now).ok_or_else(|| CommandError::Failed("the recording did not start".to_owned()))
+    }
+
+    fn bundles(&self) -> Result<Vec<BundleReport>, CommandError> {
+        Ok(self.store.bundles().list()?.iter().map(|dir| self.describe(dir)).collect())
+    }
+
+    fn promote_by(&mut self, id: Option<&str>, by: &Caller) -> Result<BundleReport, CommandError> {
+        let report = self.promote(id)?;
+        let mode = self.mode().name();
+        let words = by.sign(&format!("bundle {} is promoted; mode {mode} holds", report.id));
+        self.news(wall_us(), Level::Info, "promoted", words);
+        Ok(report)
+    }
+
+    fn reload_by(&mut self, by: &Caller) -> Result<ReloadReport, CommandError> {
+        let report = self.reload().map_err(|e| CommandError::Invalid(e.to_string()))?;
+        self.news(wall_us(), Level::Info, "reloaded", by.sign(&super::report_words(&report)));
+        Ok(report)
+    }
+}

@@ -1,0 +1,98 @@
+//! The status report.
+
+use weir_common::names::{self, MAPS};
+use weir_core::decision::{Action, Origin};
+use weir_core::event::Mode;
+use weir_kernel::AttachedMode;
+
+use super::Agent;
+use crate::app::capacity;
+use crate::clock::wall_us;
+use crate::command::{CommandError, Counter, DecisionCount, MapUse, StatusReport, XdpMode};
+
+impl Agent {
+    pub(super) fn status(&self) -> Result<StatusReport, CommandError> {
+        let now = wall_us();
+        let (xdp_mode, xdp_cause) = match &self.xdp {
+            AttachedMode::Native => (XdpMode::Native, String::new()),
+            AttachedMode::Generic(cause) => (XdpMode::Generic, cause.clone()),
+        };
+        let counters = self.counters.read().map_err(|e| CommandError::Failed(e.to_string()))?;
+        let effective = self.mode();
+        let mode_reason = if effective == self.config.mode {
+            String::new()
+        } else if self.pipeline.model().is_none() {
+            "nothing was learned yet".to_owned()
+        } else {
+            "the bundle has not been promoted: `weir model promote`".to_owned()
+        };
+        Ok(StatusReport {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            interface: self.config.interface.clone().unwrap_or_default(),
+            ifindex: self.ifindex,
+            mode_configured: self.config.mode,
+            mode_effective: effective,
+            mode_reason,
+            xdp_mode: Some(xdp_mode),
+            xdp_cause,
+            uptime_us: now.saturating_sub(self.started_us),
+            bundle: self.store.bundles().current().map(|dir| self.describe(&dir)).filter(|b| b.current),
+            learning: self.learning(now),
+            flows_live: self.pipeline.live_flows() as u64,
+            flows_last_epoch: self.epochs.flows_last,
+            epochs: self.epochs.count,
+            drain_last_us: self.epochs.drain_last_us,
+            drain_max_us: self.epochs.drain_max_us,
+            lost: self.losses(),
+            counters: counters
+                .into_iter()
+                .map(|(reason, c)| Counter { name: reason.name().to_owned(), packets: c.packets, bytes: c.bytes })
+                .collect(),
+            decisions: self.decision_counts(),
+            maps: self.maps(),
+            warnings: self.all_warnings(),
+        })
+    }
+
+    fn all_warnings(&self) -> Vec<String> {
+        let mut all: Vec<String> = self.warnings.values().cloned().collect();
+        if self.config.mode == Mode::Enforce && self.pipeline.policy.tripped() {
+            all.push(
+                "the breaker has tripped: automatic decisions are shadow entries until the hour's are fewer".into(),
+            );
+        }
+        all
+    }
+
+    fn decision_counts(&self) -> Vec<DecisionCount> {
+        let mut counts = Vec::new();
+        for action in [Action::Drop, Action::Shadow] {
+            for origin in [Origin::Automatic, Origin::Manual] {
+                let count = self.decisions.iter().filter(|d| (d.action, d.origin) == (action, origin)).count() as u64;
+                if count > 0 {
+                    counts.push(DecisionCount { action, origin, count });
+                }
+            }
+        }
+        counts
+    }
+
+    fn maps(&self) -> Vec<MapUse> {
+        let capacity = capacity(&self.config);
+        let [blocks, allows] = self.enforcer.entries();
+        MAPS.iter()
+            .filter(|spec| spec.sized != names::Sized::Fixed && spec.name != names::HITS)
+            .map(|spec| MapUse {
+                name: spec.name.to_owned(),
+                entries: match spec.sized {
+                    names::Sized::Flows => self.epochs.flows_last,
+                    names::Sized::Blocks => blocks as u64,
+                    names::Sized::Allows => allows as u64,
+                    names::Sized::Fixed => 0,
+                },
+                max_entries: u64::from(capacity.of(spec)),
+                bytes: capacity.bytes(spec),
+            })
+            .collect()
+    }
+}

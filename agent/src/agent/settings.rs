@@ -1,0 +1,61 @@
+//! What the configuration and the host say, in the terms of the parts that need it.
+
+use std::time::Duration;
+
+use weir_core::addr::{Addr, Prefix};
+use weir_core::decision::Target;
+use weir_core::guard::Safe;
+use weir_core::home::Home;
+use weir_core::policy::PolicyConfig;
+
+use crate::command::ReloadReport;
+use crate::config::Config;
+use crate::surroundings;
+
+/// The safe set: what the host tells, and the allow list of the configuration, which no command takes anything out of.
+pub(super) fn safe_set(config: &Config) -> Vec<Safe> {
+    let mut safe = surroundings::safe_set();
+    safe.extend(config.allow.iter().map(|rule| {
+        let why = match rule.comment.as_str() {
+            "" => "`allow` of the configuration".to_owned(),
+            comment => format!("`allow` of the configuration: {comment}"),
+        };
+        Safe { prefix: rule.target, why }
+    }));
+    safe
+}
+
+pub(super) fn home(config: &Config, interface: &str) -> Home {
+    let networks: Vec<Prefix> =
+        if config.home.is_empty() { surroundings::home(interface) } else { config.home.clone() };
+    Home::new(networks)
+}
+
+pub(super) fn policy(config: &Config, promoted: bool) -> PolicyConfig {
+    let us = |d: Duration| d.as_micros() as u64;
+    PolicyConfig {
+        mode: config.mode,
+        promoted,
+        drop_ttl_us: us(config.policy.drop_ttl),
+        unproven_ttl_us: us(config.policy.shadow_ttl),
+        max_per_hour: config.policy.max_decisions_per_hour as usize,
+        busy_share: config.policy.busy_share,
+        ..PolicyConfig::default()
+    }
+}
+
+pub(super) fn report_words(report: &ReloadReport) -> String {
+    let mut words = match report.applied.as_slice() {
+        [] => "configuration read again: nothing changed".to_owned(),
+        keys => format!("configuration read again; in force: {}", keys.join(", ")),
+    };
+    if !report.needs_restart.is_empty() {
+        words += &format!("; a restart is needed for {}", report.needs_restart.join(", "));
+    }
+    words
+}
+
+/// The host of a target, where it is about one.
+pub(super) fn host_of(target: Target) -> Option<Addr> {
+    Some(target.prefix()).filter(|p| p.is_host()).map(Prefix::addr)
+}

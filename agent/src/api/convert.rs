@@ -1,0 +1,248 @@
+//! Between the plain values of [`crate::command`] and their protobuf messages, both ways.
+
+use weir_core::addr::Prefix;
+use weir_core::decision::{Action, Decision, Origin, Sides};
+use weir_core::event::Mode;
+
+use crate::command::{
+    AllowAdded, AllowReport, BundleReport, Counter, DecisionCount, DecisionReport, LearnReport, MapUse, NamedCount,
+    ReloadReport, StatusReport, XdpMode,
+};
+use crate::proto as pb;
+
+/// A message that does not mean anything to this version.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum Malformed {
+    #[error("`{field}` is missing")]
+    Missing { field: &'static str },
+    #[error("{value} is no value of `{field}` that this version knows")]
+    Unknown { field: &'static str, value: i32 },
+    #[error("{0}")]
+    Text(String),
+}
+
+/// A pair of functions for an enum and the protobuf enum of the same names.
+macro_rules! enums {
+    ($to:ident, $from:ident, $field:literal, $ours:ident, $theirs:ident, [$($v:ident),+]) => {
+        pub fn $to(v: $ours) -> i32 {
+            match v {
+                $($ours::$v => pb::$theirs::$v as i32),+
+            }
+        }
+        pub fn $from(v: i32) -> Result<$ours, Malformed> {
+            match pb::$theirs::try_from(v) {
+                $(Ok(pb::$theirs::$v) => Ok($ours::$v),)+
+                Ok(pb::$theirs::Unspecified) => Err(Malformed::Missing { field: $field }),
+                Err(_) => Err(Malformed::Unknown { field: $field, value: v }),
+            }
+        }
+    };
+}
+enums!(mode_out, mode_in, "mode", Mode, Mode, [Observe, Shadow, Enforce]);
+enums!(action_out, action_in, "action", Action, Action, [Shadow, Drop]);
+enums!(sides_out, sides_in, "sides", Sides, Sides, [In, Out, Both]);
+enums!(origin_out, origin_in, "origin", Origin, Origin, [Manual, Automatic]);
+enums!(xdp_out, xdp_in, "xdp_mode", XdpMode, XdpMode, [Native, Generic]);
+
+/// A text field that has a syntax of its own.
+pub fn text<T: std::str::FromStr<Err: std::fmt::Display>>(s: &str) -> Result<T, Malformed> {
+    s.parse().map_err(|e: T::Err| Malformed::Text(e.to_string()))
+}
+
+fn need<T>(v: Option<T>, field: &'static str) -> Result<T, Malformed> {
+    v.ok_or(Malformed::Missing { field })
+}
+
+fn each<T: Into<U>, U>(v: Vec<T>) -> Vec<U> {
+    v.into_iter().map(Into::into).collect()
+}
+
+fn try_each<T: TryInto<U, Error = Malformed>, U>(v: Vec<T>) -> Result<Vec<U>, Malformed> {
+    v.into_iter().map(TryInto::try_into).collect()
+}
+
+impl From<Decision> for pb::Decision {
+    fn from(d: Decision) -> Self {
+        pb::Decision {
+            id: d.id,
+            target: d.target.to_string(),
+            action: action_out(d.action),
+            sides: sides_out(d.sides),
+            origin: origin_out(d.origin),
+            created_us: d.created_us,
+            expires_us: d.expires_us,
+            reason: d.reason,
+            instead_of: d.instead_of.map(action_out),
+            alert_id: d.alert_id,
+        }
+    }
+}
+impl TryFrom<pb::Decision> for Decision {
+    type Error = Malformed;
+    fn try_from(d: pb::Decision) -> Result<Self, Malformed> {
+        Ok(Decision {
+            id: d.id,
+            target: text(&d.target)?,
+            action: action_in(d.action)?,
+            sides: sides_in(d.sides)?,
+            origin: origin_in(d.origin)?,
+            created_us: d.created_us,
+            expires_us: d.expires_us,
+            reason: d.reason,
+            instead_of: d.instead_of.map(action_in).transpose()?,
+            alert_id: d.alert_id,
+        })
+    }
+}
+
+impl From<DecisionReport> for pb::DecisionState {
+    fn from(r: DecisionReport) -> Self {
+        pb::DecisionState {
+            decision: Some(r.decision.into()),
+            enforced: r.enforced,
+            awaiting_confirmation: r.awaiting_confirmation,
+            packets: r.packets,
+            bytes: r.bytes,
+            last_hit_us: r.last_hit_us,
+            note: r.note,
+        }
+    }
+}
+impl TryFrom<pb::DecisionState> for DecisionReport {
+    type Error = Malformed;
+    fn try_from(r: pb::DecisionState) -> Result<Self, Malformed> {
+        Ok(DecisionReport {
+            decision: need(r.decision, "decision")?.try_into()?,
+            enforced: r.enforced,
+            awaiting_confirmation: r.awaiting_confirmation,
+            packets: r.packets,
+            bytes: r.bytes,
+            last_hit_us: r.last_hit_us,
+            note: r.note,
+        })
+    }
+}
+
+impl From<AllowReport> for pb::AllowEntry {
+    fn from(r: AllowReport) -> Self {
+        pb::AllowEntry { prefix: r.prefix.to_string(), comment: r.comment, origin: r.origin, removable: r.removable }
+    }
+}
+impl TryFrom<pb::AllowEntry> for AllowReport {
+    type Error = Malformed;
+    fn try_from(r: pb::AllowEntry) -> Result<Self, Malformed> {
+        Ok(AllowReport {
+            prefix: text::<Prefix>(&r.prefix)?,
+            comment: r.comment,
+            origin: r.origin,
+            removable: r.removable,
+        })
+    }
+}
+
+impl From<AllowAdded> for pb::AddAllowResponse {
+    fn from(r: AllowAdded) -> Self {
+        pb::AddAllowResponse { entry: Some(r.entry.into()), lifted: each(r.lifted) }
+    }
+}
+impl TryFrom<pb::AddAllowResponse> for AllowAdded {
+    type Error = Malformed;
+    fn try_from(r: pb::AddAllowResponse) -> Result<Self, Malformed> {
+        Ok(AllowAdded { entry: need(r.entry, "entry")?.try_into()?, lifted: try_each(r.lifted)? })
+    }
+}
+
+/// Messages whose fields are the same on both sides.
+macro_rules! same_fields {
+    ($ours:ident, $theirs:ident, [$($field:ident),+]) => {
+        impl From<$ours> for pb::$theirs {
+            fn from(r: $ours) -> Self {
+                pb::$theirs { $($field: r.$field),+ }
+            }
+        }
+        impl From<pb::$theirs> for $ours {
+            fn from(r: pb::$theirs) -> Self {
+                $ours { $($field: r.$field),+ }
+            }
+        }
+    };
+}
+same_fields!(BundleReport, Bundle, [id, promoted, origin, created_us, flows, windows, profiles, current]);
+same_fields!(
+    LearnReport,
+    LearnProgress,
+    [started_us, duration_us, elapsed_us, flows, min_flows, windows, min_windows, phase]
+);
+same_fields!(NamedCount, NamedCount, [name, count]);
+same_fields!(Counter, Counter, [name, packets, bytes]);
+same_fields!(MapUse, MapUse, [name, entries, max_entries, bytes]);
+same_fields!(ReloadReport, ReloadConfigResponse, [applied, needs_restart]);
+
+impl From<DecisionCount> for pb::DecisionCount {
+    fn from(r: DecisionCount) -> Self {
+        pb::DecisionCount { action: action_out(r.action), origin: origin_out(r.origin), count: r.count }
+    }
+}
+impl TryFrom<pb::DecisionCount> for DecisionCount {
+    type Error = Malformed;
+    fn try_from(r: pb::DecisionCount) -> Result<Self, Malformed> {
+        Ok(DecisionCount { action: action_in(r.action)?, origin: origin_in(r.origin)?, count: r.count })
+    }
+}
+
+impl From<StatusReport> for pb::StatusResponse {
+    fn from(r: StatusReport) -> Self {
+        pb::StatusResponse {
+            version: r.version,
+            interface: r.interface,
+            ifindex: r.ifindex,
+            mode_configured: mode_out(r.mode_configured),
+            mode_effective: mode_out(r.mode_effective),
+            mode_reason: r.mode_reason,
+            xdp_mode: r.xdp_mode.map_or(pb::XdpMode::Unspecified as i32, xdp_out),
+            xdp_cause: r.xdp_cause,
+            uptime_us: r.uptime_us,
+            bundle: r.bundle.map(Into::into),
+            learning: r.learning.map(Into::into),
+            flows_live: r.flows_live,
+            flows_last_epoch: r.flows_last_epoch,
+            epochs: r.epochs,
+            drain_last_us: r.drain_last_us,
+            drain_max_us: r.drain_max_us,
+            lost: each(r.lost),
+            counters: each(r.counters),
+            decisions: each(r.decisions),
+            maps: each(r.maps),
+            warnings: r.warnings,
+        }
+    }
+}
+impl TryFrom<pb::StatusResponse> for StatusReport {
+    type Error = Malformed;
+    fn try_from(r: pb::StatusResponse) -> Result<Self, Malformed> {
+        let attached = r.xdp_mode != pb::XdpMode::Unspecified as i32;
+        Ok(StatusReport {
+            version: r.version,
+            interface: r.interface,
+            ifindex: r.ifindex,
+            mode_configured: mode_in(r.mode_configured)?,
+            mode_effective: mode_in(r.mode_effective)?,
+            mode_reason: r.mode_reason,
+            xdp_mode: attached.then(|| xdp_in(r.xdp_mode)).transpose()?,
+            xdp_cause: r.xdp_cause,
+            uptime_us: r.uptime_us,
+            bundle: r.bundle.map(Into::into),
+            learning: r.learning.map(Into::into),
+            flows_live: r.flows_live,
+            flows_last_epoch: r.flows_last_epoch,
+            epochs: r.epochs,
+            drain_last_us: r.drain_last_us,
+            drain_max_us: r.drain_max_us,
+            lost: each(r.lost),
+            counters: each(r.counters),
+            decisions: try_each(r.decisions)?,
+            maps: each(r.maps),
+            warnings: r.warnings,
+        })
+    }
+}

@@ -1,0 +1,436 @@
+//! The server over a real socket, with a task in place of the event loop.
+
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use weir_core::addr::Prefix;
+use weir_core::decision::{Action, Decision, Origin, Sides, Target};
+use weir_core::event::{Event, Level};
+
+use super::client::{Client, ClientError};
+use super::*;
+use crate::command::*;
+use crate::proto::watch_events_response::Item;
+use crate::proto::{EventKind, event};
+
+struct Plain;
+impl Render for Plain {
+    fn json(&self, event: &Event) -> String {
+        match event {
+            Event::Agent { time_us, .. } => format!("{{\"n\":{time_us}}}"),
+            _ => "{}".into(),
+        }
+    }
+    fn line(&self, _: &Event) -> String {
+        "line".into()
+    }
+}
+
+struct Agent {
+    _dir: tempfile::TempDir,
+    path: PathBuf,
+    bus: EventBus,
+    stop: oneshot::Sender<()>,
+    server: JoinHandle<Result<(), tonic::transport::Error>>,
+}
+
+impl Agent {
+    async fn client(&self) -> Client {
+        Client::connect(&self.path).await.unwrap()
+    }
+    async fn stop(self) {
+        self.stop.send(()).unwrap();
+        tokio::time::timeout(Duration::from_secs(10), self.server).await.expect("it stops").unwrap().unwrap();
+        assert!(!self.path.exists(), "the socket is removed");
+    }
+}
+
+/// A server whose commands `answer` handles, one after the other.
+fn agent(mut answer: impl FnMut(Command) + Send + 'static) -> Agent {
+    let (commands, mut waiting) = queue();
+    tokio::spawn(async move {
+        while let Some(command) = waiting.recv().await {
+            answer(command);
+        }
+    });
+    agent_with(commands)
+}
+
+fn agent_with(commands: mpsc::Sender<Command>) -> Agent {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("run/weir.sock");
+    let socket = ControlSocket::bind(&path, None).unwrap();
+    let bus = EventBus::new(8);
+    let (stop, stopped) = oneshot::channel();
+    let server = tokio::spawn(serve(socket, commands, bus.clone(), Arc::new(Plain), async {
+        let _ = stopped.await;
+    }));
+    Agent { _dir: dir, path, bus, stop, server }
+}
+
+fn message(e: &ClientError) -> (tonic::Code, String) {
+    let ClientError::Status(s) = e else { panic!("{e}") };
+    (s.code(), s.message().to_owned())
+}
+
+fn decision(new: &NewDecision) -> Decision {
+    Decision {
+        id: 7,
+        target: new.target,
+        action: new.action,
+        sides: new.sides,
+        origin: Origin::Manual,
+        created_us: 1_000_000,
+        expires_us: new.lifetime.map(|d| 1_000_000 + d.as_micros() as u64),
+        reason: new.reason_with_caller(),
+        instead_of: Some(Action::Drop),
+        alert_id: None,
+    }
+}
+
+pub(crate) fn full_status() -> StatusReport {
+    StatusReport {
+        version: "1.2.3".into(),
+        interface: "eth0".into(),
+        ifindex: 2,
+        mode_configured: weir_core::event::Mode::Enforce,
+        mode_effective: weir_core::event::Mode::Shadow,
+        mode_reason: "no promoted bundle".into(),
+        xdp_mode: Some(XdpMode::Generic),
+        xdp_cause: "the driver has no native XDP".into(),
+        uptime_us: 11_520_000_000,
+        bundle: Some(BundleReport {
+            id: "learned-1".into(),
+            promoted: false,
+            origin: "learned here".into(),
+            created_us: 1_000_000,
+            flows: 2500,
+            windows: 300,
+            profiles: vec!["full".into(), "source".into()],
+            current: true,
+        }),
+        learning: Some(LearnReport {
+            started_us: 5,
+            duration_us: 86_400_000_000,
+            elapsed_us: 720_000_000,
+            flows: 1200,
+            min_flows: 2000,
+            windows: 40,
+            min_windows: 200,
+            phase: "collecting".into(),
+        }),
+        flows_live: 1234,
+        flows_last_epoch: 321,
+        epochs: 11_520,
+        drain_last_us: 8_240,
+        drain_max_us: 12_000,
+        lost: vec![
+            NamedCount { name: "epoch_records".into(), count: 3 },
+            NamedCount { name: "events".into(), count: 0 },
+        ],
+        counters: vec![
+            Counter { name: "passed".into(), packets: 72_300_114, bytes: 9_000_000_000 },
+            Counter { name: "dropped_block".into(), packets: 12, bytes: 720 },
+        ],
+        decisions: vec![DecisionCount { action: Action::Drop, origin: Origin::Automatic, count: 3 }],
+        maps: vec![MapUse { name: "blocks".into(), entries: 3, max_entries: 1_000_000, bytes: 520_000_000 }],
+        warnings: vec!["generic XDP: super-packets are counted as one".into()],
+    }
+}
+
+#[tokio::test]
+async fn a_status_arrives_as_it_was_given() {
+    let agent = agent(|c| match c {
+        Command::Status { reply } => drop(reply.send(Ok(full_status()))),
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(agent.client().await.status().await.unwrap(), full_status());
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn the_socket_is_for_its_owner_and_group_and_one_agent() {
+    let agent = agent(drop);
+    let mode = |p: &Path| std::fs::metadata(p).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&agent.path), 0o660);
+    let refused = ControlSocket::bind(&agent.path, None).unwrap_err().to_string();
+    assert!(refused.contains(&format!("is in use by process {}", std::process::id())), "{refused}");
+    // The refused one has not harmed the first.
+    agent.client().await;
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_stale_socket_is_replaced_and_other_files_are_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("weir.sock");
+    // As a killed agent leaves it: the file is there, nobody listens.
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    let stale = Client::connect(&path).await.err().expect("nobody listens").to_string();
+    assert!(stale.contains("no agent answers at") && stale.contains("weir run"), "{stale}");
+    let socket = ControlSocket::bind(&path, None).unwrap();
+    assert_eq!(socket.path(), path);
+    tokio::net::UnixStream::connect(&path).await.unwrap();
+
+    let file = dir.path().join("notes.txt");
+    std::fs::write(&file, "mine").unwrap();
+    let refused = ControlSocket::bind(&file, None).unwrap_err().to_string();
+    assert!(refused.contains("exists and is no socket"), "{refused}");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "mine");
+
+    let group = nix::unistd::Group::from_gid(nix::unistd::getgid()).unwrap().expect("our group has a name");
+    let _socket = ControlSocket::bind(&dir.path().join("g.sock"), Some(&group.name)).unwrap();
+    let meta = std::fs::metadata(dir.path().join("g.sock")).unwrap();
+    assert_eq!((meta.gid(), meta.permissions().mode() & 0o777), (group.gid.as_raw(), 0o660));
+
+    let refused = ControlSocket::bind(&dir.path().join("x.sock"), Some("no-such-group-here")).unwrap_err().to_string();
+    assert!(refused.contains("there is no group `no-such-group-here`"), "{refused}");
+    let refused = ControlSocket::bind(&dir.path().join("y".repeat(120)), None).unwrap_err().to_string();
+    assert!(refused.contains("too long"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_missing_agent_is_named_with_what_starts_it() {
+    let e = Client::connect(Path::new("/nowhere/weir.sock")).await.err().unwrap().to_string();
+    assert!(e.contains("/nowhere/weir.sock") && e.contains("weir run -i"), "{e}");
+}
+
+#[tokio::test]
+async fn decisions_carry_who_made_them() {
+    let agent = agent(|c| match c {
+        Command::AddDecision { new, reply } => {
+            let report = DecisionReport {
+                decision: decision(&new),
+                enforced: true,
+                awaiting_confirmation: new.confirm_within.is_some(),
+                packets: 1,
+                bytes: 2,
+                last_hit_us: Some(3),
+                note: "n".into(),
+            };
+            drop(reply.send(Ok(report)));
+        }
+        other => panic!("{other:?}"),
+    });
+    let target: Target = "192.0.2.7/tcp/22".parse().unwrap();
+    let lifetime = Some(Duration::from_secs(90));
+    let mut client = agent.client().await;
+    let added = client.add_decision(target, Action::Shadow, Sides::In, lifetime, "scans", None).await.unwrap();
+    let uid = nix::unistd::Uid::current();
+    let user = nix::unistd::User::from_uid(uid).unwrap();
+    let by = user.map_or(format!("uid {uid}"), |u| format!("uid {uid} ({})", u.name));
+    assert_eq!(added.decision.reason, format!("scans, by {by}"));
+    assert_eq!(
+        (added.decision.target, added.decision.action, added.decision.sides),
+        (target, Action::Shadow, Sides::In)
+    );
+    assert_eq!(added.decision.expires_us, Some(91_000_000));
+    assert_eq!(
+        (added.enforced, added.packets, added.bytes, added.last_hit_us, added.note.as_str()),
+        (true, 1, 2, Some(3), "n")
+    );
+    let forever =
+        client.add_decision(target, Action::Drop, Sides::Both, None, "", Some(Duration::from_secs(30))).await.unwrap();
+    assert!(forever.awaiting_confirmation && !added.awaiting_confirmation);
+    assert_eq!((forever.decision.expires_us, forever.decision.reason), (None, format!("by {by}")));
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn every_call_becomes_its_command() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let log = seen.clone();
+    let entry = |prefix: Prefix| AllowReport { prefix, comment: "c".into(), origin: "o".into(), removable: true };
+    let agent = agent(move |c| {
+        let mut words = format!("{c:?}");
+        words.truncate(words.find(['{', ' ']).unwrap_or(words.len()));
+        log.lock().unwrap().push(words);
+        match c {
+            Command::ListDecisions { reply } => drop(reply.send(Ok(Vec::new()))),
+            Command::DeleteDecision { which, reply, .. } => {
+                drop(reply.send(Err(CommandError::NotFound(format!("there is no {which}")))));
+            }
+            Command::ConfirmDecision { id, reply, .. } => {
+                drop(reply.send(Err(weir_core::decisions::Refusal::NotAwaiting(id).into())));
+            }
+            Command::AllowList { reply } => drop(reply.send(Ok(vec![entry("10.0.0.0/8".parse().unwrap())]))),
+            Command::AllowAdd { prefix, comment, reply, .. } => {
+                let entry = AllowReport { comment, ..entry(prefix) };
+                drop(reply.send(Ok(AllowAdded { entry, lifted: Vec::new() })));
+            }
+            Command::AllowRemove { prefix, reply, .. } => drop(reply.send(Ok(entry(prefix)))),
+            Command::AllowCheck { prefix, reply } => drop(reply.send(Ok(vec![entry(prefix)]))),
+            Command::Learn { duration, min_flows, reply, .. } => {
+                let mut progress = full_status().learning.unwrap();
+                progress.duration_us = duration.unwrap().as_micros() as u64;
+                progress.min_flows = min_flows.unwrap_or(1);
+                drop(reply.send(Ok(progress)));
+            }
+            Command::ModelStatus { reply } => drop(reply.send(Ok(vec![full_status().bundle.unwrap()]))),
+            Command::ModelPromote { id, reply, .. } => {
+                let bundle = full_status().bundle.unwrap();
+                assert_eq!(id, None);
+                drop(reply.send(Ok(BundleReport { promoted: true, ..bundle })));
+            }
+            Command::ReloadConfig { reply, .. } => {
+                let report = ReloadReport { applied: vec!["mode".into()], needs_restart: vec!["socket".into()] };
+                drop(reply.send(Ok(report)));
+            }
+            other => panic!("{other:?}"),
+        }
+    });
+    let mut c = agent.client().await;
+    let prefix: Prefix = "2001:db8::/32".parse().unwrap();
+    assert!(c.list_decisions().await.unwrap().is_empty());
+    let e = c.delete_decision(DecisionRef::Id(5)).await.unwrap_err();
+    assert_eq!(message(&e), (tonic::Code::NotFound, "there is no decision 5".into()));
+    let e = c.delete_decision(DecisionRef::Target("10.0.0.1".parse().unwrap())).await.unwrap_err();
+    assert_eq!(message(&e).1, "there is no 10.0.0.1");
+    let e = c.confirm_decision(6).await.unwrap_err();
+    assert_eq!(message(&e), (tonic::Code::FailedPrecondition, "decision 6 awaits no confirmation".into()));
+    assert_eq!(c.list_allow().await.unwrap()[0].origin, "o");
+    assert_eq!(c.add_allow(prefix, "mine").await.unwrap().entry.comment, "mine");
+    assert_eq!(c.remove_allow(prefix).await.unwrap().prefix, prefix);
+    assert!(c.check_allow(prefix).await.unwrap()[0].removable);
+    assert_eq!(c.learn(Some(Duration::from_secs(2)), Some(9)).await.unwrap().min_flows, 9);
+    assert_eq!(c.model_status().await.unwrap()[0].profiles, ["full", "source"]);
+    assert!(c.promote_model(None).await.unwrap().promoted);
+    assert_eq!(c.reload_config().await.unwrap().needs_restart, ["socket"]);
+    let expected = [
+        "ListDecisions",
+        "DeleteDecision",
+        "DeleteDecision",
+        "ConfirmDecision",
+        "AllowList",
+        "AllowAdd",
+        "AllowRemove",
+        "AllowCheck",
+        "Learn",
+        "ModelStatus",
+        "ModelPromote",
+        "ReloadConfig",
+    ];
+    assert_eq!(*seen.lock().unwrap(), expected);
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn refusals_keep_their_words_and_get_the_right_code() {
+    use tonic::Code;
+    let cases = [
+        (CommandError::Invalid("i".into()), Code::InvalidArgument),
+        (CommandError::Exists("e".into()), Code::AlreadyExists),
+        (CommandError::Refused("covers the gateway 10.0.0.1".into()), Code::FailedPrecondition),
+        (CommandError::Full("f".into()), Code::ResourceExhausted),
+        (CommandError::Failed("x".into()), Code::Internal),
+    ];
+    let mut errors = cases.clone().map(|(e, _)| e).into_iter();
+    let agent = agent(move |c| match c {
+        Command::Status { reply } => drop(reply.send(Err(errors.next().unwrap()))),
+        other => panic!("{other:?}"),
+    });
+    let mut client = agent.client().await;
+    for (error, code) in cases {
+        let e = client.status().await.unwrap_err();
+        assert_eq!(message(&e), (code, error.to_string()));
+        assert_eq!(e.is_usage(), code == Code::InvalidArgument);
+    }
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn nonsense_never_reaches_the_event_loop() {
+    let agent = agent(|c| panic!("{c:?}"));
+    let mut client = agent.client().await;
+    let target: Target = "10.0.0.1".parse().unwrap();
+    for (reason, words) in [("x".repeat(501), "longer than 500"), ("a\nb".into(), "control characters")] {
+        let e = client.add_decision(target, Action::Drop, Sides::In, None, &reason, None).await.unwrap_err();
+        let (code, text) = message(&e);
+        assert!(code == tonic::Code::InvalidArgument && text.contains(words), "{text}");
+    }
+    let e = client.add_decision(target, Action::Drop, Sides::In, Some(Duration::ZERO), "", None).await.unwrap_err();
+    assert!(message(&e).1.contains("lifetime_us"));
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_full_queue_and_a_stopping_agent_are_told_apart() {
+    // Nobody takes the commands: the first one fills the queue.
+    let (commands, waiting) = mpsc::channel(1);
+    let agent = agent_with(commands.clone());
+    let mut first = agent.client().await;
+    let pending = tokio::spawn(async move { first.status().await });
+    while commands.capacity() > 0 {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let busy = agent.client().await.status().await.unwrap_err();
+    let (code, words) = message(&busy);
+    assert!(code == tonic::Code::ResourceExhausted && words.contains("try again"), "{words}");
+    drop(waiting);
+    let e = pending.await.unwrap().unwrap_err();
+    assert_eq!(message(&e), (tonic::Code::Unavailable, "the agent is stopping".into()));
+    agent.stop().await;
+}
+
+fn news(n: u64) -> Event {
+    Event::Agent { time_us: n, level: Level::Warning, kind: "test", message: "m".into() }
+}
+
+/// Publishing before the server has subscribed would be lost by design.
+async fn subscribed(agent: &Agent, n: usize) {
+    while agent.bus.subscribers() < n {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+#[tokio::test]
+async fn watchers_get_the_kinds_they_asked_for() {
+    let agent = agent(drop);
+    let mut all = agent.client().await.watch(&[]).await.unwrap();
+    let mut hits = agent.client().await.watch(&[EventKind::Hits]).await.unwrap();
+    subscribed(&agent, 2).await;
+    agent.bus.publish(news(1));
+    let target = "10.0.0.1".parse().unwrap();
+    agent.bus.publish(Event::Hits { time_us: 2, decision_id: 9, target, action: Action::Drop, packets: 5, bytes: 300 });
+    let Some(Item::Event(e)) = all.message().await.unwrap().unwrap().item else { panic!() };
+    assert_eq!(
+        (e.kind, e.time_us, e.json.as_str(), e.line.as_str()),
+        (EventKind::Agent as i32, 1, "{\"n\":1}", "line")
+    );
+    assert!(matches!(e.body, Some(event::Body::Agent(a)) if a.level == "warning" && a.message == "m"));
+    let Some(Item::Event(e)) = hits.message().await.unwrap().unwrap().item else { panic!() };
+    assert!(matches!(e.body, Some(event::Body::Hits(h)) if h.decision_id == 9 && h.target == "10.0.0.1"));
+    // A watcher that hangs up is forgotten.
+    drop(all);
+    while agent.bus.subscribers() > 1 {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    // And one that stays does not hold up the stop.
+    agent.stop().await;
+    assert!(hits.message().await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_slow_watcher_is_told_how_many_events_it_missed() {
+    let agent = agent(drop);
+    let mut stream = agent.client().await.watch(&[]).await.unwrap();
+    subscribed(&agent, 1).await;
+    // Nobody else runs until the first await: the bus holds 8 of these.
+    for n in 1..=100 {
+        agent.bus.publish(news(n));
+    }
+    let (mut lost, mut last, mut got) = (0, 0, 0);
+    while last < 100 {
+        match stream.message().await.unwrap().unwrap().item {
+            Some(Item::Event(e)) => (last, got) = (e.time_us, got + 1),
+            Some(Item::Lost(n)) => lost += n,
+            None => panic!("an empty message"),
+        }
+    }
+    assert_eq!(lost + got, 100);
+    assert_eq!((lost, agent.bus.missed()), (92, 92));
+    agent.stop().await;
+}

@@ -1,0 +1,314 @@
+//! The agent's wiring: start, one event loop, stop.
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::io::unix::AsyncFd;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+use weir_core::event::Mode;
+use weir_kernel::pins::Pins;
+use weir_kernel::{Datapath, datapath, link};
+
+use crate::agent::{Agent, Start};
+use crate::api::{self, ControlSocket};
+use crate::bus::EventBus;
+use crate::clock::wall_us;
+use crate::command::{self, Command};
+use crate::config::{Config, ConfigError, DEFAULT_PATH, XdpChoice};
+use crate::drain::{Drainer, Epoch};
+use crate::enforce::Enforcer;
+use crate::model::Finished;
+use crate::render::Rendered;
+use crate::sink::Sink;
+use crate::store::{Store, lock_interface};
+use crate::{logging, model};
+
+/// Events that the slowest subscriber may be behind.
+const BUS: usize = 4096;
+/// Where interface locks lie.
+const RUN_DIR: &str = "/run/weir";
+/// How often the kernel's entries are read back, and the host is asked who must stay reachable.
+const CARE: Duration = Duration::from_secs(30);
+
+/// What the command line says about `weir run`; it goes before the configuration file, at a reload too.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RunOptions {
+    /// `None`: the default path, which may be missing.
+    pub config: Option<PathBuf>,
+    pub interface: Option<String>,
+    pub mode: Option<Mode>,
+    pub state_dir: Option<PathBuf>,
+    pub socket: Option<PathBuf>,
+    pub log_level: Option<log::LevelFilter>,
+}
+
+impl RunOptions {
+    /// Reads the file and applies what the command line says. The interface is set afterwards.
+    pub fn load(&self) -> Result<Config, ConfigError> {
+        let mut config = Config::load(self.config.as_deref())?;
+        if self.interface.is_some() {
+            config.interface.clone_from(&self.interface);
+        }
+        if let Some(mode) = self.mode {
+            config.mode = mode;
+        }
+        if let Some(dir) = &self.state_dir {
+            config.state_dir.clone_from(dir);
+        }
+        if let Some(socket) = &self.socket {
+            config.socket.clone_from(socket);
+        }
+        if let Some(level) = self.log_level {
+            config.log.level = level;
+        }
+        if config.interface.is_none() {
+            return Err(ConfigError::NoInterface(self.config.clone().unwrap_or_else(|| DEFAULT_PATH.into())));
+        }
+        Ok(config)
+    }
+}
+
+/// Runs the agent until it is told to stop.
+pub fn run(options: RunOptions) -> anyhow::Result<ExitCode> {
+    let config = options.load()?;
+    logging::init(config.log.level, config.log.to);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(start(options, config))?;
+    // A training that is under way must not hold up the end.
+    runtime.shutdown_background();
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn start(options: RunOptions, config: Config) -> anyhow::Result<()> {
+    let interface = config.interface.clone().unwrap_or_default();
+    let ifindex = link::index_of(&interface)?;
+    let _lock = lock_interface(RUN_DIR.as_ref(), &interface, ifindex)?;
+    let opened = Store::open(&config.state_dir, wall_us())?;
+    if let Some(parent) = config.socket.parent() {
+        std::fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
+    }
+    let socket = ControlSocket::bind(&config.socket, config.group.as_deref())?;
+
+    let mut kernel = Datapath::open(&interface, kernel_options(&config))?;
+    let (full, reserved) = capacity(&config).memory();
+    log::info!("kernel maps take {} now, and up to {} when they are full", human_bytes(reserved), human_bytes(full));
+    let logger = kernel.take_logger(log::logger());
+    // Whoever was blocked stays blocked meanwhile: what an earlier agent left attached is replaced in one step.
+    let mode = kernel.attach()?;
+    let adoption = kernel.take_adoption();
+    let (epochs, entries, counters, held) = kernel.into_parts();
+
+    let bus = EventBus::new(BUS);
+    let render = Arc::new(Rendered { interface: interface.clone() });
+    let sink = Sink::start(config.log.events.clone(), config.log.flows, render.clone())?;
+    let (finished_tx, finished) = mpsc::channel(4);
+    let mut agent = Agent::new(Start {
+        options,
+        config: config.clone(),
+        ifindex,
+        xdp: mode,
+        store: opened.store,
+        state: opened.state,
+        enforcer: Enforcer::new(entries),
+        counters,
+        bus: bus.clone(),
+        sink,
+        finished: finished_tx,
+    })?;
+    if let Some(warning) = opened.warning {
+        agent.warn("state", warning);
+    }
+    agent.adopt(adoption)?;
+    let (drainer, epochs) = Drainer::start(epochs, config.epoch)?;
+
+    let (commands_tx, commands) = command::queue();
+    let (stop_api, api_stopped) = oneshot::channel::<()>();
+    let server = tokio::spawn(api::serve(socket, commands_tx, bus, render, async move {
+        // A dropped sender means stop as well.
+        let _ = api_stopped.await;
+    }));
+    log::info!("running on {interface}; control socket {}", config.socket.display());
+
+    let end = event_loop(&mut agent, &drainer, Inputs { epochs, commands, finished, logger }).await;
+    drop(drainer);
+    let _ = stop_api.send(());
+    if let Ok(Err(e)) = server.await {
+        log::warn!("the control socket: {e}");
+    }
+    agent.close();
+    drop(held);
+    log::info!(
+        "stopped; what is blocked stays blocked until it expires (`weir unload -i {interface}` removes everything)"
+    );
+    end
+}
+
+struct Inputs {
+    epochs: mpsc::Receiver<Result<Epoch, weir_kernel::KernelError>>,
+    commands: mpsc::Receiver<Command>,
+    finished: mpsc::Receiver<Finished>,
+    logger: Option<aya_log::EbpfLogger<&'static dyn log::Log>>,
+}
+
+async fn event_loop(agent: &mut Agent, drainer: &Drainer, mut inputs: Inputs) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut care = tokio::time::interval(CARE);
+    care.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    // SAFETY: the logger owns its descriptor and keeps it until the AsyncFd is dropped.
+    let kernel_log = inputs.logger.map(|l| unsafe { AsyncFd::register(l) }.map_err(io::Error::from));
+    let mut kernel_log = kernel_log.transpose()?;
+    let mut stopping = false;
+    loop {
+        tokio::select! {
+            epoch = inputs.epochs.recv() => match epoch {
+                Some(Ok(epoch)) => {
+                    agent.epoch(&epoch);
+                    drainer.recycle(epoch.flows);
+                }
+                Some(Err(e)) => agent.warn("drain", format!("an epoch could not be read: {e}")),
+                // The last epoch is in.
+                None => return if stopping { Ok(()) } else { anyhow::bail!("the thread that reads the kernel's counts ended") },
+            },
+            Some(command) = inputs.commands.recv(), if !stopping => agent.command(command),
+            Some(finished) = inputs.finished.recv() => agent.finished(finished),
+            _ = care.tick() => agent.care(),
+            readable = log_readable(&mut kernel_log) => readable?,
+            _ = hangup.recv() => agent.hangup(),
+            _ = terminate.recv(), if !stopping => { stopping = true; drainer.stop(); }
+            _ = interrupt.recv(), if !stopping => { stopping = true; drainer.stop(); }
+        }
+    }
+}
+
+/// Passes on what the kernel programs logged; never ends where they log nothing.
+async fn log_readable(log: &mut Option<AsyncFd<aya_log::EbpfLogger<&'static dyn log::Log>>>) -> std::io::Result<()> {
+    match log {
+        Some(fd) => {
+            let mut guard = fd.readable_mut().await?;
+            guard.get_inner_mut().flush();
+            guard.clear_ready();
+            Ok(())
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// What the configuration says about the kernel side.
+pub fn kernel_options(config: &Config) -> datapath::Options {
+    datapath::Options {
+        capacity: capacity(config),
+        xdp: match config.xdp.mode {
+            XdpChoice::Auto => weir_kernel::XdpMode::Auto,
+            XdpChoice::Native => weir_kernel::XdpMode::Native,
+            XdpChoice::Generic => weir_kernel::XdpMode::Generic,
+        },
+        ..datapath::Options::default()
+    }
+}
+
+/// Sizes of the kernel maps. The default number of flows gives way where it would take more than 2% of the memory.
+pub fn capacity(config: &Config) -> weir_kernel::pins::Capacity {
+    let c = &config.capacity;
+    let mut capacity = weir_kernel::pins::Capacity { flows: c.flows, blocks: c.blocks, allows: c.allow };
+    if c.flows == Config::default().capacity.flows
+        && let Some(memory) = total_memory()
+    {
+        capacity.flows = fitting(capacity, memory);
+    }
+    capacity
+}
+
+/// Flows per epoch, at most as configured, whose two maps take at most 2% of `memory` bytes.
+fn fitting(capacity: weir_kernel::pins::Capacity, memory: u64) -> u32 {
+    const LEAST: u32 = 4096;
+    let both = 2 * capacity.flow_map_bytes();
+    let share = memory / 50;
+    if both <= share {
+        return capacity.flows;
+    }
+    let fits = u128::from(capacity.flows) * u128::from(share) / u128::from(both.max(1));
+    (fits as u32).max(LEAST.min(capacity.flows))
+}
+
+/// Memory of this machine, bytes.
+fn total_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let kib: u64 =
+        text.lines().find_map(|l| l.strip_prefix("MemTotal:"))?.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}
+
+fn human_bytes(n: u64) -> String {
+    format!("{:.1} MiB", n as f64 / f64::from(1 << 20))
+}
+
+/// What `weir unload` removes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UnloadScope {
+    Interface(String),
+    /// Every interface of this network namespace.
+    All,
+}
+
+/// Detaches the kernel programs and removes their pins.
+pub fn unload(scope: UnloadScope) -> anyhow::Result<ExitCode> {
+    let pins = match &scope {
+        UnloadScope::Interface(name) => vec![Pins::of(link::index_of(name)?)?],
+        UnloadScope::All => Pins::all_here()?,
+    };
+    let mut removed = 0;
+    for pins in pins {
+        if !pins.dir().exists() {
+            continue;
+        }
+        let ifindex = pins.ifindex().unwrap_or_default();
+        let name = match pins.meta()?.map(|meta| weir_kernel::pins::interface_name(&meta)).filter(|n| !n.is_empty()) {
+            Some(name) => name,
+            // A start that was killed had not written it yet, or another version keeps it elsewhere.
+            None => format!("the interface with index {ifindex}"),
+        };
+        // An agent that runs would be left without its maps.
+        let _lock = lock_interface(RUN_DIR.as_ref(), &name, ifindex)?;
+        datapath::unload(&pins)?;
+        println!("{name}: programs detached, pins removed; nothing is blocked any more");
+        removed += 1;
+    }
+    if removed == 0 {
+        let what = match scope {
+            UnloadScope::Interface(name) => format!("on {name}"),
+            UnloadScope::All => "on any interface of this network namespace".to_owned(),
+        };
+        println!("nothing of Weir is loaded {what}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The hidden subcommand behind [`model::check`]: loads a bundle and says whether it may serve.
+pub fn check_bundle(dir: &std::path::Path) -> anyhow::Result<ExitCode> {
+    model::load_here(dir)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_number_of_flows_gives_way_on_a_small_machine() {
+        let capacity = capacity(&Config::default());
+        let default = weir_kernel::pins::Capacity { flows: Config::default().capacity.flows, ..capacity };
+        assert_eq!(fitting(default, 64 << 30), default.flows);
+        let small = fitting(default, 1 << 30);
+        let taken = 2 * weir_kernel::pins::Capacity { flows: small, ..default }.flow_map_bytes();
+        assert!(small < default.flows && taken <= (1 << 30) / 50 + (1 << 20), "{small} flows take {taken} bytes");
+        assert_eq!(fitting(default, 1 << 20), 4096);
+        assert!(total_memory().is_some_and(|m| m > 1 << 20));
+    }
+}

@@ -1,0 +1,342 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use weir_core::addr::Prefix;
+use weir_core::decision::{Action, Sides, Target};
+use weir_core::event::Mode;
+
+use crate::api::events::KINDS;
+use crate::command::DecisionRef;
+use crate::config::{LEVELS, MODES};
+use crate::human;
+use crate::proto::EventKind;
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "weir",
+    version,
+    about = "Counts every flow in the kernel, learns what is normal, and blocks what is not",
+    after_help = "Exit status: 0 fine, 1 failed, 2 wrong usage or configuration.",
+    arg_required_else_help = true,
+    max_term_width = 120
+)]
+pub struct Cli {
+    /// The agent's control socket [default: `socket` of /etc/weir/weir.yaml, else /run/weir/weir.sock]
+    #[arg(long, global = true, value_name = "PATH", env = "WEIR_SOCKET")]
+    pub socket: Option<PathBuf>,
+    /// How lists and reports are written; json is one object per line
+    #[arg(short, long, global = true, value_name = "FORMAT", value_enum, default_value_t = Format::Table)]
+    pub output: Format,
+    #[command(subcommand)]
+    pub command: Cmd,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    Table,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Cmd {
+    /// Run the agent on an interface
+    Run(RunArgs),
+    /// Detach the kernel programs and remove what they leave: nothing is blocked any more
+    Unload(UnloadArgs),
+    /// What the agent does right now
+    Status,
+    /// Follow events as they happen
+    Watch {
+        /// Only these kinds: flow, source, alert, decision, hits, agent
+        #[arg(short, long, value_name = "KIND", value_delimiter = ',', value_parser = kind)]
+        kind: Vec<EventKind>,
+    },
+    /// What is blocked, until when and why
+    #[command(subcommand, alias = "decision")]
+    Decisions(DecisionsCmd),
+    /// Who is never blocked
+    #[command(subcommand)]
+    Allowlist(AllowCmd),
+    /// Learn what is normal on this network
+    Learn(LearnArgs),
+    /// The models that score flows
+    #[command(subcommand)]
+    Model(ModelCmd),
+    /// Check, show or reload the configuration
+    #[command(subcommand)]
+    Config(ConfigCmd),
+    /// Print a completion script for a shell
+    Completions { shell: Shell },
+    /// Load a bundle and say whether it may serve; the agent runs this before it trusts one
+    #[command(name = crate::model::CHECK_COMMAND, hide = true)]
+    CheckBundle { dir: PathBuf },
+}
+
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Interface to watch [default: `interface` of the configuration]
+    #[arg(short, long, value_name = "INTERFACE")]
+    pub interface: Option<String>,
+    /// Configuration file [default: /etc/weir/weir.yaml, where it exists]
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// observe: no entries; shadow: count what would be dropped; enforce: drop
+    #[arg(short, long, value_name = "MODE", value_parser = mode)]
+    pub mode: Option<Mode>,
+    /// Where decisions, allow list and models are kept
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// error, warn, info, debug or trace
+    #[arg(long, value_name = "LEVEL", value_parser = level)]
+    pub log_level: Option<log::LevelFilter>,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct UnloadArgs {
+    #[arg(short, long, value_name = "INTERFACE")]
+    pub interface: Option<String>,
+    /// Every interface in this network namespace
+    #[arg(long)]
+    pub all: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum DecisionsCmd {
+    /// Every decision, newest last
+    List,
+    /// Block a target
+    Add {
+        /// ADDRESS, ADDRESS/LENGTH or ADDRESS/tcp|udp/PORT
+        #[arg(value_name = "TARGET", value_parser = target)]
+        target: Target,
+        /// drop, or shadow: only count what would be dropped
+        #[arg(short, long, value_name = "ACTION", default_value = "drop", value_parser = action)]
+        action: Action,
+        /// How long, for example 90s, 4h, 1d, or `ever`
+        #[arg(short = 'f', long = "for", value_name = "TIME", default_value = "4h", value_parser = lifetime)]
+        lifetime: Lifetime,
+        /// Packets from the target (in), to it (out), or both
+        #[arg(short, long, value_name = "DIRECTION", default_value = "both", value_parser = sides)]
+        direction: Sides,
+        /// Why, for those who read the list later
+        #[arg(short, long, value_name = "TEXT", default_value = "")]
+        reason: String,
+        /// Lift it after this time unless `weir decisions confirm` follows: for blocks that might lock you out
+        #[arg(long, value_name = "TIME", value_parser = confirm_within)]
+        confirm_within: Option<Duration>,
+    },
+    /// Keep a decision that was made with --confirm-within
+    Confirm { id: u64 },
+    /// Lift a decision
+    #[command(alias = "remove")]
+    Delete {
+        /// The number of a decision, or a target: then every decision on exactly that target
+        #[arg(value_name = "ID|TARGET", value_parser = decision_ref)]
+        which: DecisionRef,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum AllowCmd {
+    /// Every entry: of the configuration, added here, and found by the agent itself
+    List,
+    /// Never block an address or prefix; lifts what blocks it now
+    Add {
+        #[arg(value_name = "PREFIX", value_parser = prefix)]
+        prefix: Prefix,
+        /// Who that is
+        #[arg(short, long, value_name = "TEXT", default_value = "")]
+        comment: String,
+    },
+    /// Take an entry off the list
+    #[command(alias = "delete")]
+    Remove {
+        #[arg(value_name = "PREFIX", value_parser = prefix)]
+        prefix: Prefix,
+    },
+    /// Whether an address or prefix would be protected, and by what
+    Check {
+        #[arg(value_name = "PREFIX", value_parser = prefix)]
+        prefix: Prefix,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct LearnArgs {
+    /// How long to learn [default: `learn.duration` of the configuration]
+    #[arg(short, long, value_name = "TIME", value_parser = human::parse_duration)]
+    pub duration: Option<Duration>,
+    /// Learn on until so many flows were seen [default: `learn.min_flows`]
+    #[arg(short = 'n', long, value_name = "COUNT", value_parser = human::parse_count)]
+    pub min_flows: Option<u64>,
+    /// Wait until the new model serves
+    #[arg(short, long)]
+    pub wait: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ModelCmd {
+    /// Every bundle; the current one first
+    #[command(alias = "list")]
+    Status,
+    /// Let a bundle that was learned here lead to drops
+    Promote {
+        /// [default: the current bundle]
+        id: Option<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ConfigCmd {
+    /// Check a file, name every mistake, and say what it means
+    Check {
+        /// [default: /etc/weir/weir.yaml]
+        file: Option<PathBuf>,
+    },
+    /// Print the whole configuration with its defaults, as a file
+    Show {
+        /// [default: /etc/weir/weir.yaml]
+        file: Option<PathBuf>,
+    },
+    /// Have the running agent read its file again, as SIGHUP does
+    Reload,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lifetime {
+    Ever,
+    For(Duration),
+}
+
+fn lifetime(s: &str) -> Result<Lifetime, String> {
+    match s {
+        "ever" | "forever" => Ok(Lifetime::Ever),
+        _ => match human::parse_duration(s) {
+            Ok(Duration::ZERO) => Err("0 would end at once; for no end write `ever`".into()),
+            Ok(d) => Ok(Lifetime::For(d)),
+            Err(e) => Err(e.to_string()),
+        },
+    }
+}
+
+fn confirm_within(s: &str) -> Result<Duration, String> {
+    match lifetime(s)? {
+        Lifetime::For(d) => Ok(d),
+        Lifetime::Ever => Err("a time is needed, for example 30s".into()),
+    }
+}
+
+fn named<T: Copy>(s: &str, all: &[(&str, T)]) -> Result<T, String> {
+    all.iter().find(|(n, _)| *n == s).map(|(_, v)| *v).ok_or_else(|| {
+        let names: Vec<_> = all.iter().map(|(n, _)| *n).collect();
+        format!("expected one of {}", names.join(", "))
+    })
+}
+
+fn mode(s: &str) -> Result<Mode, String> {
+    named(s, MODES)
+}
+fn level(s: &str) -> Result<log::LevelFilter, String> {
+    named(s, LEVELS)
+}
+fn kind(s: &str) -> Result<EventKind, String> {
+    named(s, &KINDS)
+}
+fn action(s: &str) -> Result<Action, String> {
+    named(s, &[("drop", Action::Drop), ("shadow", Action::Shadow)])
+}
+fn sides(s: &str) -> Result<Sides, String> {
+    named(s, &[("in", Sides::In), ("out", Sides::Out), ("both", Sides::Both)])
+}
+fn target(s: &str) -> Result<Target, String> {
+    s.parse().map_err(|e: weir_core::decision::TargetError| e.to_string())
+}
+fn prefix(s: &str) -> Result<Prefix, String> {
+    s.parse().map_err(|e: weir_core::addr::PrefixError| e.to_string())
+}
+fn decision_ref(s: &str) -> Result<DecisionRef, String> {
+    if s.chars().all(|c| c.is_ascii_digit()) && !s.is_empty() {
+        return s.parse().map(DecisionRef::Id).map_err(|_| format!("`{s}` is too large for the number of a decision"));
+    }
+    target(s).map(DecisionRef::Target)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn commands_are_understood_as_documented() {
+        let Cmd::Run(run) = parse("weir run -i eth0 --mode enforce --config /x.yaml --socket /s").unwrap().command
+        else {
+            panic!()
+        };
+        assert_eq!(
+            (run.interface.as_deref(), run.mode, run.config),
+            (Some("eth0"), Some(Mode::Enforce), Some("/x.yaml".into()))
+        );
+
+        let cli = parse("weir decisions add 192.0.2.7/tcp/22 --action shadow --for 90s --reason x -o json").unwrap();
+        assert_eq!(cli.output, Format::Json);
+        let Cmd::Decisions(DecisionsCmd::Add { target, action, lifetime, direction, .. }) = cli.command else {
+            panic!()
+        };
+        assert_eq!(target.to_string(), "192.0.2.7/tcp/22");
+        assert_eq!(
+            (action, lifetime, direction),
+            (Action::Shadow, Lifetime::For(Duration::from_secs(90)), Sides::Both)
+        );
+
+        for (text, expected) in
+            [("17", DecisionRef::Id(17)), ("10.0.0.0/8", DecisionRef::Target("10.0.0.0/8".parse().unwrap()))]
+        {
+            let Cmd::Decisions(DecisionsCmd::Delete { which }) =
+                parse(&format!("weir decisions delete {text}")).unwrap().command
+            else {
+                panic!()
+            };
+            assert_eq!(which, expected);
+        }
+        let Cmd::Watch { kind } = parse("weir watch --kind alert,decision -k agent").unwrap().command else { panic!() };
+        assert_eq!(kind, [EventKind::Alert, EventKind::Decision, EventKind::Agent]);
+        let Cmd::Learn(learn) = parse("weir learn --duration 1h30m --min-flows 5k --wait").unwrap().command else {
+            panic!()
+        };
+        assert_eq!((learn.duration, learn.min_flows, learn.wait), (Some(Duration::from_secs(5400)), Some(5000), true));
+    }
+
+    #[test]
+    fn wrong_usage_ends_with_2_and_says_what_is_expected() {
+        for (line, words) in [
+            ("weir decisions add 10.0.0.300", "is no target; expected ADDRESS"),
+            ("weir decisions add 10.0.0.1 --for 5", "is no length of time"),
+            ("weir decisions add 10.0.0.1 --for 0s", "write `ever`"),
+            ("weir decisions add 10.0.0.1 --action block", "expected one of drop, shadow"),
+            ("weir watch --kind drops", "expected one of flow, source, alert, decision, hits, agent"),
+            ("weir run -i eth0 --mode block", "expected one of observe, shadow, enforce"),
+            ("weir allowlist add 10.0.0.0/40", "at most 32"),
+            ("weir unload", "--all"),
+            ("weir unload -i eth0 --all", "cannot be used with"),
+            ("weir frobnicate", "unrecognized subcommand"),
+        ] {
+            let e = parse(line).expect_err(line);
+            assert_eq!(e.exit_code(), 2, "{line}");
+            assert!(e.to_string().contains(words), "{line}: {e}");
+        }
+    }
+}

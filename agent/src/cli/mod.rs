@@ -1,0 +1,200 @@
+//! The command line: `weir run` starts an agent, everything else asks a running one.
+
+mod args;
+mod config;
+mod learn;
+mod output;
+mod render;
+
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use crate::api::client::{Client, ClientError};
+use crate::app::{self, RunOptions, UnloadScope};
+use crate::clock::wall_us;
+use crate::config::{Config, ConfigError, DEFAULT_SOCKET};
+use crate::proto::watch_events_response::Item;
+use args::{AllowCmd, Cli, Cmd, ConfigCmd, DecisionsCmd, Lifetime, ModelCmd};
+use output::Output;
+
+const USAGE: u8 = 2;
+
+/// The whole program.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match dispatch(cli) {
+        Ok(code) => code,
+        Err(e) => report(&e),
+    }
+}
+
+/// Says what went wrong and chooses the exit status.
+fn report(e: &anyhow::Error) -> ExitCode {
+    if e.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe) {
+        // Whoever reads us (`head`) has seen enough.
+        return ExitCode::SUCCESS;
+    }
+    let mut text = format!("error: {e:#}\n");
+    let mut code = ExitCode::FAILURE;
+    if let Some(e) = e.downcast_ref::<ConfigError>() {
+        code = USAGE.into();
+        if let ConfigError::Invalid { .. } = e {
+            // Lines that editors and people jump by.
+            text = format!("{e}\n");
+        }
+    } else if e.downcast_ref::<ClientError>().is_some_and(ClientError::is_usage) {
+        code = USAGE.into();
+    }
+    // Nobody is left to tell where stderr is closed.
+    let _ = io::Write::write_all(&mut io::stderr(), text.as_bytes());
+    code
+}
+
+fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
+    let out = Output { format: cli.output };
+    if !matches!(cli.command, Cmd::Run(_)) {
+        crate::logging::init_cli();
+    }
+    match cli.command {
+        Cmd::Run(run) => {
+            return app::run(RunOptions {
+                config: run.config,
+                interface: run.interface,
+                mode: run.mode,
+                state_dir: run.state_dir,
+                socket: cli.socket,
+                log_level: run.log_level,
+            });
+        }
+        Cmd::Unload(u) => return app::unload(u.interface.map_or(UnloadScope::All, UnloadScope::Interface)),
+        Cmd::CheckBundle { dir } => return app::check_bundle(&dir),
+        Cmd::Config(ConfigCmd::Check { file }) => config::check(&out, file)?,
+        Cmd::Config(ConfigCmd::Show { file }) => config::show(&out, file)?,
+        Cmd::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "weir", &mut script);
+            out.text(&String::from_utf8_lossy(&script))?;
+        }
+        command => {
+            let socket = cli.socket.unwrap_or_else(configured_socket);
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            return runtime.block_on(async {
+                let client = Client::connect(&socket).await?;
+                ask(client, command, &out).await
+            });
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The socket of the default configuration; one that cannot be read or is wrong is no reason to stop here.
+fn configured_socket() -> PathBuf {
+    Config::load(None).map_or_else(|_| DEFAULT_SOCKET.into(), |c| c.socket)
+}
+
+async fn ask(mut client: Client, command: Cmd, out: &Output) -> anyhow::Result<ExitCode> {
+    match command {
+        Cmd::Status => {
+            let report = client.status().await?;
+            if out.json() { out.object(&report)? } else { out.text(&render::status(&report))? }
+        }
+        Cmd::Watch { kind } => return watch(client, &kind, out).await,
+        Cmd::Decisions(DecisionsCmd::List) => {
+            let list = client.list_decisions().await?;
+            out.list(&list, |l| render::decisions(l, wall_us()))?;
+        }
+        Cmd::Decisions(DecisionsCmd::Add { target, action, lifetime, direction, reason, confirm_within }) => {
+            let lifetime = match lifetime {
+                Lifetime::Ever => None,
+                Lifetime::For(d) => Some(d),
+            };
+            let added = client.add_decision(target, action, direction, lifetime, &reason, confirm_within).await?;
+            if out.json() { out.object(&added)? } else { out.text(&render::decision_added(&added, wall_us()))? }
+        }
+        Cmd::Decisions(DecisionsCmd::Confirm { id }) => {
+            let confirmed = client.confirm_decision(id).await?;
+            if out.json() { out.object(&confirmed)? } else { out.text(&render::decision_added(&confirmed, wall_us()))? }
+        }
+        Cmd::Decisions(DecisionsCmd::Delete { which }) => {
+            let deleted = client.delete_decision(which).await?;
+            if out.json() {
+                for d in &deleted {
+                    out.object(
+                        &serde_json::json!({ "deleted": d.id, "target": d.target.to_string(), "action": d.action }),
+                    )?;
+                }
+            } else {
+                out.text(&render::decisions_deleted(&deleted))?;
+            }
+        }
+        Cmd::Allowlist(AllowCmd::List) => out.list(&client.list_allow().await?, render::allow_list)?,
+        Cmd::Allowlist(AllowCmd::Add { prefix, comment }) => {
+            let added = client.add_allow(prefix, &comment).await?;
+            if out.json() {
+                let lifted: Vec<_> = added.lifted.iter().map(|d| d.id).collect();
+                out.object(&serde_json::json!({ "added": added.entry, "lifted": lifted }))?;
+            } else {
+                out.text(&render::allow_added(&added))?;
+            }
+        }
+        Cmd::Allowlist(AllowCmd::Remove { prefix }) => {
+            let removed = client.remove_allow(prefix).await?;
+            if out.json() {
+                out.object(&serde_json::json!({ "removed": removed }))?;
+            } else {
+                out.text(&format!("{} is off the allow list\n", removed.prefix))?;
+            }
+        }
+        Cmd::Allowlist(AllowCmd::Check { prefix }) => {
+            let by = client.check_allow(prefix).await?;
+            if out.json() {
+                out.object(&serde_json::json!({ "prefix": prefix, "protected": !by.is_empty(), "protected_by": by }))?;
+            } else {
+                out.text(&render::allow_check(&prefix.to_string(), &by))?;
+            }
+        }
+        Cmd::Learn(args) => return learn::run(&mut client, &args, out).await,
+        Cmd::Model(ModelCmd::Status) => out.list(&client.model_status().await?, |l| render::bundles(l, wall_us()))?,
+        Cmd::Model(ModelCmd::Promote { id }) => {
+            let bundle = client.promote_model(id.as_deref()).await?;
+            if out.json() {
+                out.object(&bundle)?;
+            } else {
+                out.text(&format!(
+                    "{} is promoted: it may lead to drops in mode enforce\n",
+                    output::clean(&bundle.id)
+                ))?;
+            }
+        }
+        Cmd::Config(ConfigCmd::Reload) => {
+            let report = client.reload_config().await?;
+            if out.json() { out.object(&report)? } else { out.text(&render::reloaded(&report))? }
+        }
+        Cmd::Run(_) | Cmd::Unload(_) | Cmd::Completions { .. } | Cmd::Config(_) | Cmd::CheckBundle { .. } => {
+            unreachable!("handled without an agent")
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn watch(mut client: Client, kinds: &[crate::proto::EventKind], out: &Output) -> anyhow::Result<ExitCode> {
+    let mut stream = client.watch(kinds).await?;
+    if io::stderr().is_terminal() && !out.json() {
+        let _ = io::Write::write_all(&mut io::stderr(), b"watching; Ctrl-C ends it\n");
+    }
+    while let Some(message) = stream.message().await.map_err(ClientError::from)? {
+        match message.item {
+            Some(Item::Event(event)) if out.json() => out.text(&(event.json + "\n"))?,
+            Some(Item::Event(event)) => out.text(&(output::clean(&event.line) + "\n"))?,
+            Some(Item::Lost(n)) if out.json() => {
+                out.object(&serde_json::json!({ "event_type": "lost", "count": n }))?;
+            }
+            Some(Item::Lost(n)) => out.text(&format!("... {n} events left out: this reader is too slow\n"))?,
+            None => {}
+        }
+    }
+    anyhow::bail!("the agent stopped")
+}

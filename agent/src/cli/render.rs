@@ -1,0 +1,264 @@
+//! Reports as tables and words. Pure: the time is an argument.
+
+use std::fmt::Write;
+
+use weir_core::decision::{Action, Decision, Origin, Sides};
+use weir_core::record::TimeUs;
+
+use super::output::{Table, clean, relative};
+use crate::command::{
+    AllowAdded, AllowReport, BundleReport, DecisionReport, LearnReport, ReloadReport, StatusReport, XdpMode,
+};
+use crate::human::{bytes, grouped, micros, rough};
+
+pub fn action(a: Action) -> &'static str {
+    match a {
+        Action::Shadow => "shadow",
+        Action::Drop => "drop",
+    }
+}
+
+fn origin(o: Origin) -> &'static str {
+    match o {
+        Origin::Manual => "by hand",
+        Origin::Automatic => "automatic",
+    }
+}
+
+fn sides(s: Sides) -> &'static str {
+    match s {
+        Sides::In => "in",
+        Sides::Out => "out",
+        Sides::Both => "both",
+    }
+}
+
+fn until(expires: Option<TimeUs>, now: TimeUs) -> String {
+    expires.map_or_else(|| "never".into(), |at| relative(at, now))
+}
+
+pub fn status(s: &StatusReport) -> String {
+    let mut out = String::new();
+    let interface = clean(&s.interface);
+    let _ =
+        writeln!(out, "weir {} on {interface} (ifindex {}), up {}", s.version, s.ifindex, rough(micros(s.uptime_us)));
+    let mut line = |name: &str, value: String| {
+        let _ = writeln!(out, "  {name:<10} {}", clean(&value));
+    };
+    let mut mode = s.mode_effective.name().to_owned();
+    if s.mode_configured != s.mode_effective {
+        let _ = write!(mode, " (configured: {}", s.mode_configured.name());
+        let _ = write!(mode, "{}{})", if s.mode_reason.is_empty() { "" } else { "; " }, s.mode_reason);
+    }
+    line("mode", mode);
+    line(
+        "program",
+        match s.xdp_mode {
+            None => "not attached".into(),
+            Some(XdpMode::Native) => "native".into(),
+            Some(XdpMode::Generic) if s.xdp_cause.is_empty() => "generic".into(),
+            Some(XdpMode::Generic) => format!("generic ({})", s.xdp_cause),
+        },
+    );
+    line(
+        "model",
+        match &s.bundle {
+            None => "none; `weir learn` makes one".into(),
+            Some(b) if b.promoted => format!("{} ({}, promoted)", b.id, b.origin),
+            Some(b) => format!("{} ({}, not promoted: alerts and shadow entries only)", b.id, b.origin),
+        },
+    );
+    if let Some(l) = &s.learning {
+        line("learning", learning(l));
+    }
+    line(
+        "flows",
+        format!(
+            "{} live, {} in the last of {} epochs",
+            grouped(s.flows_live),
+            grouped(s.flows_last_epoch),
+            grouped(s.epochs)
+        ),
+    );
+    line("drain", format!("{} last, {} longest", rough(micros(s.drain_last_us)), rough(micros(s.drain_max_us))));
+    let decisions: Vec<_> = s
+        .decisions
+        .iter()
+        .filter(|d| d.count > 0)
+        .map(|d| format!("{} {} {}", grouped(d.count), action(d.action), origin(d.origin)))
+        .collect();
+    line("decisions", if decisions.is_empty() { "none".into() } else { decisions.join(", ") });
+    line("memory", format!("{} of kernel maps", bytes(s.maps.iter().map(|m| m.bytes).sum())));
+    let lost: Vec<_> = s
+        .lost
+        .iter()
+        .filter(|l| l.count > 0)
+        .map(|l| format!("{} {}", grouped(l.count), l.name.replace('_', " ")))
+        .collect();
+    line("lost", if lost.is_empty() { "nothing".into() } else { lost.join(", ") });
+    if !s.counters.is_empty() {
+        let mut t = Table::new(&["REASON", ">PACKETS", ">BYTES"]);
+        for c in &s.counters {
+            t.row(vec![c.name.clone(), grouped(c.packets), grouped(c.bytes)]);
+        }
+        let _ = write!(out, "\n{}", t.render());
+    }
+    if !s.maps.is_empty() {
+        let mut t = Table::new(&["MAP", ">ENTRIES", ">OF", ">MEMORY"]);
+        for m in &s.maps {
+            t.row(vec![m.name.clone(), grouped(m.entries), grouped(m.max_entries), bytes(m.bytes)]);
+        }
+        let _ = write!(out, "\n{}", t.render());
+    }
+    for (i, w) in s.warnings.iter().enumerate() {
+        let _ = writeln!(out, "{}warning: {}", if i == 0 { "\n" } else { "" }, clean(w));
+    }
+    out
+}
+
+/// "collecting: 12m of 24h, 1,200 of 2,000 flows, 40 of 200 source windows".
+pub fn learning(l: &LearnReport) -> String {
+    format!(
+        "{}: {} of {}, {} of {} flows, {} of {} source windows",
+        l.phase,
+        rough(micros(l.elapsed_us)),
+        rough(micros(l.duration_us)),
+        grouped(l.flows),
+        grouped(l.min_flows),
+        grouped(l.windows),
+        grouped(l.min_windows)
+    )
+}
+
+pub fn decisions(list: &[DecisionReport], now: TimeUs) -> String {
+    if list.is_empty() {
+        return "no decisions\n".into();
+    }
+    let mut t = Table::new(&[
+        "ID", "TARGET", "ACTION", "SIDE", "ORIGIN", "EXPIRES", ">PACKETS", ">BYTES", "LAST HIT", "REASON",
+    ]);
+    for r in list {
+        let d = &r.decision;
+        let state = match (r.enforced, r.awaiting_confirmation) {
+            (false, _) => " (not in force)",
+            (true, true) => " (unconfirmed)",
+            (true, false) => "",
+        };
+        let mut reason = d.reason.clone();
+        if let Some(a) = d.instead_of {
+            let _ = write!(reason, " [mode enforce: {}]", action(a));
+        }
+        if !r.note.is_empty() {
+            let _ = write!(reason, " [{}]", r.note);
+        }
+        t.row(vec![
+            d.id.to_string(),
+            d.target.to_string(),
+            format!("{}{state}", action(d.action)),
+            sides(d.sides).into(),
+            origin(d.origin).into(),
+            until(d.expires_us, now),
+            grouped(r.packets),
+            grouped(r.bytes),
+            r.last_hit_us.map_or_else(|| "-".into(), |at| relative(at, now)),
+            reason,
+        ]);
+    }
+    t.render()
+}
+
+/// "decision 7: drop 192.0.2.7, expires in 4h".
+pub fn decision_line(d: &Decision, now: TimeUs) -> String {
+    let expires = d.expires_us.map_or_else(|| "until deleted".into(), |at| format!("expires {}", relative(at, now)));
+    format!("decision {}: {} {}, {expires}", d.id, action(d.action), d.target)
+}
+
+pub fn decision_added(r: &DecisionReport, now: TimeUs) -> String {
+    let mut out = decision_line(&r.decision, now);
+    if !r.enforced {
+        out += ", not in force yet";
+    }
+    if !r.note.is_empty() {
+        let _ = write!(out, " ({})", clean(&r.note));
+    }
+    if r.awaiting_confirmation {
+        let _ = write!(out, "\nit lapses then unless you keep it: weir decisions confirm {}", r.decision.id);
+    }
+    out + "\n"
+}
+
+pub fn decisions_deleted(list: &[Decision]) -> String {
+    list.iter().map(|d| format!("deleted decision {} ({} {})\n", d.id, action(d.action), d.target)).collect()
+}
+
+pub fn allow_list(list: &[AllowReport]) -> String {
+    if list.is_empty() {
+        return "nobody is on the allow list\n".into();
+    }
+    let mut t = Table::new(&["PREFIX", "ORIGIN", "COMMENT"]);
+    for a in list {
+        t.row(vec![a.prefix.to_string(), a.origin.clone(), a.comment.clone()]);
+    }
+    t.render()
+}
+
+pub fn allow_added(r: &AllowAdded) -> String {
+    let mut out = format!("{} is never blocked from now on\n", r.entry.prefix);
+    for d in &r.lifted {
+        let _ = writeln!(out, "lifted decision {} ({} {})", d.id, action(d.action), d.target);
+    }
+    out
+}
+
+pub fn allow_check(asked: &str, by: &[AllowReport]) -> String {
+    if by.is_empty() {
+        return format!("{asked} is not protected: it can be blocked\n");
+    }
+    let mut out = String::new();
+    for a in by {
+        let comment = if a.comment.is_empty() { String::new() } else { format!(": {}", clean(&a.comment)) };
+        let _ = writeln!(out, "{asked} is protected by {} ({}{comment})", a.prefix, clean(&a.origin));
+    }
+    out
+}
+
+pub fn bundles(list: &[BundleReport], now: TimeUs) -> String {
+    if list.is_empty() {
+        return "no models yet; `weir learn` makes one\n".into();
+    }
+    let mut t = Table::new(&["ID", "STATE", "ORIGIN", "CREATED", ">FLOWS", ">WINDOWS", "PROFILES"]);
+    for b in list {
+        let state = match (b.current, b.promoted) {
+            (true, true) => "serves, promoted",
+            (true, false) => "serves, not promoted",
+            (false, true) => "promoted",
+            (false, false) => "-",
+        };
+        t.row(vec![
+            b.id.clone(),
+            state.into(),
+            b.origin.clone(),
+            relative(b.created_us, now),
+            grouped(b.flows),
+            grouped(b.windows),
+            b.profiles.join(", "),
+        ]);
+    }
+    t.render()
+}
+
+pub fn reloaded(r: &ReloadReport) -> String {
+    let mut out = match r.applied.as_slice() {
+        [] if r.needs_restart.is_empty() => "nothing has changed\n".into(),
+        [] => String::new(),
+        keys => format!("in force now: {}\n", keys.join(", ")),
+    };
+    if !r.needs_restart.is_empty() {
+        let _ = writeln!(out, "changed, but in force only after a restart: {}", r.needs_restart.join(", "));
+    }
+    out
+}
+
+#[cfg(test)]
+#[path = "render_tests.rs"]
+mod tests;

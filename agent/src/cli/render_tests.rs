@@ -1,0 +1,170 @@
+use weir_core::decision::Target;
+
+use super::*;
+use crate::api::tests::full_status;
+
+const NOW: TimeUs = 1_800_000_000_000_000;
+const MINUTE: u64 = 60_000_000;
+
+fn report(id: u64, target: &str) -> DecisionReport {
+    let target: Target = target.parse().unwrap();
+    DecisionReport {
+        decision: Decision {
+            id,
+            target,
+            action: Action::Drop,
+            sides: Sides::In,
+            origin: Origin::Automatic,
+            created_us: NOW - MINUTE,
+            expires_us: Some(NOW + 59 * MINUTE + 500_000),
+            reason: "47 distinct ports".into(),
+            instead_of: None,
+            alert_id: Some(3),
+        },
+        enforced: true,
+        awaiting_confirmation: false,
+        packets: 1_234,
+        bytes: 74_040,
+        last_hit_us: Some(NOW - 3_000_000),
+        note: String::new(),
+    }
+}
+
+fn shadowed() -> DecisionReport {
+    let mut r = report(12, "2001:db8::/64");
+    r.decision.action = Action::Shadow;
+    r.decision.origin = Origin::Manual;
+    r.decision.sides = Sides::Both;
+    r.decision.expires_us = None;
+    r.decision.instead_of = Some(Action::Drop);
+    DecisionReport { enforced: false, packets: 0, bytes: 0, last_hit_us: None, note: "the map is full".into(), ..r }
+}
+
+#[test]
+fn status_is_readable() {
+    let expected = "\
+weir 1.2.3 on eth0 (ifindex 2), up 3h12m
+  mode       shadow (configured: enforce; no promoted bundle)
+  program    generic (the driver has no native XDP)
+  model      learned-1 (learned here, not promoted: alerts and shadow entries only)
+  learning   collecting: 12m of 1d, 1,200 of 2,000 flows, 40 of 200 source windows
+  flows      1,234 live, 321 in the last of 11,520 epochs
+  drain      8.2ms last, 12ms longest
+  decisions  3 drop automatic
+  memory     520 MB of kernel maps
+  lost       3 epoch records
+
+REASON            PACKETS          BYTES
+passed         72,300,114  9,000,000,000
+dropped_block          12            720
+
+MAP     ENTRIES         OF  MEMORY
+blocks        3  1,000,000  520 MB
+
+warning: generic XDP: super-packets are counted as one
+";
+    assert_eq!(status(&full_status()), expected);
+}
+
+#[test]
+fn a_quiet_agent_says_so() {
+    let quiet = StatusReport {
+        mode_configured: weir_core::event::Mode::Shadow,
+        xdp_mode: Some(XdpMode::Native),
+        bundle: None,
+        learning: None,
+        lost: Vec::new(),
+        counters: Vec::new(),
+        decisions: Vec::new(),
+        maps: Vec::new(),
+        warnings: Vec::new(),
+        ..full_status()
+    };
+    let text = status(&quiet);
+    for line in [
+        "  mode       shadow\n",
+        "  program    native\n",
+        "  model      none; `weir learn` makes one\n",
+        "  lost       nothing\n",
+    ] {
+        assert!(text.contains(line), "{line:?} is missing in:\n{text}");
+    }
+    assert!(!text.contains("learning") && !text.contains("warning"));
+}
+
+#[test]
+fn decisions_are_a_table() {
+    let expected = "\
+ID  TARGET            ACTION                 SIDE  ORIGIN     EXPIRES  PACKETS   BYTES  LAST HIT  REASON
+7   192.0.2.7/tcp/22  drop                   in    automatic  in 59m     1,234  74,040  3s ago    47 distinct ports
+12  2001:db8::/64     shadow (not in force)  both  by hand    never          0       0  -         47 distinct ports [mode enforce: drop] [the map is full]
+";
+    assert_eq!(decisions(&[report(7, "192.0.2.7/tcp/22"), shadowed()], NOW), expected);
+    assert_eq!(decisions(&[], NOW), "no decisions\n");
+}
+
+#[test]
+fn decisions_are_flat_json() {
+    let json = serde_json::to_string(&report(7, "192.0.2.7/tcp/22")).unwrap();
+    assert_eq!(
+        json,
+        "{\"id\":7,\"target\":\"192.0.2.7/tcp/22\",\"action\":\"drop\",\"direction\":\"in\",\"origin\":\"automatic\",\
+         \"created\":\"2027-01-15T07:59:00.000000Z\",\"expires\":\"2027-01-15T08:59:00.500000Z\",\"reason\":\"47 distinct ports\",\
+         \"instead_of\":null,\"alert_id\":3,\"enforced\":true,\"awaiting_confirmation\":false,\"packets\":1234,\"bytes\":74040,\
+         \"last_hit\":\"2027-01-15T07:59:57.000000Z\",\"note\":\"\"}"
+    );
+}
+
+#[test]
+fn changes_are_confirmed_in_words() {
+    let mut r = report(7, "192.0.2.7");
+    assert_eq!(decision_added(&r, NOW), "decision 7: drop 192.0.2.7, expires in 59m\n");
+    r.enforced = false;
+    r.decision.expires_us = None;
+    assert_eq!(decision_added(&r, NOW), "decision 7: drop 192.0.2.7, until deleted, not in force yet\n");
+    let mut unconfirmed = report(7, "192.0.2.7");
+    unconfirmed.awaiting_confirmation = true;
+    assert_eq!(
+        decision_added(&unconfirmed, NOW),
+        "decision 7: drop 192.0.2.7, expires in 59m\nit lapses then unless you keep it: weir decisions confirm 7\n"
+    );
+    assert!(decisions(&[unconfirmed], NOW).contains("drop (unconfirmed)"));
+    assert_eq!(decisions_deleted(&[r.decision.clone()]), "deleted decision 7 (drop 192.0.2.7)\n");
+
+    let entry = AllowReport {
+        prefix: "192.0.2.0/24".parse().unwrap(),
+        comment: "office".into(),
+        origin: "added by uid 0 (root)".into(),
+        removable: true,
+    };
+    let added = AllowAdded { entry: entry.clone(), lifted: vec![r.decision] };
+    assert_eq!(allow_added(&added), "192.0.2.0/24 is never blocked from now on\nlifted decision 7 (drop 192.0.2.7)\n");
+    assert_eq!(
+        allow_check("192.0.2.9", std::slice::from_ref(&entry)),
+        "192.0.2.9 is protected by 192.0.2.0/24 (added by uid 0 (root): office)\n"
+    );
+    assert_eq!(allow_check("192.0.3.1", &[]), "192.0.3.1 is not protected: it can be blocked\n");
+    assert_eq!(
+        allow_list(&[entry]),
+        "PREFIX        ORIGIN                 COMMENT\n192.0.2.0/24  added by uid 0 (root)  office\n"
+    );
+}
+
+#[test]
+fn models_and_reloads_are_shown() {
+    let bundle = BundleReport { created_us: NOW - 90 * MINUTE, ..full_status().bundle.unwrap() };
+    assert_eq!(
+        bundles(&[bundle], NOW),
+        "ID         STATE                 ORIGIN        CREATED    FLOWS  WINDOWS  PROFILES\n\
+         learned-1  serves, not promoted  learned here  1h30m ago  2,500      300  full, source\n"
+    );
+    let r = |applied: &[&str], needs: &[&str]| {
+        let own = |v: &[&str]| v.iter().map(|s| (*s).to_owned()).collect();
+        reloaded(&ReloadReport { applied: own(applied), needs_restart: own(needs) })
+    };
+    assert_eq!(r(&[], &[]), "nothing has changed\n");
+    assert_eq!(
+        r(&["mode", "home"], &["socket"]),
+        "in force now: mode, home\nchanged, but in force only after a restart: socket\n"
+    );
+}

@@ -1,0 +1,380 @@
+//! What can be asked of the event loop, and the plain values it answers with.
+//!
+//! The API server is the only one that makes commands from outside; nobody but the event loop holds state.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::ser::SerializeStruct;
+use tokio::sync::{mpsc, oneshot};
+use weir_core::addr::Prefix;
+use weir_core::decision::{Action, Decision, Origin, Sides, Target};
+use weir_core::decisions::Refusal;
+use weir_core::event::Mode;
+use weir_core::record::TimeUs;
+use weir_core::render::Rfc3339;
+
+use crate::store::StoreError;
+
+/// Where the event loop puts its answer. A caller that hung up is no error.
+pub type Reply<T> = oneshot::Sender<Result<T, CommandError>>;
+
+#[derive(Debug)]
+pub enum Command {
+    Status {
+        reply: Reply<StatusReport>,
+    },
+    ListDecisions {
+        reply: Reply<Vec<DecisionReport>>,
+    },
+    AddDecision {
+        new: NewDecision,
+        reply: Reply<DecisionReport>,
+    },
+    /// Keeps a decision that would lapse unconfirmed.
+    ConfirmDecision {
+        id: u64,
+        by: Caller,
+        reply: Reply<DecisionReport>,
+    },
+    DeleteDecision {
+        which: DecisionRef,
+        by: Caller,
+        reply: Reply<Vec<Decision>>,
+    },
+    AllowList {
+        reply: Reply<Vec<AllowReport>>,
+    },
+    AllowAdd {
+        prefix: Prefix,
+        comment: String,
+        by: Caller,
+        reply: Reply<AllowAdded>,
+    },
+    AllowRemove {
+        prefix: Prefix,
+        by: Caller,
+        reply: Reply<AllowReport>,
+    },
+    /// Every entry, of the list or of the safe set, that overlaps the prefix.
+    AllowCheck {
+        prefix: Prefix,
+        reply: Reply<Vec<AllowReport>>,
+    },
+    /// Starts learning; `None` takes the configured value.
+    Learn {
+        duration: Option<Duration>,
+        min_flows: Option<u64>,
+        by: Caller,
+        reply: Reply<LearnReport>,
+    },
+    /// Every bundle there is, the current one first.
+    ModelStatus {
+        reply: Reply<Vec<BundleReport>>,
+    },
+    /// `None`: the current bundle.
+    ModelPromote {
+        id: Option<String>,
+        by: Caller,
+        reply: Reply<BundleReport>,
+    },
+    ReloadConfig {
+        by: Caller,
+        reply: Reply<ReloadReport>,
+    },
+}
+
+/// Why a command was not carried out. The text is for the person who asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CommandError {
+    /// The request makes no sense as it stands.
+    #[error("{0}")]
+    Invalid(String),
+    #[error("{0}")]
+    NotFound(String),
+    #[error("{0}")]
+    Exists(String),
+    /// It makes sense, but not now or not for this target: protected, no model, already learning, ...
+    #[error("{0}")]
+    Refused(String),
+    /// No room left.
+    #[error("{0}")]
+    Full(String),
+    /// Weir's own failure.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Who sent a command, as the kernel names the peer of the socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    pub uid: u32,
+    /// The user's name, where there is one.
+    pub user: Option<String>,
+    pub pid: Option<i32>,
+}
+
+impl Caller {
+    /// The text with who wrote it: "the office, by uid 0 (root)".
+    pub fn sign(&self, text: &str) -> String {
+        match text.trim() {
+            "" => format!("by {self}"),
+            text => format!("{text}, by {self}"),
+        }
+    }
+}
+
+impl From<Refusal> for CommandError {
+    fn from(r: Refusal) -> Self {
+        let words = r.to_string();
+        match r {
+            Refusal::Full { .. } | Refusal::AutomaticFull { .. } => CommandError::Full(words),
+            Refusal::NoLifetime => CommandError::Invalid(words),
+            Refusal::Unknown(_) => CommandError::NotFound(words),
+            Refusal::Protected(_) | Refusal::TooWide { .. } | Refusal::NotAwaiting(_) => CommandError::Refused(words),
+        }
+    }
+}
+
+impl From<StoreError> for CommandError {
+    fn from(e: StoreError) -> Self {
+        let words = e.to_string();
+        match e {
+            StoreError::BundleId(_) => CommandError::Invalid(words),
+            StoreError::NoBundle { .. } => CommandError::NotFound(words),
+            StoreError::BundleExists(_) => CommandError::Exists(words),
+            StoreError::InUse(_) | StoreError::Io { .. } | StoreError::Newer { .. } => CommandError::Failed(words),
+        }
+    }
+}
+
+impl fmt::Display for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.user {
+            Some(name) => write!(f, "uid {} ({name})", self.uid),
+            None => write!(f, "uid {}", self.uid),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewDecision {
+    pub target: Target,
+    pub action: Action,
+    pub sides: Sides,
+    /// `None`: until deleted.
+    pub lifetime: Option<Duration>,
+    pub reason: String,
+    /// It lapses after this unless it is confirmed.
+    pub confirm_within: Option<Duration>,
+    pub by: Caller,
+}
+
+impl NewDecision {
+    /// The reason with who gave it: "port scan, by uid 0 (root)".
+    pub fn reason_with_caller(&self) -> String {
+        self.by.sign(&self.reason)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DecisionRef {
+    Id(u64),
+    /// Every decision on exactly this target.
+    Target(Target),
+}
+
+impl fmt::Display for DecisionRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DecisionRef::Id(id) => write!(f, "decision {id}"),
+            DecisionRef::Target(target) => write!(f, "{target}"),
+        }
+    }
+}
+
+/// A decision and what became of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DecisionReport {
+    pub decision: Decision,
+    /// Read back from the kernel.
+    pub enforced: bool,
+    /// It lapses at its expiry unless it is confirmed.
+    pub awaiting_confirmation: bool,
+    pub packets: u64,
+    pub bytes: u64,
+    pub last_hit_us: Option<TimeUs>,
+    pub note: String,
+}
+
+/// One flat object with the target as people write it and times as RFC 3339.
+impl Serialize for DecisionReport {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        let d = &self.decision;
+        let mut o = s.serialize_struct("decision", 16)?;
+        o.serialize_field("id", &d.id)?;
+        o.serialize_field("target", &d.target.to_string())?;
+        o.serialize_field("action", &d.action)?;
+        o.serialize_field("direction", &d.sides)?;
+        o.serialize_field("origin", &d.origin)?;
+        o.serialize_field("created", &Rfc3339(d.created_us))?;
+        o.serialize_field("expires", &d.expires_us.map(Rfc3339))?;
+        o.serialize_field("reason", &d.reason)?;
+        o.serialize_field("instead_of", &d.instead_of)?;
+        o.serialize_field("alert_id", &d.alert_id)?;
+        o.serialize_field("enforced", &self.enforced)?;
+        o.serialize_field("awaiting_confirmation", &self.awaiting_confirmation)?;
+        o.serialize_field("packets", &self.packets)?;
+        o.serialize_field("bytes", &self.bytes)?;
+        o.serialize_field("last_hit", &self.last_hit_us.map(Rfc3339))?;
+        o.serialize_field("note", &self.note)?;
+        o.end()
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AllowReport {
+    pub prefix: Prefix,
+    pub comment: String,
+    /// "configuration", "added by uid 0 (root)", "gateway", ...
+    pub origin: String,
+    pub removable: bool,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct AllowAdded {
+    pub entry: AllowReport,
+    /// Decisions that went because the entry covers them.
+    pub lifted: Vec<Decision>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct BundleReport {
+    pub id: String,
+    pub promoted: bool,
+    /// "learned here", "built in", ...
+    pub origin: String,
+    pub created_us: TimeUs,
+    pub flows: u64,
+    pub windows: u64,
+    pub profiles: Vec<String>,
+    /// Whether this is the one that serves.
+    pub current: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LearnReport {
+    pub started_us: TimeUs,
+    pub duration_us: u64,
+    pub elapsed_us: u64,
+    pub flows: u64,
+    pub min_flows: u64,
+    pub windows: u64,
+    pub min_windows: u64,
+    /// "collecting", "training", "checking".
+    pub phase: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum XdpMode {
+    Native,
+    Generic,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StatusReport {
+    pub version: String,
+    pub interface: String,
+    pub ifindex: u32,
+    pub mode_configured: Mode,
+    pub mode_effective: Mode,
+    /// Why the two differ; empty where they do not.
+    pub mode_reason: String,
+    /// `None`: no program is attached.
+    pub xdp_mode: Option<XdpMode>,
+    /// Why it is not native; empty where it is.
+    pub xdp_cause: String,
+    pub uptime_us: u64,
+    pub bundle: Option<BundleReport>,
+    pub learning: Option<LearnReport>,
+    pub flows_live: u64,
+    pub flows_last_epoch: u64,
+    pub epochs: u64,
+    pub drain_last_us: u64,
+    pub drain_max_us: u64,
+    /// What was lost: epoch records, events, writes of the log.
+    pub lost: Vec<NamedCount>,
+    /// As the kernel counts them, by reason.
+    pub counters: Vec<Counter>,
+    pub decisions: Vec<DecisionCount>,
+    pub maps: Vec<MapUse>,
+    pub warnings: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NamedCount {
+    pub name: String,
+    pub count: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Counter {
+    pub name: String,
+    pub packets: u64,
+    pub bytes: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DecisionCount {
+    pub action: Action,
+    pub origin: Origin,
+    pub count: u64,
+}
+
+/// One kernel map.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct MapUse {
+    pub name: String,
+    pub entries: u64,
+    pub max_entries: u64,
+    pub bytes: u64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ReloadReport {
+    /// Keys whose new value is in force.
+    pub applied: Vec<String>,
+    pub needs_restart: Vec<String>,
+}
+
+/// Commands that may wait for the event loop; one more is refused.
+pub const QUEUE: usize = 64;
+
+/// The two ends of the queue.
+pub fn queue() -> (mpsc::Sender<Command>, mpsc::Receiver<Command>) {
+    mpsc::channel(QUEUE)
+}
+
+/// Why no answer came.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    #[error("{QUEUE} commands are waiting for the agent; try again in a moment")]
+    Busy,
+    #[error("the agent is stopping")]
+    Stopping,
+    #[error(transparent)]
+    Command(#[from] CommandError),
+}
+
+/// Sends a command and waits for the answer; a full queue refuses at once.
+pub async fn ask<T>(queue: &mpsc::Sender<Command>, make: impl FnOnce(Reply<T>) -> Command) -> Result<T, AskError> {
+    let (reply, answer) = oneshot::channel();
+    queue.try_send(make(reply)).map_err(|e| match e {
+        mpsc::error::TrySendError::Full(_) => AskError::Busy,
+        mpsc::error::TrySendError::Closed(_) => AskError::Stopping,
+    })?;
+    // A dropped sender: the loop ended before it answered.
+    Ok(answer.await.map_err(|_| AskError::Stopping)??)
+}

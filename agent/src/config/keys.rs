@@ -1,0 +1,170 @@
+//! Every key of the configuration: what it means, how it is read and shown, and whether a reload suffices.
+//!
+//! This table is the one place that knows the keys; reading, showing, comparing and the documentation walk it.
+
+use std::time::Duration;
+
+use super::setting::{Setting, Shown};
+use super::tree::{At, Kind, Node};
+use super::{Config, Problem};
+
+/// When a changed value comes into force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Apply {
+    /// At SIGHUP or `weir config reload`.
+    Reload,
+    /// When the agent starts.
+    Restart,
+}
+
+pub struct Key {
+    /// With dots: `flow.idle`.
+    pub path: &'static str,
+    pub apply: Apply,
+    pub help: &'static str,
+    pub read: fn(&mut Config, &Node, &mut Vec<Problem>),
+    pub show: fn(&Config) -> Shown,
+}
+
+macro_rules! keys {
+    ($($path:literal, $apply:ident, [$($field:ident).+], $check:expr, $help:literal;)+) => {
+        pub const KEYS: &[Key] = &[$(Key {
+            path: $path,
+            apply: Apply::$apply,
+            help: $help,
+            read: |config, node, problems| {
+                if let Some(value) = Setting::read(node, $path, problems) {
+                    match $check(&value) {
+                        Ok(()) => config.$($field).+ = value,
+                        Err(message) => problems.push(Problem::new(node.at, $path, message)),
+                    }
+                }
+            },
+            show: |config| config.$($field).+.show(),
+        }),+];
+    };
+}
+
+fn any<T>(_: &T) -> Result<(), String> {
+    Ok(())
+}
+
+/// Between two values, both allowed.
+fn within<T: Setting + PartialOrd>(low: T, high: T) -> impl Fn(&T) -> Result<(), String> {
+    move |value| {
+        if *value >= low && *value <= high {
+            return Ok(());
+        }
+        let word = |v: &T| match v.show() {
+            Shown::Scalar(s) => s,
+            other => format!("{other:?}"),
+        };
+        Err(format!("{} is out of range; allowed are {} to {}", word(value), word(&low), word(&high)))
+    }
+}
+
+fn name(value: &Option<String>) -> Result<(), String> {
+    let Some(s) = value else { return Ok(()) };
+    // IFNAMSIZ with its terminating zero.
+    if s.len() > 15 || s.contains(['/', ' ']) || s.contains(char::is_control) {
+        return Err(format!("`{s}` is no interface name: at most 15 bytes, without `/` and spaces"));
+    }
+    Ok(())
+}
+
+const fn secs(s: u64) -> Duration {
+    Duration::from_secs(s)
+}
+const DAY: u64 = 86_400;
+
+keys! {
+    "interface", Restart, [interface], name, "interface to watch; `weir run -i` overrides it";
+    "mode", Reload, [mode], any, "observe: no entries; shadow: count what would be dropped; enforce: drop";
+    "home", Reload, [home], any, "networks being protected; empty: own and connected ones";
+    "state_dir", Restart, [state_dir], any, "decisions, allow list and models";
+    "socket", Restart, [socket], any, "control socket, mode 0660";
+    "group", Restart, [group], any, "group that may use the control socket; none: root's";
+    "epoch", Restart, [epoch], within(Duration::from_millis(100), secs(60)), "how often the kernel's counts are read";
+    "window", Restart, [window], within(secs(1), secs(300)), "length of a source's window";
+    "alert_budget_per_day", Reload, [alert_budget_per_day], within(0.01, 1e6), "false alerts a day that are bearable; sets the thresholds";
+    "allow", Reload, [allow], any, "addresses and prefixes that are never blocked, each alone or with a comment";
+    "capacity.flows", Restart, [capacity.flows], within(1024, 64_000_000), "flows per epoch";
+    "capacity.blocks", Restart, [capacity.blocks], within(16, 64_000_000), "blocked targets";
+    "capacity.allow", Restart, [capacity.allow], within(16, 1_000_000), "allowed targets";
+    "flow.idle", Restart, [flow.idle], within(secs(1), secs(DAY)), "a silent flow ends after this";
+    "flow.active", Restart, [flow.active], within(secs(1), secs(DAY)), "a long flow is reported this often";
+    "flow.linger", Restart, [flow.linger], within(Duration::ZERO, secs(300)), "a closed flow is kept this long";
+    "learn.duration", Reload, [learn.duration], within(secs(10), secs(90 * DAY)), "how long to learn what is normal";
+    "learn.min_flows", Reload, [learn.min_flows], within(200, 1_000_000_000), "learn on until so many flows were seen";
+    "learn.min_windows", Reload, [learn.min_windows], within(0, 1_000_000_000), "learn on until so many source windows were seen";
+    "policy.drop_ttl", Reload, [policy.drop_ttl], within(secs(1), secs(365 * DAY)), "lifetime of an automatic drop";
+    "policy.shadow_ttl", Reload, [policy.shadow_ttl], within(secs(1), secs(365 * DAY)), "lifetime of an automatic shadow entry";
+    "policy.max_decisions_per_hour", Reload, [policy.max_decisions_per_hour], within(0, 1_000_000), "automatic decisions an hour; beyond it only alerts";
+    "policy.busy_share", Reload, [policy.busy_share], within(0.0, 1.0), "a source with more of the benign flows is never dropped automatically";
+    "log.level", Reload, [log.level], any, "error, warn, info, debug or trace";
+    "log.to", Restart, [log.to], any, "the agent's own log: auto, stderr or journald";
+    "log.events", Reload, [log.events], any, "events as JSON lines: a path, journald, stderr or none";
+    "log.flows", Reload, [log.flows], any, "write flows to the event log too, not only alerts, anomalous sources and decisions";
+    "xdp.mode", Restart, [xdp.mode], any, "auto: native where the driver can, else generic";
+}
+
+/// What follows `prefix` in the table, in its order, each name once. `""` is the top.
+fn names_below(prefix: &str) -> Vec<&'static str> {
+    let mut names = Vec::new();
+    for key in KEYS {
+        let rest = if prefix.is_empty() {
+            key.path
+        } else {
+            match key.path.strip_prefix(prefix).and_then(|r| r.strip_prefix('.')) {
+                Some(rest) => rest,
+                None => continue,
+            }
+        };
+        let name = rest.split('.').next().unwrap_or(rest);
+        if names.last() != Some(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+/// Where each key stood that was set.
+pub type Places = Vec<(&'static str, At)>;
+
+/// Walks the tree along the table.
+pub fn read_tree(root: &Node, config: &mut Config, problems: &mut Vec<Problem>) -> Places {
+    let mut places = Places::new();
+    read_section(root, "", config, problems, &mut places);
+    places
+}
+
+fn read_section(node: &Node, prefix: &str, config: &mut Config, problems: &mut Vec<Problem>, places: &mut Places) {
+    let entries = match &node.kind {
+        Kind::Null => return,
+        Kind::Map(entries) => entries,
+        _ => {
+            let names = names_below(prefix).join(", ");
+            let message = format!("expected a mapping with the keys {names}; found {}", node.describe());
+            return problems.push(Problem::new(node.at, prefix, message));
+        }
+    };
+    for (i, (name, at, value)) in entries.iter().enumerate() {
+        let path = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+        if let Some((_, first, _)) = entries[..i].iter().find(|(n, ..)| n == name) {
+            problems.push(Problem::new(*at, &path, format!("set twice; the first is in line {}", first.line)));
+            continue;
+        }
+        // A dot in a name would reach into another section.
+        let known = !name.contains('.');
+        if let Some(key) = KEYS.iter().find(|k| known && k.path == path) {
+            if value.kind != Kind::Null {
+                places.push((key.path, value.at));
+                (key.read)(config, value, problems);
+            }
+        } else if known && !names_below(&path).is_empty() {
+            read_section(value, &path, config, problems, places);
+        } else {
+            problems.push(super::setting::unknown(*at, &path, &names_below(prefix), name));
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! The configuration: `/etc/weir/weir.yaml`, checked as a whole, every mistake named with its place.
+
+mod keys;
+mod setting;
+mod show;
+pub mod tree;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use weir_core::addr::Prefix;
+use weir_core::event::Mode;
+
+pub use keys::{Apply, KEYS, Key};
+pub use setting::{LEVELS, MODES, Shown};
+use tree::At;
+
+pub const DEFAULT_PATH: &str = "/etc/weir/weir.yaml";
+pub const DEFAULT_SOCKET: &str = "/run/weir/weir.sock";
+pub const DEFAULT_STATE_DIR: &str = "/var/lib/weir";
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// `None`: named on the command line.
+    pub interface: Option<String>,
+    pub mode: Mode,
+    /// Empty: own and connected networks.
+    pub home: Vec<Prefix>,
+    pub state_dir: PathBuf,
+    pub socket: PathBuf,
+    pub group: Option<String>,
+    pub epoch: Duration,
+    pub window: Duration,
+    pub alert_budget_per_day: f64,
+    pub allow: Vec<AllowRule>,
+    pub capacity: Capacity,
+    pub flow: FlowTimes,
+    pub learn: Learn,
+    pub policy: Policy,
+    pub log: Log,
+    pub xdp: Xdp,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AllowRule {
+    pub target: Prefix,
+    pub comment: String,
+}
+
+/// Sizes of the kernel maps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    pub flows: u32,
+    pub blocks: u32,
+    pub allow: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FlowTimes {
+    pub idle: Duration,
+    pub active: Duration,
+    pub linger: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Learn {
+    pub duration: Duration,
+    pub min_flows: u64,
+    pub min_windows: u64,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Policy {
+    pub drop_ttl: Duration,
+    pub shadow_ttl: Duration,
+    pub max_decisions_per_hour: u32,
+    pub busy_share: f64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    pub level: log::LevelFilter,
+    pub to: LogTarget,
+    pub events: EventTarget,
+    pub flows: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogTarget {
+    /// journald if the agent was started by systemd, else stderr.
+    Auto,
+    Stderr,
+    Journald,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EventTarget {
+    File(PathBuf),
+    Journald,
+    Stderr,
+    None,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Xdp {
+    pub mode: XdpChoice,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum XdpChoice {
+    Auto,
+    Native,
+    Generic,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let secs = Duration::from_secs;
+        Config {
+            interface: None,
+            mode: Mode::Shadow,
+            home: Vec::new(),
+            state_dir: DEFAULT_STATE_DIR.into(),
+            socket: DEFAULT_SOCKET.into(),
+            group: None,
+            epoch: secs(1),
+            window: secs(10),
+            alert_budget_per_day: 10.0,
+            allow: Vec::new(),
+            capacity: Capacity { flows: 128_000, blocks: 1_000_000, allow: 16_000 },
+            flow: FlowTimes { idle: secs(120), active: secs(60), linger: secs(5) },
+            learn: Learn { duration: secs(24 * 3600), min_flows: 2000, min_windows: 200 },
+            policy: Policy {
+                drop_ttl: secs(3600),
+                shadow_ttl: secs(600),
+                max_decisions_per_hour: 60,
+                busy_share: 0.05,
+            },
+            log: Log {
+                level: log::LevelFilter::Info,
+                to: LogTarget::Auto,
+                events: EventTarget::File("/var/log/weir/events.json".into()),
+                flows: false,
+            },
+            xdp: Xdp { mode: XdpChoice::Auto },
+        }
+    }
+}
+
+/// One mistake.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    pub at: At,
+    /// `policy.drop_ttl`, `allow[2].target`; empty for the file as a whole.
+    pub path: String,
+    pub message: String,
+}
+
+impl Problem {
+    fn new(at: At, path: &str, message: String) -> Self {
+        Problem { at, path: path.to_owned(), message }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("cannot read the configuration {}: {cause}", path.display())]
+    Read { path: PathBuf, cause: std::io::Error },
+    #[error("{}", Listed(path, problems))]
+    Invalid { path: PathBuf, problems: Vec<Problem> },
+    #[error("no interface: name one with `weir run -i INTERFACE` or set `interface` in {}", .0.display())]
+    NoInterface(PathBuf),
+}
+
+struct Listed<'a>(&'a Path, &'a [Problem]);
+
+impl fmt::Display for Listed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, p) in self.1.iter().enumerate() {
+            if i > 0 {
+                writeln!(f)?;
+            }
+            write!(f, "{}:{}:{}: ", self.0.display(), p.at.line, p.at.column)?;
+            if !p.path.is_empty() {
+                write!(f, "{}: ", p.path)?;
+            }
+            f.write_str(&p.message)?;
+        }
+        Ok(())
+    }
+}
+
+impl Config {
+    /// Reads `path`, or the default path; there a missing file means the defaults.
+    pub fn load(path: Option<&Path>) -> Result<Config, ConfigError> {
+        let file = path.unwrap_or(Path::new(DEFAULT_PATH));
+        match std::fs::read_to_string(file) {
+            Ok(text) => {
+                Config::parse(&text).map_err(|problems| ConfigError::Invalid { path: file.to_owned(), problems })
+            }
+            Err(e) if path.is_none() && e.kind() == std::io::ErrorKind::NotFound => Ok(Config::default()),
+            Err(cause) => Err(ConfigError::Read { path: file.to_owned(), cause }),
+        }
+    }
+
+    /// Reads YAML; every mistake is listed, in the order of the file.
+    pub fn parse(text: &str) -> Result<Config, Vec<Problem>> {
+        let mut config = Config::default();
+        let mut problems = Vec::new();
+        let root = tree::parse(text).map_err(|(at, message)| vec![Problem::new(at, "", message)])?;
+        let places = keys::read_tree(&root, &mut config, &mut problems);
+        if problems.is_empty() {
+            config.check_together(&places, &mut problems);
+        }
+        problems.sort_by_key(|p| p.at);
+        if problems.is_empty() { Ok(config) } else { Err(problems) }
+    }
+
+    /// What no key can say alone.
+    fn check_together(&self, places: &keys::Places, problems: &mut Vec<Problem>) {
+        let mut wrong = |paths: [&'static str; 2], message: String| {
+            // At least one of them was set: the defaults fit together.
+            let set = places.iter().find(|(p, _)| paths.contains(p));
+            let (path, at) = set.copied().unwrap_or((paths[0], At { line: 1, column: 1 }));
+            problems.push(Problem::new(at, path, message));
+        };
+        let word = crate::human::duration;
+        for (path, value) in [("flow.idle", self.flow.idle), ("flow.active", self.flow.active)] {
+            if value < self.epoch {
+                let message = format!("{path} ({}) must be at least one epoch ({})", word(value), word(self.epoch));
+                wrong([path, "epoch"], message);
+            }
+        }
+        if !self.window.as_micros().is_multiple_of(self.epoch.as_micros()) {
+            let message =
+                format!("window ({}) must be a whole number of epochs ({})", word(self.window), word(self.epoch));
+            wrong(["window", "epoch"], message);
+        }
+    }
+
+    /// Keys that differ, each with when its new value comes into force.
+    pub fn diff(&self, new: &Config) -> Vec<&'static Key> {
+        KEYS.iter().filter(|k| (k.show)(self) != (k.show)(new)).collect()
+    }
+
+    /// Keys that differ and whose new value only a restart brings into force.
+    pub fn diff_needs_restart(&self, new: &Config) -> Vec<&'static str> {
+        self.diff(new).into_iter().filter(|k| k.apply == Apply::Restart).map(|k| k.path).collect()
+    }
+
+    /// `new`, with the values that need a restart kept as they are: what a reload brings into force.
+    pub fn reloaded(&self, new: &Config) -> Config {
+        Config {
+            interface: self.interface.clone(),
+            state_dir: self.state_dir.clone(),
+            socket: self.socket.clone(),
+            group: self.group.clone(),
+            epoch: self.epoch,
+            window: self.window,
+            capacity: self.capacity.clone(),
+            flow: self.flow.clone(),
+            xdp: self.xdp.clone(),
+            log: Log { to: self.log.to, ..new.log.clone() },
+            ..new.clone()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,159 @@
+//! The configuration as YAML, JSON and words.
+
+use std::fmt::Write;
+
+use weir_core::event::Mode;
+
+use super::keys::{Apply, KEYS};
+use super::setting::Shown;
+use super::{Config, EventTarget};
+use crate::human;
+
+impl Config {
+    /// The whole configuration as a file that reads back as the same, each key with its meaning.
+    pub fn to_yaml(&self) -> String {
+        let mut out = String::new();
+        let mut section = "";
+        for key in KEYS {
+            let (parent, name) = key.path.split_once('.').unwrap_or(("", key.path));
+            if parent != section {
+                section = parent;
+                let _ = writeln!(out, "{parent}:");
+            }
+            let indent = if parent.is_empty() { "" } else { "  " };
+            let restart = if key.apply == Apply::Restart { " (needs a restart)" } else { "" };
+            let _ = writeln!(out, "{indent}# {}{restart}", key.help);
+            let _ = write!(out, "{indent}{name}:");
+            write_value(&mut out, &(key.show)(self), indent);
+        }
+        out
+    }
+
+    /// The same as one JSON object.
+    pub fn to_json(&self) -> serde_json::Value {
+        let mut root = serde_json::Map::new();
+        for key in KEYS {
+            let value = json((key.show)(self));
+            match key.path.split_once('.') {
+                None => drop(root.insert(key.path.into(), value)),
+                Some((parent, name)) => {
+                    let section = root.entry(parent).or_insert_with(|| serde_json::Map::new().into());
+                    section[name] = value;
+                }
+            }
+        }
+        root.into()
+    }
+
+    /// What the configuration means, in a few lines.
+    pub fn summary(&self) -> String {
+        let d = human::duration;
+        let mut lines = Vec::new();
+        let interface = self
+            .interface
+            .as_deref()
+            .map_or("the interface named by `weir run -i`".into(), |i| format!("interface {i}"));
+        let mode = match self.mode {
+            Mode::Observe => "observe: it alerts and makes no entries",
+            Mode::Shadow => "shadow: entries count what they would have dropped, and drop nothing",
+            Mode::Enforce => "enforce: what is blocked is dropped",
+        };
+        lines.push(format!("Watches {interface} in mode {mode}."));
+        lines.push(if self.home.is_empty() {
+            "Protects the host's own and connected networks.".into()
+        } else {
+            format!("Protects {}.", self.home.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
+        });
+        lines.push(format!(
+            "Learns for {} and until {} flows and {} source windows were seen; thresholds allow {} false alerts a day.",
+            d(self.learn.duration),
+            human::grouped(self.learn.min_flows),
+            human::grouped(self.learn.min_windows),
+            self.alert_budget_per_day
+        ));
+        lines.push(format!(
+            "Automatic drops last {}, shadow entries {}, at most {} decisions an hour.",
+            d(self.policy.drop_ttl),
+            d(self.policy.shadow_ttl),
+            self.policy.max_decisions_per_hour
+        ));
+        lines.push(match self.allow.len() {
+            0 => "The allow list names nobody; own addresses, gateways and the like are safe by themselves.".into(),
+            1 => format!("{} is never blocked.", self.allow[0].target),
+            n => format!("{n} addresses and prefixes are never blocked."),
+        });
+        lines.push(format!(
+            "Room for {} flows per epoch of {}, {} blocked and {} allowed targets.",
+            human::grouped(self.capacity.flows.into()),
+            d(self.epoch),
+            human::grouped(self.capacity.blocks.into()),
+            human::grouped(self.capacity.allow.into())
+        ));
+        let events = match &self.log.events {
+            EventTarget::File(path) => format!("go to {}", path.display()),
+            EventTarget::Journald => "go to the journal".into(),
+            EventTarget::Stderr => "go to stderr".into(),
+            EventTarget::None => "are not logged".into(),
+        };
+        let flows = if self.log.flows { ", flows among them" } else { "" };
+        lines.push(format!(
+            "Events {events}{flows}. State in {}, socket {}.",
+            self.state_dir.display(),
+            self.socket.display()
+        ));
+        lines.push("If the agent is silent, entries stay until they expire.".to_owned());
+        lines.join("\n")
+    }
+}
+
+fn write_value(out: &mut String, value: &Shown, indent: &str) {
+    match value {
+        Shown::Null => out.push_str(" ~\n"),
+        Shown::Scalar(s) => {
+            let _ = writeln!(out, " {}", scalar(s));
+        }
+        Shown::List(items) if items.is_empty() => out.push_str(" []\n"),
+        Shown::List(items) => {
+            out.push('\n');
+            for item in items {
+                let text = match item {
+                    Shown::Map(entries) => {
+                        let fields = entries.iter().map(|(k, v)| match v {
+                            Shown::Scalar(s) => format!("{k}: {}", scalar(s)),
+                            _ => format!("{k}: ~"),
+                        });
+                        format!("{{{}}}", fields.collect::<Vec<_>>().join(", "))
+                    }
+                    Shown::Scalar(s) => scalar(s),
+                    _ => "~".into(),
+                };
+                let _ = writeln!(out, "{indent}  - {text}");
+            }
+        }
+        Shown::Map(_) => unreachable!("no key is a mapping by itself"),
+    }
+}
+
+/// Quoted unless it is surely a plain word.
+fn scalar(s: &str) -> String {
+    let plain = s.chars().all(|c| c.is_ascii_alphanumeric() || "/._-:".contains(c))
+        && s.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '/')
+        && !s.ends_with(':')
+        && !matches!(s, "null" | "Null" | "NULL");
+    if plain { s.to_owned() } else { serde_json::Value::from(s).to_string() }
+}
+
+fn json(value: Shown) -> serde_json::Value {
+    match value {
+        Shown::Null => serde_json::Value::Null,
+        Shown::Scalar(s) => match s.as_str() {
+            "true" => true.into(),
+            "false" => false.into(),
+            _ => s.into(),
+        },
+        Shown::List(items) => items.into_iter().map(json).collect(),
+        Shown::Map(entries) => {
+            entries.into_iter().map(|(k, v)| (k.to_owned(), json(v))).collect::<serde_json::Map<_, _>>().into()
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Lock files: one holder at a time, gone with the process.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    #[error("{what} is in use by {}; stop it first, or see `weir status`", name_holder(.pid))]
+    Held { what: String, pid: Option<i32> },
+    #[error("cannot lock {}: {cause}", path.display())]
+    Io { path: PathBuf, cause: io::Error },
+}
+
+fn name_holder(pid: &Option<i32>) -> String {
+    pid.map_or("another process".into(), |p| format!("process {p}"))
+}
+
+/// Held until dropped. The file stays: removing it would race with whoever opens it.
+#[derive(Debug)]
+pub struct Lock {
+    _file: Flock<File>,
+}
+
+impl Lock {
+    /// Takes the lock at `path`, or says who holds `what`.
+    pub fn acquire(path: &Path, what: &str) -> Result<Lock, LockError> {
+        let io = |cause| LockError::Io { path: path.to_owned(), cause };
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(io)?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(mut file) => {
+                file.set_len(0).map_err(io)?;
+                file.rewind().map_err(io)?;
+                writeln!(file, "{}", std::process::id()).map_err(io)?;
+                Ok(Lock { _file: file })
+            }
+            Err((mut file, Errno::EWOULDBLOCK)) => {
+                let mut text = String::new();
+                // Only for the message.
+                let _ = file.read_to_string(&mut text);
+                Err(LockError::Held { what: what.to_owned(), pid: text.trim().parse().ok() })
+            }
+            Err((_, errno)) => Err(io(errno.into())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_holder_is_told_who_the_first_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("eth0.lock");
+        let first = Lock::acquire(&path, "interface eth0").unwrap();
+        let refused = Lock::acquire(&path, "interface eth0").unwrap_err().to_string();
+        assert_eq!(
+            refused,
+            format!("interface eth0 is in use by process {}; stop it first, or see `weir status`", std::process::id())
+        );
+        drop(first);
+        Lock::acquire(&path, "interface eth0").unwrap();
+    }
+}

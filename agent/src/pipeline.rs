@@ -1,0 +1,303 @@
+//! One epoch, from drained statistics to verdicts: the pure parts of weir-core and the models, put together. It does no I/O
+//! and reads no clock.
+
+use std::sync::Arc;
+
+use weir_common::entry::exempt;
+use weir_common::flow::{FlowKey, FlowStats};
+use weir_core::addr::Addr;
+use weir_core::busy::Busy;
+use weir_core::decisions::Decisions;
+use weir_core::event::{Anomaly, Event, Reason};
+use weir_core::evidence::{Evidence, EvidenceConfig, Thresholds};
+use weir_core::feature::{core_matrix, source_matrix};
+use weir_core::home::Home;
+use weir_core::matrix::FeatureMatrix;
+use weir_core::policy::{Case, Policy, PolicyConfig, Verdict};
+use weir_core::profile::ProfileId;
+use weir_core::record::{EndReason, TimeUs};
+use weir_core::role::{Direction, Role};
+use weir_core::table::{EpochOutput, FlowTable, TableConfig};
+use weir_core::window::{SourceWindow, SourceWindows, WindowCaps};
+use weir_models::{Bundle, Contribution, ScoreError, Scored, words};
+
+use crate::learn::{Recorder, thresholds_of};
+
+/// P-values up to this are explained, and windows with them become events.
+pub const ANOMALY_P: f32 = 0.01;
+/// Explanations per epoch: each takes a run of both models.
+const MAX_EXPLAINED: usize = 256;
+/// Reasons per observation.
+const MAX_REASONS: usize = 3;
+/// A share below this explains nothing.
+const MIN_SHARE: f32 = 0.05;
+
+/// What scores, and the thresholds that go with it.
+#[derive(Clone)]
+pub struct Model {
+    pub bundle: Arc<Bundle>,
+    pub thresholds: Thresholds,
+}
+
+impl Model {
+    pub fn new(bundle: Bundle) -> Self {
+        let thresholds = thresholds_of(&bundle);
+        Self { bundle: Arc::new(bundle), thresholds }
+    }
+}
+
+pub struct Pipeline {
+    table: FlowTable,
+    windows: SourceWindows,
+    evidence: Evidence,
+    busy: Busy,
+    pub policy: Policy,
+    model: Option<Model>,
+    recorder: Option<Recorder>,
+    window_us: u64,
+    out: EpochOutput,
+    rows: Vec<SourceWindow>,
+    /// Every flow becomes an event, not only anomalous ones.
+    pub all_flows: bool,
+}
+
+/// What follows from an epoch, to be carried out by the caller.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    pub events: Vec<Event>,
+    pub verdicts: Vec<(Addr, Verdict)>,
+    pub flows: usize,
+    pub records: usize,
+    /// Flows that were ended early because the table was full.
+    pub evicted: u64,
+    /// A profile could not be scored: with the reason.
+    pub failed: Option<String>,
+}
+
+/// Settings of the pipeline that a restart sets.
+#[derive(Clone, Debug)]
+pub struct PipelineConfig {
+    pub table: TableConfig,
+    pub window_us: u64,
+    pub policy: PolicyConfig,
+    pub next_alert_id: u64,
+}
+
+impl Pipeline {
+    pub fn new(config: PipelineConfig) -> Self {
+        let none = Thresholds::uncalibrated();
+        Self {
+            table: FlowTable::new(config.table),
+            windows: SourceWindows::new(config.window_us, WindowCaps::default()),
+            evidence: Evidence::new(EvidenceConfig::new(config.window_us, &none)),
+            busy: Busy::new(),
+            policy: Policy::new(config.policy, config.next_alert_id),
+            model: None,
+            recorder: None,
+            window_us: config.window_us,
+            out: EpochOutput::default(),
+            rows: Vec::new(),
+            all_flows: false,
+        }
+    }
+
+    pub fn live_flows(&self) -> usize {
+        self.table.len()
+    }
+    pub fn evidence(&self) -> &Evidence {
+        &self.evidence
+    }
+    pub fn model(&self) -> Option<&Model> {
+        self.model.as_ref()
+    }
+    pub fn recorder(&self) -> Option<&Recorder> {
+        self.recorder.as_ref()
+    }
+    pub fn set_home(&mut self, home: Home) {
+        self.table.set_home(home);
+    }
+    /// Begins a recording; one under way is given up.
+    pub fn record(&mut self, recorder: Recorder) {
+        self.recorder = Some(recorder);
+    }
+    pub fn take_recorder(&mut self) -> Option<Recorder> {
+        self.recorder.take()
+    }
+
+    /// Puts a model into service. Evidence by another model's p-values does not count on.
+    pub fn serve(&mut self, model: Model) {
+        self.evidence = Evidence::new(EvidenceConfig::new(self.window_us, &model.thresholds));
+        self.model = Some(model);
+    }
+
+    /// A person decided about this source, or it was released: what it did before is no longer held against it.
+    pub fn forgive(&mut self, source: Addr) {
+        self.evidence.forget(source);
+    }
+
+    /// Takes one epoch. `end_us` is monotonic; wall times are that plus `wall_offset_us`.
+    pub fn epoch(
+        &mut self,
+        drained: &[(FlowKey, FlowStats)],
+        end_us: u64,
+        wall_offset_us: i64,
+        decisions: &Decisions,
+    ) -> Outcome {
+        let now = end_us.saturating_add_signed(wall_offset_us);
+        let flows = drained.len();
+        self.out.clear();
+        self.rows.clear();
+        self.table.epoch(end_us, wall_offset_us, drained.iter().copied(), &mut self.out);
+        self.out.touched.retain(|t| !housekeeping(t.client, t.proto, t.client_port, t.server_port));
+        self.windows.epoch(now, &self.out.touched, &mut self.rows);
+        let mut outcome = self.take(now, decisions);
+        outcome.flows = flows;
+        outcome.evicted = self.out.evicted;
+        outcome
+    }
+
+    /// The agent stops: what is alive gives its last record.
+    pub fn flush(&mut self, now: TimeUs, decisions: &Decisions) -> Outcome {
+        self.out.clear();
+        self.rows.clear();
+        self.table.flush(EndReason::Flushed, &mut self.out);
+        self.take(now, decisions)
+    }
+
+    fn take(&mut self, now: TimeUs, decisions: &Decisions) -> Outcome {
+        let mut outcome = Outcome { records: self.out.records.len(), ..Outcome::default() };
+        let (plain, scored) = std::mem::take(&mut self.out.records)
+            .into_iter()
+            .partition(|r| housekeeping(r.client, r.proto, r.client_port, r.server_port));
+        self.out.records = scored;
+        if self.all_flows {
+            outcome.events.extend(plain.into_iter().map(|r| Event::Flow { record: Box::new(r), anomaly: None }));
+        }
+        if let Some(recorder) = &mut self.recorder {
+            recorder.add(now, &self.out.records, &self.rows);
+        }
+        match self.model.clone() {
+            Some(model) => {
+                if let Err(e) = self.score(now, &model, &mut outcome) {
+                    // Scoring the same rows again would fail again: this epoch goes without.
+                    outcome.failed = Some(e.to_string());
+                }
+                self.count_busy(now, &model.thresholds);
+                self.judge(now, &model.thresholds, decisions, &mut outcome);
+            }
+            None if self.all_flows => {
+                let events = self.out.records.drain(..).map(|r| Event::Flow { record: Box::new(r), anomaly: None });
+                outcome.events.extend(events);
+            }
+            None => {}
+        }
+        outcome
+    }
+
+    fn score(&mut self, now: TimeUs, model: &Model, outcome: &mut Outcome) -> Result<(), ScoreError> {
+        let core = core_matrix(&self.out.records);
+        let scored = model.bundle.score(&core)?;
+        let mut explained = 0;
+        for (i, (record, s)) in self.out.records.drain(..).zip(scored).enumerate() {
+            let anomaly = anomaly(model, &core, i, &s, &mut explained)?;
+            self.evidence.add_flow(now, &record, &anomaly);
+            if record.proven && record.direction == Direction::In && record.end_reason != EndReason::Checkpoint {
+                self.busy.add(now, record.client);
+            }
+            if self.all_flows || anomaly.p_value <= ANOMALY_P {
+                outcome.events.push(Event::Flow { record: Box::new(record), anomaly: Some(anomaly) });
+            }
+        }
+        let source = source_matrix(&self.rows);
+        let scored = model.bundle.score(&source)?;
+        for (i, (window, s)) in self.rows.iter().zip(scored).enumerate() {
+            let anomaly = anomaly(model, &source, i, &s, &mut explained)?;
+            self.evidence.add_window(now, window, &anomaly);
+            if anomaly.p_value <= ANOMALY_P {
+                outcome.events.push(Event::Source {
+                    time_us: window.end_us,
+                    source: window.source,
+                    proven: window.role == Role::SourceProven,
+                    flows: window.summary.flows,
+                    anomaly,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn count_busy(&mut self, now: TimeUs, thresholds: &Thresholds) {
+        let evidence = &self.evidence;
+        let suspicious = thresholds.alert / 2.0;
+        self.busy.advance(now, |source| evidence.values(source, now)[1] > suspicious);
+    }
+
+    fn judge(&mut self, now: TimeUs, thresholds: &Thresholds, decisions: &Decisions, outcome: &mut Outcome) {
+        for source in self.evidence.take_changed() {
+            let Some(level) = self.evidence.level(source, now) else { continue };
+            if level.all < thresholds.alert && level.proven < thresholds.alert && source.is_v4() {
+                continue;
+            }
+            let net = self.evidence.net_level(source, now);
+            let case = Case { source, level: &level, net: net.as_ref(), busy_share: self.busy.share(source) };
+            let verdict = self.policy.judge(now, &case, thresholds, decisions);
+            if let Some(recorder) = &mut self.recorder
+                && level.all >= thresholds.alert
+            {
+                recorder.leave_out(source);
+            }
+            if verdict != Verdict::default() {
+                outcome.verdicts.push((source, verdict));
+            }
+        }
+    }
+}
+
+/// Traffic that no entry ever stops (see [`weir_common::entry::exempt`]): neither learned nor held against anyone.
+fn housekeeping(client: Addr, proto: u8, client_port: u16, server_port: u16) -> bool {
+    exempt(proto, if client.is_v4() { 4 } else { 6 }, client_port, server_port, false)
+}
+
+fn anomaly(
+    model: &Model,
+    matrix: &FeatureMatrix,
+    row: usize,
+    s: &Scored,
+    explained: &mut usize,
+) -> Result<Anomaly, ScoreError> {
+    let profile = matrix.profile();
+    let mut reasons = Vec::new();
+    if s.p <= ANOMALY_P && *explained < MAX_EXPLAINED {
+        *explained += 1;
+        let all = model.bundle.explain(profile, matrix.row(row), matrix.present(row))?;
+        let telling = |c: &&Contribution| c.share >= MIN_SHARE;
+        let unusual = |c: &&Contribution| c.observed < c.usual_low || c.observed > c.usual_high;
+        // What lies within the usual range explains nothing to a person; it is said only where nothing else is.
+        let mut said: Vec<_> = all.iter().filter(telling).filter(unusual).take(MAX_REASONS).collect();
+        if said.is_empty() {
+            said = all.iter().filter(telling).take(MAX_REASONS).collect();
+        }
+        reasons = said.into_iter().map(|c| reason(profile, c)).collect();
+    }
+    Ok(Anomaly {
+        profile: profile.name(),
+        p_value: s.p,
+        autoencoder: s.p_autoencoder,
+        isolation_forest: s.p_isolation_forest,
+        role: s.role,
+        actionable: s.actionable,
+        extrapolated: s.extrapolated,
+        reasons,
+    })
+}
+
+fn reason(profile: ProfileId, c: &Contribution) -> Reason {
+    Reason {
+        feature: profile.features()[c.feature].name,
+        words: words(c, profile),
+        observed: c.observed,
+        usual_low: c.usual_low,
+        usual_high: c.usual_high,
+        share: c.share,
+    }
+}

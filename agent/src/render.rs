@@ -1,0 +1,27 @@
+//! How events are written: weir-core's rendering, with what an event does not know of itself.
+
+use weir_core::event::Event;
+use weir_core::render::{Context, json, line};
+
+use crate::pipeline::ANOMALY_P;
+use crate::sink::Render;
+
+/// Renders the events of an agent on one interface.
+pub struct Rendered {
+    pub interface: String,
+}
+
+impl Rendered {
+    fn context(&self) -> Context<'_> {
+        Context { in_iface: Some(&self.interface), label: None, anomaly_p: ANOMALY_P }
+    }
+}
+
+impl Render for Rendered {
+    fn json(&self, event: &Event) -> String {
+        json(event, &self.context())
+    }
+    fn line(&self, event: &Event) -> String {
+        line(event)
+    }
+}

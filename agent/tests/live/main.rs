@@ -1,0 +1,16 @@
+//! The agent as a whole: the real binary on a real kernel, in network namespaces of the test's own. Root, BPF and the embedded
+//! kernel programs are needed, and named where they are missing.
+
+mod allow;
+mod kills;
+mod learning;
+mod modes;
+#[expect(dead_code, reason = "the kernel tests use the rest")]
+#[path = "../../kernel/tests/kernel/raw.rs"]
+mod raw;
+mod restart;
+mod site;
+mod support;
+mod unblock;
+mod unload;
+mod watch;

@@ -1,0 +1,240 @@
+//! Adding a packet to a flow's statistics: one implementation for cells that one thread owns and for cells that several
+//! processors share.
+
+use crate::flow::{DirStats, FlowStats, Packet, seen, tcp_flag};
+
+/// How `update` writes its cells: [`Plain`] where one thread owns the record, atomic ones in the kernel.
+///
+/// # Safety
+/// Implementations may assume that the pointers are valid, aligned and live for the call.
+pub unsafe trait Cells {
+    /// # Safety
+    /// See the trait.
+    unsafe fn add64(cell: *mut u64, v: u64);
+    /// # Safety
+    /// See the trait.
+    unsafe fn add32(cell: *mut u32, v: u32);
+    /// # Safety
+    /// See the trait.
+    unsafe fn or32(cell: *mut u32, v: u32);
+    /// Replaces `*cell` by `new` if it is still `old`; returns what it held.
+    /// # Safety
+    /// See the trait.
+    unsafe fn swap32(cell: *mut u32, old: u32, new: u32) -> u32;
+    /// Replaces `*cell` by `new` if it is still `old`; returns what it held.
+    /// # Safety
+    /// See the trait.
+    unsafe fn swap64(cell: *mut u64, old: u64, new: u64) -> u64;
+}
+
+/// Cells that one thread owns.
+pub struct Plain;
+
+// SAFETY: plain reads and writes through pointers that the trait's contract makes valid.
+unsafe impl Cells for Plain {
+    #[inline(always)]
+    unsafe fn add64(cell: *mut u64, v: u64) {
+        // SAFETY: the trait's contract.
+        unsafe { *cell = (*cell).saturating_add(v) }
+    }
+    #[inline(always)]
+    unsafe fn add32(cell: *mut u32, v: u32) {
+        // SAFETY: the trait's contract.
+        unsafe { *cell = (*cell).saturating_add(v) }
+    }
+    #[inline(always)]
+    unsafe fn or32(cell: *mut u32, v: u32) {
+        // SAFETY: the trait's contract.
+        unsafe { *cell |= v }
+    }
+    #[inline(always)]
+    unsafe fn swap32(cell: *mut u32, old: u32, new: u32) -> u32 {
+        // SAFETY: the trait's contract.
+        unsafe {
+            let held = *cell;
+            if held == old {
+                *cell = new;
+            }
+            held
+        }
+    }
+    #[inline(always)]
+    unsafe fn swap64(cell: *mut u64, old: u64, new: u64) -> u64 {
+        // SAFETY: the trait's contract.
+        unsafe {
+            let held = *cell;
+            if held == old {
+                *cell = new;
+            }
+            held
+        }
+    }
+}
+
+/// Tries of a compare-and-swap before the smaller evil: an extreme that another processor has just moved as well.
+const SWAP_TRIES: u32 = 4;
+
+#[inline(always)]
+unsafe fn lower32<C: Cells>(cell: *mut u32, v: u32) {
+    // SAFETY: passed on from the caller.
+    unsafe {
+        let mut held = *cell;
+        let mut tries = 0;
+        while v < held && tries < SWAP_TRIES {
+            let was = C::swap32(cell, held, v);
+            if was == held {
+                break;
+            }
+            held = was;
+            tries += 1;
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn raise32<C: Cells>(cell: *mut u32, v: u32) {
+    // SAFETY: passed on from the caller.
+    unsafe {
+        let mut held = *cell;
+        let mut tries = 0;
+        while v > held && tries < SWAP_TRIES {
+            let was = C::swap32(cell, held, v);
+            if was == held {
+                break;
+            }
+            held = was;
+            tries += 1;
+        }
+    }
+}
+
+#[inline(always)]
+const fn bin_of(size: u32) -> usize {
+    if size <= 128 {
+        0
+    } else if size <= 512 {
+        1
+    } else if size <= 1024 {
+        2
+    } else {
+        3
+    }
+}
+
+#[inline(always)]
+unsafe fn count_size<C: Cells>(dir: *mut DirStats, size: u32, n: u64) {
+    // SAFETY: passed on from the caller.
+    unsafe {
+        C::add64(&raw mut (*dir).size_sq, u64::from(size) * u64::from(size) * n);
+        let bins = (&raw mut (*dir).size_bins).cast::<u64>();
+        match bin_of(size) {
+            0 => C::add64(bins, n),
+            1 => C::add64(bins.add(1), n),
+            2 => C::add64(bins.add(2), n),
+            _ => {}
+        }
+        lower32::<C>(&raw mut (*dir).size_min, size);
+        raise32::<C>(&raw mut (*dir).size_max, size);
+    }
+}
+
+/// A gap in µs as it is kept: backward time gives 0, the largest is `u32::MAX` (71 minutes), whose square still fits.
+#[inline(always)]
+pub(crate) const fn gap(earlier_us: u64, later_us: u64) -> u32 {
+    let g = later_us.saturating_sub(earlier_us);
+    if g > u32::MAX as u64 { u32::MAX } else { g as u32 }
+}
+
+/// Adds one packet to `stats`. The one implementation: XDP, TC, pcap and tests all run this.
+///
+/// # Safety
+/// `stats` must be valid for reads and writes; with [`Plain`] nobody else may touch it meanwhile.
+#[inline(always)]
+pub unsafe fn update_cells<C: Cells>(stats: *mut FlowStats, p: &Packet) {
+    let d = (p.dir & 1) as usize;
+    // SAFETY: `d` is 0 or 1, and the caller vouches for `stats`.
+    unsafe {
+        let dirs = (&raw mut (*stats).dir).cast::<DirStats>();
+        let dir = dirs.add(d);
+        let other = dirs.add(1 - d);
+
+        let first = (*dir).first_us;
+        if first == u64::MAX {
+            C::swap64(&raw mut (*dir).first_us, u64::MAX, p.now_us);
+            if (*other).first_us == u64::MAX {
+                C::or32(&raw mut (*dir).seen, seen::OPENER);
+            }
+        } else {
+            let g = gap((*dir).last_us, p.now_us);
+            C::add64(&raw mut (*dir).gap_sq, u64::from(g) * u64::from(g));
+            lower32::<C>(&raw mut (*dir).gap_min, g);
+            raise32::<C>(&raw mut (*dir).gap_max, g);
+        }
+        (*dir).last_us = p.now_us;
+
+        let segs = u64::from(p.segs);
+        if p.segs > 1 {
+            C::add64(&raw mut (*dir).extra_segs, segs - 1);
+            count_size::<C>(dir, p.seg_len, segs - 1);
+        }
+        count_size::<C>(dir, p.last_len, 1);
+        C::add64(&raw mut (*dir).packets, segs);
+        C::add64(&raw mut (*dir).bytes, u64::from(p.bytes()));
+        if p.payload != 0 {
+            C::add64(&raw mut (*dir).payload, u64::from(p.payload));
+            C::add64(&raw mut (*dir).data_packets, segs);
+        }
+
+        let mut now_seen = u32::from(p.tcp_flags);
+        if p.fragment != 0 {
+            now_seen |= seen::FRAGMENT;
+        }
+        if p.tcp_flags != 0 {
+            now_seen |= update_tcp::<C>(dir, other, p);
+        }
+        if now_seen & !(*dir).seen != 0 {
+            C::or32(&raw mut (*dir).seen, now_seen);
+        }
+    }
+}
+
+/// The TCP part of [`update_cells`]; returns the bits of [`seen`] that the packet sets.
+#[inline(always)]
+unsafe fn update_tcp<C: Cells>(dir: *mut DirStats, other: *mut DirStats, p: &Packet) -> u32 {
+    use tcp_flag::{ACK, FIN, RST, SYN};
+    let mut now_seen = 0;
+    // SAFETY: passed on from the caller.
+    unsafe {
+        if p.tcp_flags & SYN != 0 {
+            C::add32(&raw mut (*dir).syn, 1);
+            if (*dir).syn_us == u64::MAX {
+                C::swap64(&raw mut (*dir).syn_us, u64::MAX, p.now_us);
+            }
+            if p.tcp_flags & ACK != 0 {
+                now_seen |= seen::SYN_ACK;
+                if p.from_outside == 0 {
+                    (*dir).syn_ack_seq = p.seq;
+                    now_seen |= seen::SYN_ACK_SENT;
+                }
+            } else {
+                now_seen |= seen::SYN_ONLY;
+            }
+        } else if p.tcp_flags & (ACK | RST) == ACK {
+            if (*other).seen & seen::SYN_ACK_SENT != 0 {
+                if p.ack == (*other).syn_ack_seq.wrapping_add(1) {
+                    now_seen |= seen::PROVEN;
+                }
+            } else if (*dir).seen & seen::ACKED == 0 {
+                (*dir).ack_first = p.ack;
+                now_seen |= seen::ACKED;
+            }
+        }
+        if p.tcp_flags & FIN != 0 {
+            C::add32(&raw mut (*dir).fin, 1);
+        }
+        if p.tcp_flags & RST != 0 {
+            C::add32(&raw mut (*dir).rst, 1);
+        }
+    }
+    now_seen
+}

@@ -1,0 +1,20 @@
+//! Bundles: a directory with models and the manifest that makes them safe to use.
+
+mod child;
+mod error;
+mod load;
+mod manifest;
+mod models;
+mod write;
+
+pub use child::{ChildLimits, verify_in_child};
+pub use error::BundleError;
+pub(crate) use load::LoadedProfile;
+pub(crate) use load::sha256_hex;
+pub use load::{Bundle, GOLDEN_TOLERANCE, MANIFEST_FILE, MAX_MANIFEST_BYTES};
+pub use manifest::{
+    BUNDLE_VERSION, EvidenceThresholds, FeatureEntry, Golden, Manifest, ModelEntry, Models, ProfileEntry, Provenance,
+    RoleCalibration, TrainingSummary, Usual,
+};
+pub(crate) use models::{ProfileModels, RawRow};
+pub(crate) use write::write;

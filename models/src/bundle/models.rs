@@ -1,0 +1,132 @@
+//! The compiled models of one profile.
+
+use weir_core::matrix::FeatureMatrix;
+
+use super::error::BundleError;
+use super::manifest::ModelEntry;
+use crate::calibrate::Raw;
+use crate::isolation::mean_path;
+use crate::onnx::{self, OUTPUT_ERRORS, OUTPUT_SCORE};
+use crate::runner::{RunError, Runner};
+use crate::trees::Forest;
+
+/// A row as the models take it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RawRow<'a> {
+    pub(crate) features: &'a [f32],
+    pub(crate) present: u64,
+}
+
+/// A forest that can tell which features shortened a row's paths.
+#[derive(Debug)]
+struct Paths {
+    forest: Forest,
+    /// Mean path length below each node.
+    means: Vec<f32>,
+}
+
+#[derive(Debug)]
+pub(crate) struct ProfileModels {
+    autoencoder: Runner,
+    isolation_forest: Runner,
+    paths: Option<Paths>,
+    fill: Vec<f32>,
+    pub(crate) files: [String; 2],
+}
+
+/// Scores per row, and the autoencoder's error per feature, `[rows, width]`.
+pub(crate) struct RawScores {
+    pub(crate) rows: Vec<Raw>,
+    pub(crate) errors: Vec<f32>,
+}
+
+impl ProfileModels {
+    /// Checks and compiles two model files, given with their names. Also returns the manifest entries that describe them.
+    pub(crate) fn compile(
+        autoencoder: (&str, &[u8]),
+        isolation_forest: (&str, &[u8]),
+        fill: &[f32],
+    ) -> Result<(Self, [ModelEntry; 2]), BundleError> {
+        let width = fill.len();
+        let parse = |(file, bytes): (&str, &[u8]), outputs: &[(&str, usize)]| {
+            let names: Vec<&str> = outputs.iter().map(|(n, _)| *n).collect();
+            let graph = onnx::parse(bytes, width, &names)
+                .map_err(|e| BundleError::Graph { file: file.to_owned(), source: Box::new(e) })?;
+            let runner = Runner::new(&graph, outputs, fill)
+                .map_err(|source| BundleError::Run { file: file.to_owned(), source })?;
+            let entry = ModelEntry {
+                file: file.to_owned(),
+                sha256: super::sha256_hex(bytes),
+                opset: graph.opset,
+                outputs: graph.outputs.clone(),
+            };
+            Ok::<_, BundleError>((graph, runner, entry))
+        };
+        let (_, autoencoder_runner, a) = parse(autoencoder, &[(OUTPUT_SCORE, 1), (OUTPUT_ERRORS, width)])?;
+        let (graph, forest_runner, f) = parse(isolation_forest, &[(OUTPUT_SCORE, 1)])?;
+        let trees = |source| BundleError::Trees { file: isolation_forest.0.to_owned(), source };
+        let forest = onnx::path_forest(&graph.proto).map_err(trees)?.filter(|f| f.width() <= width);
+        let paths = forest.map(|forest| Paths { means: forest.node_means(rows_at_leaf), forest });
+        let models = Self {
+            autoencoder: autoencoder_runner,
+            isolation_forest: forest_runner,
+            paths,
+            fill: fill.to_vec(),
+            files: [a.file.clone(), f.file.clone()],
+        };
+        Ok((models, [a, f]))
+    }
+
+    /// Raw scores of `rows`.
+    pub(crate) fn run<'a>(&self, rows: impl Iterator<Item = RawRow<'a>>) -> Result<RawScores, (usize, RunError)> {
+        let (mut features, mut present) = (Vec::new(), Vec::new());
+        for row in rows {
+            features.extend_from_slice(row.features);
+            present.extend((0..row.features.len()).map(|j| (row.present >> j & 1) as f32));
+        }
+        let mut a = self.autoencoder.run(&features, &present).map_err(|e| (0, e))?;
+        let f = self.isolation_forest.run(&features, &present).map_err(|e| (1, e))?;
+        let errors = a.swap_remove(1);
+        let rows = a[0].iter().zip(&f[0]);
+        let rows = rows.map(|(a, f)| Raw { autoencoder: *a, isolation_forest: *f }).collect();
+        Ok(RawScores { rows, errors })
+    }
+
+    /// Raw scores of all rows of a matrix.
+    pub(crate) fn run_matrix(&self, m: &FeatureMatrix) -> Result<RawScores, (usize, RunError)> {
+        self.run((0..m.len()).map(|i| RawRow { features: m.row(i), present: m.present(i) }))
+    }
+
+    /// How much each feature shortened the row's paths, in splits summed over the trees (Saabas: "Interpreting random forests",
+    /// 2014, on path lengths). `None` if the model's trees don't compare the features themselves.
+    pub(crate) fn shortening(&self, row: RawRow<'_>) -> Option<Vec<f32>> {
+        let paths = self.paths.as_ref()?;
+        let of = |(j, x): (usize, &f32)| if row.present >> j & 1 == 1 { *x } else { self.fill[j] };
+        let filled: Vec<f32> = row.features.iter().enumerate().map(of).collect();
+        let mut out = vec![0.0f32; filled.len()];
+        paths.forest.walk(&filled, |step| out[step.feature] += paths.means[step.from] - paths.means[step.to]);
+        // A missing value was no reason, and a lengthened path is none either.
+        for (j, v) in out.iter_mut().enumerate() {
+            *v = if row.present >> j & 1 == 1 { v.max(0.0) } else { 0.0 };
+        }
+        Some(out)
+    }
+}
+
+/// How many training rows ended in a leaf whose value is depth plus `c(n)`; 1 for leaves of other making.
+fn rows_at_leaf(depth: usize, value: f32) -> f64 {
+    let c = f64::from(value) - depth as f64;
+    if !(0.0..20.0).contains(&c) {
+        return 1.0;
+    }
+    let (mut low, mut high) = (1usize, 1 << 16);
+    while low < high {
+        let middle = (low + high) / 2;
+        if mean_path(middle) < c - 1e-3 {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    low as f64
+}

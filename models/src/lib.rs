@@ -1,0 +1,36 @@
+//! Weir's models: training, bundles, ONNX export, calibration, scoring through tract, and explanations.
+//!
+//! [`train()`] makes a [`TrainedBundle`] of benign rows, [`Bundle::load`] checks and compiles one, [`Bundle::score`] gives calibrated
+//! p-values, [`Bundle::explain`] says which features were strange. The format is described in this crate's README.
+
+mod autoencoder;
+mod bundle;
+mod calibrate;
+mod explain;
+mod floats;
+mod isolation;
+mod normalise;
+mod onnx;
+mod rng;
+mod runner;
+mod score;
+mod train;
+pub mod trees;
+
+pub use bundle::{
+    BUNDLE_VERSION, Bundle, BundleError, ChildLimits, EvidenceThresholds, FeatureEntry, GOLDEN_TOLERANCE, Golden,
+    MANIFEST_FILE, MAX_MANIFEST_BYTES, Manifest, ModelEntry, Models, ProfileEntry, Provenance, RoleCalibration,
+    TrainingSummary, Usual, verify_in_child,
+};
+pub use calibrate::{ACTIONABLE_MIN_ROWS, MAX_ROLE_ROWS, ROLE_MIN_ROWS, TIE_TOLERANCE};
+pub use explain::{Contribution, words};
+pub use normalise::CLIP;
+pub use onnx::{
+    GraphError, INPUT_FEATURES, INPUT_PRESENT, MAX_MODEL_BYTES, OPSET, OPSET_ML, OUTPUT_ERRORS, OUTPUT_SCORE,
+};
+pub use runner::{BATCHES, RunError};
+pub use score::{Score, ScoreError, Scored};
+pub use train::{
+    AutoencoderConfig, ForeignModels, ForestConfig, Part, RowInfo, Stage, TrainConfig, TrainError, TrainProgress,
+    TrainSet, TrainedBundle, calibrate_foreign, train,
+};

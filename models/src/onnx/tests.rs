@@ -1,0 +1,298 @@
+//! Exported graphs in tract against the definitions, and crafted files.
+
+use ndarray::Array2;
+use prost::Message;
+use tract_onnx::pb::{AttributeProto, GraphProto, ModelProto, NodeProto, StringStringEntryProto, TensorProto};
+use weir_core::profile::Transform;
+
+use super::forest::FILLED;
+use super::*;
+use crate::autoencoder::{Autoencoder, AutoencoderConfig};
+use crate::bundle::{ProfileModels, RawRow};
+use crate::isolation::{ForestConfig, IsolationForest, grow};
+use crate::normalise::Normaliser;
+use crate::rng::Rng;
+use crate::runner::Runner;
+
+const WIDTH: usize = 6;
+
+struct Made {
+    normaliser: Normaliser,
+    net: Autoencoder,
+    forest: IsolationForest,
+    rows: Vec<f32>,
+}
+
+/// Models of 400 rows of six correlated features, every other one logarithmic.
+fn made() -> Made {
+    let mut rng = Rng::new(3, "test");
+    let rows: Vec<f32> = (0..400)
+        .flat_map(|_| {
+            let u = rng.unit() as f32;
+            [0.0, 1.0, 2.0, 3.0, 4.0, 5.0].map(|k: f32| (u * k * k + rng.unit() as f32) * (1.0 + k * 40.0))
+        })
+        .collect();
+    let transforms = (0..WIDTH).map(|j| if j % 2 == 0 { Transform::Identity } else { Transform::Log1p }).collect();
+    let mut normaliser = Normaliser { transforms, mean: vec![], std: vec![], fill: vec![] };
+    for j in 0..WIDTH {
+        let v: Vec<f32> = rows
+            .iter()
+            .skip(j)
+            .step_by(WIDTH)
+            .map(|x| crate::normalise::transform(normaliser.transforms[j], *x))
+            .collect();
+        let mean = v.iter().sum::<f32>() / v.len() as f32;
+        normaliser.mean.push(mean);
+        normaliser.std.push((v.iter().map(|x| (x - mean).powi(2)).sum::<f32>() / v.len() as f32).sqrt());
+        normaliser.fill.push(crate::normalise::inverse(normaliser.transforms[j], f64::from(mean)) as f32);
+    }
+    let mut z = Vec::new();
+    rows.chunks(WIDTH).for_each(|r| normaliser.apply(r, u64::MAX, &mut z));
+    let z = Array2::from_shape_vec((400, WIDTH), z).expect("400 rows");
+    let config = AutoencoderConfig { epochs: 5, ..AutoencoderConfig::default() };
+    let (net, _) = Autoencoder::fit(&z, &z, &config, &mut rng, &mut |_, _| {});
+    let forest = grow(&rows, &normaliser.transforms, ForestConfig::default(), &mut rng);
+    Made { normaliser, net, forest, rows }
+}
+
+#[test]
+fn tract_gives_what_the_definitions_give() {
+    let m = made();
+    let files = [export_autoencoder(&m.normaliser, &m.net), export_forest(&m.normaliser, &m.forest)];
+    let (models, _) =
+        ProfileModels::compile(("a", &files[0]), ("f", &files[1]), &m.normaliser.fill).expect("our own models compile");
+    let mut rows = m.rows.clone();
+    rows.extend([0.0; WIDTH]);
+    rows.extend([1e6, 1e6, -1e6, -3.0, 1e30, 0.5]);
+    let present = |i: usize| if i.is_multiple_of(3) { 0b10_1101 >> (i % 4) } else { 0b11_1111 };
+    let given = rows.chunks(WIDTH).enumerate().map(|(i, features)| RawRow { features, present: present(i) });
+    let scores = models.run(given).expect("runs");
+    for (i, row) in rows.chunks(WIDTH).enumerate() {
+        let (mut z, mut filled) = (Vec::new(), Vec::new());
+        m.normaliser.apply(row, present(i), &mut z);
+        m.normaliser.fill(row, present(i), &mut filled);
+        let expected = [m.net.score(&z, present(i)), m.forest.score(&filled)];
+        let got = [scores.rows[i].autoencoder, scores.rows[i].isolation_forest].map(f64::from);
+        for (e, g) in expected.into_iter().zip(got) {
+            assert!((e - g).abs() <= 1e-5 * e.max(1.0), "row {i}: {g} instead of {e}");
+        }
+        let errors = &scores.errors[i * WIDTH..(i + 1) * WIDTH];
+        let mean = errors.iter().sum::<f32>() / present(i).count_ones().max(1) as f32;
+        assert!(
+            (mean - scores.rows[i].autoencoder).abs() <= 1e-5 * mean.max(1.0),
+            "the score is the mean of the errors"
+        );
+        assert!((0..WIDTH).all(|j| present(i) >> j & 1 == 1 || errors[j] == 0.0), "a missing value has an error");
+    }
+}
+
+#[test]
+fn paths_point_at_the_feature_that_isolates() {
+    let m = made();
+    let files = [export_autoencoder(&m.normaliser, &m.net), export_forest(&m.normaliser, &m.forest)];
+    let (models, _) = ProfileModels::compile(("a", &files[0]), ("f", &files[1]), &m.normaliser.fill).expect("compiles");
+    let mut row = m.normaliser.fill.clone();
+    row[5] = 1e5;
+    let shortening = models.shortening(RawRow { features: &row, present: u64::MAX }).expect("our own forest has paths");
+    let largest = (0..WIDTH).max_by(|a, b| shortening[*a].total_cmp(&shortening[*b]));
+    assert_eq!(largest, Some(5), "{shortening:?}");
+}
+
+/// Our forest's file, changed.
+fn crafted(change: impl FnOnce(&mut GraphProto)) -> Vec<u8> {
+    let m = made();
+    let mut proto = ModelProto::decode(&*export_forest(&m.normaliser, &m.forest)).expect("our own file");
+    change(proto.graph.as_mut().expect("a graph"));
+    proto.encode_to_vec()
+}
+
+fn refusal(change: impl FnOnce(&mut GraphProto)) -> String {
+    match parse(&crafted(change), WIDTH, &[OUTPUT_SCORE]) {
+        Err(e) => e.to_string(),
+        Ok(graph) => match Runner::new(&graph, &[(OUTPUT_SCORE, 1)], &[0.0; WIDTH]) {
+            Err(e) => e.to_string(),
+            Ok(_) => panic!("a crafted graph was accepted"),
+        },
+    }
+}
+
+fn trees(g: &mut GraphProto) -> &mut NodeProto {
+    g.node.iter_mut().find(|n| n.op_type == "TreeEnsembleRegressor").expect("the forest")
+}
+fn attribute<'a>(g: &'a mut GraphProto, name: &str) -> &'a mut AttributeProto {
+    trees(g).attribute.iter_mut().find(|a| a.name == name).expect("an attribute")
+}
+
+#[track_caller]
+fn says(message: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(message.contains(part), "`{part}` is missing in: {message}");
+    }
+}
+
+#[test]
+fn crafted_graphs_are_refused() {
+    says(&refusal(|g| g.output[0].name = "other".into()), &["other", "made by no node"]);
+    says(&refusal(|g| g.output.clear()), &["outputs", "score"]);
+    says(&refusal(|g| g.input[0].name = "x".into()), &["reads `features`"]);
+    says(&refusal(|g| g.input.truncate(1)), &["reads `present`"]);
+    says(&refusal(|g| g.node.reverse()), &["nothing before it makes"]);
+    says(&refusal(|g| g.node[0].input[0] = "score".into()), &["reads `score`"]);
+    says(&refusal(|g| g.node[1].output[0] = "is_present".into()), &["is_present", "twice"]);
+    says(&refusal(|g| g.node[0].op_type = "Loop".into()), &["`Loop`", "not supported"]);
+    says(&refusal(|g| g.node[0].op_type = "TreeEnsembleClassifier".into()), &["TreeEnsembleClassifier"]);
+    says(
+        &refusal(|g| {
+            let body = AttributeProto { name: "body".into(), g: Some(GraphProto::default()), ..Default::default() };
+            g.node[0].attribute.push(body);
+        }),
+        &["subgraph"],
+    );
+    let tensor = |g: &mut GraphProto, f: fn(&mut TensorProto)| f(&mut g.initializer[0]);
+    says(&refusal(|g| tensor(g, |t| t.dims = vec![1 << 40, 1 << 40])), &["half", "fits in memory"]);
+    says(&refusal(|g| tensor(g, |t| t.dims = vec![-1])), &["half", "[-1]"]);
+    says(&refusal(|g| tensor(g, |t| t.dims = vec![1_000_000])), &["half", "4000000 bytes", "has 4"]);
+    says(&refusal(|g| tensor(g, |t| t.data_type = 8)), &["half", "STRING"]);
+    says(&refusal(|g| tensor(g, |t| t.data_type = 99)), &["half"]);
+    let outside = |t: &mut TensorProto| {
+        t.external_data = vec![StringStringEntryProto { key: "location".into(), value: "secrets".into() }];
+    };
+    says(&refusal(|g| tensor(g, outside)), &["half", "another file"]);
+}
+
+#[test]
+fn crafted_forests_are_refused() {
+    says(&refusal(|g| attribute(g, "nodes_truenodeids").ints[0] = 0), &["tree 0", "cycle"]);
+    says(&refusal(|g| attribute(g, "nodes_falsenodeids").ints[0] = 1 << 40), &["tree 0", "child 1099511627776"]);
+    says(&refusal(|g| attribute(g, "nodes_values").floats[0] = f32::NAN), &["threshold", "NaN"]);
+    says(&refusal(|g| shorten(&mut attribute(g, "nodes_values").floats)), &["nodes_values", "entries"]);
+    says(&refusal(|g| attribute(g, "nodes_featureids").ints[0] = 1000), &["reads feature 1000", "6 columns"]);
+    says(&refusal(|g| attribute(g, "nodes_modes").strings[0] = b"BRANCH_EQ".to_vec()), &["BRANCH_EQ", "BRANCH_LEQ"]);
+    says(&refusal(|g| attribute(g, "nodes_modes").strings[0] = vec![0xff; 3]), &["nodes_modes"]);
+    says(&refusal(|g| attribute(g, "n_targets").i = 1 << 60), &["n_targets", "1152921504606846976"]);
+    says(&refusal(|g| attribute(g, "target_ids").ints[0] = 7), &["target_ids", "7"]);
+    says(&refusal(|g| attribute(g, "target_nodeids").ints[0] = -9), &["node -9", "no leaf"]);
+    says(&refusal(|g| attribute(g, "aggregate_function").s = b"MIN".to_vec()), &["MIN", "SUM, AVERAGE"]);
+    says(&refusal(|g| attribute(g, "post_transform").s = b"PROBIT".to_vec()), &["PROBIT", "NONE"]);
+    says(
+        &refusal(|g| attribute(g, "nodes_values").name = "nodes_values_as_tensor".into()),
+        &["nodes_values_as_tensor"],
+    );
+    says(&refusal(|g| trees(g).attribute.clear()), &["without nodes"]);
+    says(&refusal(|g| trees(g).input.push("features".into())), &["does not compile"]);
+}
+
+#[test]
+fn a_model_without_presence_gets_missing_values_filled() {
+    let m = made();
+    let whole = crafted(|_| {});
+    let bare = crafted(|g| {
+        g.input.truncate(1);
+        g.node.drain(..2);
+        trees(g).input[0] = INPUT_FEATURES.into();
+    });
+    let [whole, bare] = [whole, bare].map(|bytes| {
+        let graph = parse(&bytes, WIDTH, &[OUTPUT_SCORE]).expect("a fine graph");
+        Runner::new(&graph, &[(OUTPUT_SCORE, 1)], &m.normaliser.fill).expect("compiles")
+    });
+    let present: Vec<f32> = (0..m.rows.len()).map(|i| if i % 7 == 0 { 0.0 } else { 1.0 }).collect();
+    assert_eq!(whole.run(&m.rows, &present), bare.run(&m.rows, &present));
+}
+
+#[test]
+fn outputs_of_another_shape_or_not_finite_are_errors() {
+    let m = made();
+    let error = |bytes: Vec<u8>| {
+        let graph = parse(&bytes, WIDTH, &[OUTPUT_SCORE]).expect("a fine graph");
+        let runner = Runner::new(&graph, &[(OUTPUT_SCORE, 1)], &m.normaliser.fill).expect("compiles");
+        runner.run(&m.rows, &vec![1.0; m.rows.len()]).expect_err("no scores").to_string()
+    };
+    let wide = crafted(|g| g.output[0].name = FILLED.into());
+    let graph = parse(&wide, WIDTH, &[FILLED]).expect("a fine graph");
+    let runner = Runner::new(&graph, &[(FILLED, 1)], &m.normaliser.fill).expect("compiles");
+    let wide = runner.run(&m.rows[..WIDTH], &[1.0; WIDTH]).expect_err("no scores").to_string();
+    says(&wide, &["[1, 6]", "[1, 1]"]);
+    let nan = crafted(|g| {
+        let log = g.node.len() - 1;
+        g.node[log].op_type = "Log".into();
+        g.node[log].input = vec!["exponent".into()];
+    });
+    says(&error(nan), &["`score` is NaN for row 0"]);
+}
+
+#[test]
+fn flipped_bytes_never_panic_or_hang() {
+    let m = made();
+    let mut rng = Rng::new(9, "flips");
+    for file in [export_autoencoder(&m.normaliser, &m.net), export_forest(&m.normaliser, &m.forest)] {
+        for _ in 0..150 {
+            let mut bytes = file.clone();
+            for _ in 0..1 + rng.below(3) {
+                // Half of the flips hit the first kilobyte, where the structure is.
+                let reach = if rng.below(2) == 0 { 1024 } else { bytes.len() };
+                let at = rng.below(reach);
+                bytes[at] = rng.next() as u8;
+            }
+            let Ok(graph) = parse(&bytes, WIDTH, &[OUTPUT_SCORE]) else { continue };
+            if let Ok(runner) = Runner::new(&graph, &[(OUTPUT_SCORE, 1)], &m.normaliser.fill) {
+                let present = vec![1.0; m.rows.len()];
+                if let Ok(out) = runner.run(&m.rows, &present) {
+                    assert!(out[0].iter().all(|v| v.is_finite()));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn label_encoders_look_numbers_up() {
+    let ints = |name: &str, ints: Vec<i64>| AttributeProto { name: name.into(), ints, ..Default::default() };
+    let floats = |name: &str, floats: Vec<f32>| AttributeProto { name: name.into(), floats, ..Default::default() };
+    let encoder = |attribute: Vec<AttributeProto>| {
+        crafted(move |g| {
+            let node = |op: &str, input: &str, output: &str, attribute| NodeProto {
+                op_type: op.into(),
+                name: output.into(),
+                input: vec![input.into()],
+                output: vec![output.into()],
+                attribute,
+                ..Default::default()
+            };
+            g.node.pop();
+            g.node.push(node("Floor", "path_lengths", "floor", vec![]));
+            let to = AttributeProto { name: "to".into(), i: 7, r#type: 2, ..Default::default() };
+            g.node.push(node("Cast", "floor", "key", vec![to]));
+            g.node.push(node("LabelEncoder", "key", OUTPUT_SCORE, attribute));
+        })
+    };
+    let compile = |bytes: &[u8]| {
+        let graph = parse(bytes, WIDTH, &[OUTPUT_SCORE]).expect("a fine graph");
+        Runner::new(&graph, &[(OUTPUT_SCORE, 1)], &[0.0; WIDTH])
+    };
+    let m = made();
+    let lengths =
+        parse(&crafted(|g| g.output[0].name = "path_lengths".into()), WIDTH, &["path_lengths"]).expect("fine");
+    let lengths = Runner::new(&lengths, &[("path_lengths", 1)], &[0.0; WIDTH]).expect("compiles");
+    let present = vec![1.0; m.rows.len()];
+    let lengths = lengths.run(&m.rows, &present).expect("runs").swap_remove(0);
+    let known = lengths[0].floor() as i64;
+    let fallback = AttributeProto { name: "default_float".into(), f: 0.25, ..Default::default() };
+    let table = vec![ints("keys_int64s", vec![known]), floats("values_floats", vec![0.75]), fallback];
+    let got = compile(&encoder(table)).expect("compiles").run(&m.rows, &present).expect("runs").swap_remove(0);
+    for (got, length) in got.iter().zip(lengths) {
+        assert_eq!(*got, if length.floor() as i64 == known { 0.75 } else { 0.25 });
+    }
+    for (attributes, words) in [
+        (vec![ints("keys_int64s", vec![1, 2]), floats("values_floats", vec![0.5])], "2 keys and 1 values"),
+        (vec![floats("values_floats", vec![0.5])], "exactly one of `keys_floats`"),
+        (vec![ints("keys_int64s", vec![1])], "exactly one of `values_floats`"),
+        (vec![ints("keys_strings", vec![1])], "`keys_strings` is not supported"),
+        (vec![floats("keys_floats", vec![1.0]), floats("values_floats", vec![0.5])], "F32 keys"),
+    ] {
+        says(&compile(&encoder(attributes)).expect_err("refused").to_string(), &[words]);
+    }
+}
+
+fn shorten<T>(list: &mut Vec<T>) {
+    list.truncate(list.len() - 1);
+}

@@ -1,0 +1,41 @@
+//! Benchmarks: programs of the crates they measure, run as root.
+
+use std::ffi::OsString;
+
+use anyhow::Result;
+use clap::Subcommand;
+
+use crate::needs::Use;
+use crate::sh::{sh, sudo_words};
+
+#[derive(Subcommand)]
+pub enum What {
+    /// Cost per packet of the kernel programs over a floor that only passes or drops, and the drain
+    Datapath {
+        /// Passed on to the benchmark
+        #[arg(last = true)]
+        args: Vec<String>,
+    },
+}
+
+pub fn run(what: &What) -> Result<()> {
+    let What::Datapath { args } = what;
+    crate::setup::ensure(&[Use::BuildEbpf])?;
+    crate::ebpf::build(crate::ebpf::Choice::Auto)?;
+    let words = ["run", "--release", "-p", "weir-kernel", "--example", "datapath_bench", "--"];
+    let mut command = sh("cargo", words.iter().copied().chain(args.iter().map(String::as_str)));
+    if let Some((name, value)) = runner() {
+        command = command.env(&name, value);
+    }
+    command.loud().run()
+}
+
+/// Lets cargo start what it built through sudo when we are not root, so that building stays the user's own.
+pub fn runner() -> Option<(String, OsString)> {
+    let words = sudo_words();
+    if words.is_empty() {
+        return None;
+    }
+    let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH).to_uppercase().replace('-', "_");
+    Some((format!("CARGO_TARGET_{target}_RUNNER"), words.join(&OsString::from(" "))))
+}

@@ -1,0 +1,84 @@
+//! The lab: three hosts in network namespaces, honest traffic, five attacks, and Weir between them.
+//!
+//! Nothing leaves the namespaces that the lab made, everything is bounded in count and time, and all of it is gone when
+//! the lab ends, however it ends.
+
+mod agent;
+mod attacks;
+mod book;
+mod events;
+mod net;
+mod plan;
+mod proc;
+mod report;
+pub mod roles;
+mod stop;
+mod story;
+mod tally;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+
+use crate::needs::Use;
+use crate::sh::{is_root, root, sh, sudo_words};
+
+#[derive(Debug, Clone, clap::Args)]
+pub struct Options {
+    /// Leave it running afterwards, with the commands to look around in it, until Ctrl-C
+    #[arg(long)]
+    pub keep: bool,
+    /// How long Weir learns
+    #[arg(long, value_name = "N", default_value_t = 75, value_parser = clap::value_parser!(u64).range(10..=3600))]
+    pub seconds: u64,
+    /// The control: the same traffic and attacks without Weir; every attack must get through
+    #[arg(long)]
+    pub without_weir: bool,
+    /// The agent to use, instead of building it
+    #[arg(long, value_name = "PATH", hide = true, conflicts_with = "without_weir")]
+    pub weir: Option<PathBuf>,
+}
+
+pub fn run(options: &Options) -> Result<()> {
+    let weir = match &options.weir {
+        Some(path) => Some(path.clone()),
+        None if options.without_weir => {
+            crate::setup::ensure(&[Use::Lab])?;
+            None
+        }
+        None => {
+            crate::setup::ensure(&[Use::Lab])?;
+            crate::ebpf::build(crate::ebpf::Choice::Auto)?;
+            Some(build_agent()?)
+        }
+    };
+    if is_root() { story::run(options, weir.as_deref()) } else { again_as_root(options, weir) }
+}
+
+fn build_agent() -> Result<PathBuf> {
+    sh("cargo", ["build", "-p", "weir-agent", "--bin", "weir"]).dir(root()).loud().run()?;
+    let path = crate::sh::target_dir().join("debug/weir");
+    path.canonicalize().with_context(|| format!("the build left no {}", path.display()))
+}
+
+/// Namespaces and XDP need root; what was built stays the caller's own.
+fn again_as_root(options: &Options, weir: Option<PathBuf>) -> Result<()> {
+    let mut words = sudo_words();
+    words.push(std::env::current_exe().context("cannot find this program's own file")?.into());
+    words.extend(["lab", "--seconds"].map(OsString::from));
+    words.push(options.seconds.to_string().into());
+    if options.keep {
+        words.push("--keep".into());
+    }
+    if options.without_weir {
+        words.push("--without-weir".into());
+    }
+    if let Some(weir) = weir {
+        words.push("--weir".into());
+        words.push(weir.into());
+    }
+    use std::os::unix::process::CommandExt as _;
+    let error = std::process::Command::new(&words[0]).args(&words[1..]).exec();
+    Err(error).context("the lab needs root, and sudo could not be started")
+}

@@ -1,0 +1,237 @@
+//! Everything that the tasks need on a machine beyond cargo itself, in one table: what it is, who uses it, how to tell
+//! that it is there, and how it gets there.
+
+use anyhow::{Context, Result, bail};
+
+use crate::host::Host;
+
+/// Tasks, as far as they need different things.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    BuildEbpf,
+    Test,
+    Lab,
+    Check,
+}
+
+impl Use {
+    pub const ALL: &[Use] = &[Use::BuildEbpf, Use::Test, Use::Lab, Use::Check];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Use::BuildEbpf => "build-ebpf",
+            Use::Test => "test",
+            Use::Lab => "lab",
+            Use::Check => "check",
+        }
+    }
+}
+
+/// How something missing gets onto the machine.
+#[derive(Clone, Copy, Debug)]
+pub enum Install {
+    /// Packages of Debian (or a system made from it).
+    Apt(&'static [&'static str]),
+    /// `cargo install NAME --version VERSION --locked`.
+    Cargo { name: &'static str, version: &'static str },
+    /// Components of the toolchain in use.
+    RustupComponents(&'static [&'static str]),
+    /// `rustup component add rust-src` for a nightly that is there, else Debian's compiler with its source.
+    BpfCompiler,
+    /// `mount -t bpf`.
+    BpfFs,
+    /// A Python virtual environment in `target/venv`.
+    Venv,
+}
+
+pub struct Need {
+    pub name: &'static str,
+    pub why: &'static str,
+    pub used_by: &'static [Use],
+    /// What was found, or why it does not count as there.
+    pub probe: fn(&Host) -> Result<String>,
+    pub install: Install,
+    /// Without it, what uses it is skipped, and says so; the rest goes on.
+    pub optional: bool,
+}
+
+pub const BPF_LINKER: &str = "0.10.3";
+pub const CARGO_DENY: &str = "0.20.2";
+
+/// In the order in which they are installed.
+pub const NEEDS: &[Need] = &[
+    Need {
+        name: "iproute2",
+        why: "`ip` makes the network namespaces of tests and lab",
+        used_by: &[Use::Test, Use::Lab],
+        probe: |host| host.says("ip", &["-V"]),
+        install: Install::Apt(&["iproute2"]),
+        optional: false,
+    },
+    Need {
+        name: "bpffs",
+        why: "programs and maps are pinned below /sys/fs/bpf",
+        used_by: &[Use::Test, Use::Lab],
+        probe: bpffs,
+        install: Install::BpfFs,
+        optional: false,
+    },
+    Need {
+        name: "BPF compiler",
+        why: "the kernel programs need a compiler that can build `core` for bpfel-unknown-none",
+        used_by: &[Use::BuildEbpf, Use::Test, Use::Lab],
+        probe: |host| crate::ebpf::find_compiler(host, crate::ebpf::Choice::Auto).map(|c| c.to_string()),
+        install: Install::BpfCompiler,
+        optional: false,
+    },
+    Need {
+        name: "bpf-linker",
+        why: "links the kernel programs into one object with BTF",
+        used_by: &[Use::BuildEbpf, Use::Test, Use::Lab],
+        probe: |host| version(host, "bpf-linker", &["--version"], BPF_LINKER),
+        install: Install::Cargo { name: "bpf-linker", version: BPF_LINKER },
+        optional: false,
+    },
+    Need {
+        name: "rustfmt and clippy",
+        why: "formatting and lints",
+        used_by: &[Use::Check],
+        probe: |host| {
+            let fmt = host.says("cargo", &["fmt", "--version"])?;
+            Ok(format!("{fmt}, {}", host.says("cargo", &["clippy", "--version"])?))
+        },
+        install: Install::RustupComponents(&["rustfmt", "clippy"]),
+        optional: false,
+    },
+    Need {
+        name: "cargo-deny",
+        why: "licences, sources and known vulnerabilities of the dependencies",
+        used_by: &[Use::Check],
+        probe: |host| version(host, "cargo-deny", &["--version"], CARGO_DENY),
+        install: Install::Cargo { name: "cargo-deny", version: CARGO_DENY },
+        optional: false,
+    },
+    Need {
+        name: "python venv",
+        why: "onnx.checker and onnxruntime judge the exported models in a test",
+        used_by: &[Use::Test],
+        probe: crate::setup::venv::probe,
+        install: Install::Venv,
+        optional: true,
+    },
+];
+
+fn version(host: &Host, program: &str, args: &[&str], wanted: &str) -> Result<String> {
+    let said = host.says(program, args)?;
+    if !said.split_whitespace().any(|word| word == wanted) {
+        bail!("`{program}` is {said:?}, wanted {wanted}");
+    }
+    Ok(said)
+}
+
+fn bpffs(host: &Host) -> Result<String> {
+    let path = host.file("/proc/self/mounts")?;
+    let mounts = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let mounted = mounts.lines().any(|line| {
+        let mut words = line.split(' ').skip(1);
+        words.next() == Some("/sys/fs/bpf") && words.next() == Some("bpf")
+    });
+    if !mounted {
+        bail!("no bpf file system is mounted at /sys/fs/bpf");
+    }
+    Ok("/sys/fs/bpf is mounted".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::path::{Path, PathBuf};
+
+    use super::*;
+
+    /// A folder that is gone afterwards.
+    struct Scratch(PathBuf);
+    impl Scratch {
+        fn new(name: &str) -> Self {
+            let dir = std::env::temp_dir().join(format!("weir-needs-{name}-{}", std::process::id()));
+            std::fs::create_dir_all(&dir).unwrap();
+            Self(dir)
+        }
+        fn program(&self, name: &str, script: &str, mode: u32) {
+            let path = self.0.join("bin").join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        }
+        fn host(&self) -> Host {
+            Host::at(&self.0, vec![self.0.join("bin")])
+        }
+    }
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn need(name: &str) -> &'static Need {
+        NEEDS.iter().find(|n| n.name == name).unwrap()
+    }
+
+    #[test]
+    fn on_an_empty_machine_every_need_is_reported_missing() {
+        let scratch = Scratch::new("empty");
+        // The requirements are in the repository, so an empty machine has them too.
+        let python = scratch.0.join("workspace/models/python");
+        std::fs::create_dir_all(&python).unwrap();
+        std::fs::write(python.join("requirements.txt"), "onnx\n").unwrap();
+        let host = Host::at(&scratch.0, Vec::new());
+        for need in NEEDS {
+            let found = (need.probe)(&host);
+            assert!(found.is_err(), "{} was found on an empty machine: {found:?}", need.name);
+        }
+    }
+
+    #[test]
+    fn every_task_that_builds_the_kernel_programs_installs_their_tools() {
+        for task in [Use::BuildEbpf, Use::Test, Use::Lab] {
+            for name in ["BPF compiler", "bpf-linker"] {
+                assert!(need(name).used_by.contains(&task), "{name} is not installed for {}", task.name());
+            }
+        }
+    }
+
+    #[test]
+    fn another_version_does_not_count_and_the_right_one_does() {
+        let scratch = Scratch::new("version");
+        scratch.program("bpf-linker", "echo bpf-linker 0.9.15", 0o755);
+        let e = (need("bpf-linker").probe)(&scratch.host()).unwrap_err().to_string();
+        assert!(e.contains("0.9.15") && e.contains(BPF_LINKER), "{e}");
+        scratch.program("bpf-linker", &format!("echo bpf-linker {BPF_LINKER}"), 0o755);
+        assert!((need("bpf-linker").probe)(&scratch.host()).is_ok());
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_executed_is_no_program() {
+        let scratch = Scratch::new("mode");
+        scratch.program("ip", "echo ip utility", 0o644);
+        assert!((need("iproute2").probe)(&scratch.host()).is_err());
+        scratch.program("ip", "echo ip utility", 0o755);
+        assert_eq!((need("iproute2").probe)(&scratch.host()).unwrap(), "ip utility");
+    }
+
+    #[test]
+    fn bpffs_counts_only_where_it_is_mounted_at_its_place() {
+        let scratch = Scratch::new("bpffs");
+        let mounts = scratch.0.join("proc/self/mounts");
+        std::fs::create_dir_all(mounts.parent().unwrap()).unwrap();
+        let host = Host::at(Path::new(&scratch.0), Vec::new());
+        for (text, counts) in [
+            ("tmpfs /sys/fs/bpf tmpfs rw 0 0\n", false),
+            ("bpf /mnt/bpf bpf rw 0 0\n", false),
+            ("none /sys/fs/bpf bpf rw,mode=700 0 0\n", true),
+        ] {
+            std::fs::write(&mounts, text).unwrap();
+            assert_eq!((need("bpffs").probe)(&host).is_ok(), counts, "{text}");
+        }
+    }
+}

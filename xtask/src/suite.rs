@@ -1,0 +1,164 @@
+//! `cargo xtask test`: every test of the workspace, with what was skipped listed at the end.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::Stdio;
+
+use anyhow::{Context, Result, bail};
+
+use crate::needs::Use;
+use crate::sh::{root, sh};
+
+pub fn run(args: &[String]) -> Result<()> {
+    crate::setup::ensure(&[Use::Test])?;
+    crate::ebpf::build(crate::ebpf::Choice::Auto)?;
+    let mut command = sh("cargo", ["test", "--workspace", "--no-fail-fast", "--", "--show-output"]).dir(root());
+    for arg in args {
+        command = command.arg(arg);
+    }
+    let host = crate::host::Host::this();
+    let python = crate::setup::venv::python(&host);
+    if python.exists() {
+        command = command.env("WEIR_PYTHON", python);
+    }
+    if let Some((name, value)) = crate::bench::runner() {
+        command = command.env(&name, value);
+    }
+    eprintln!("+ {}", command.words());
+    let mut child = command
+        .into_command()
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot start `cargo test`; is cargo in PATH?")?;
+    let mut report = Report::default();
+    let mut out = std::io::stdout().lock();
+    for line in BufReader::new(child.stdout.take().context("no output of cargo test")?).split(b'\n') {
+        let line = line.context("cannot read what cargo test prints")?;
+        let line = String::from_utf8_lossy(&line);
+        if report.line(&line) {
+            writeln!(out, "{line}")?;
+        }
+    }
+    let status = child.wait()?;
+    for skip in &report.skips {
+        writeln!(out, "{skip}")?;
+    }
+    writeln!(out, "\n{}", report.closing())?;
+    if !status.success() {
+        bail!("tests failed ({status})");
+    }
+    if report.passed + report.failed == 0 {
+        bail!("no test ran; does a test's name contain {:?}?", args.join(" "));
+    }
+    Ok(())
+}
+
+/// What is known so far from the lines of `cargo test -- --show-output`. A test that cannot run says `SKIP: ` and what
+/// was missing; what passing tests print besides that is left out.
+#[derive(Default)]
+struct Report {
+    passed: u64,
+    failed: u64,
+    ignored: u64,
+    skips: Vec<String>,
+    /// Inside the output of passed tests; the test whose output it is.
+    within: Option<String>,
+}
+
+impl Report {
+    /// Takes one line; says whether it is to be shown.
+    fn line(&mut self, line: &str) -> bool {
+        if let Some(rest) = line.strip_prefix("test result: ") {
+            self.within = None;
+            let mut words = rest.split([' ', ';']).filter(|w| !w.is_empty()).peekable();
+            while let Some(word) = words.next() {
+                let (Ok(n), Some(what)) = (word.parse::<u64>(), words.peek()) else { continue };
+                match *what {
+                    "passed" => self.passed += n,
+                    "failed" => self.failed += n,
+                    "ignored" => self.ignored += n,
+                    _ => {}
+                }
+            }
+            return true;
+        }
+        if line == "failures:" {
+            self.within = None;
+            return true;
+        }
+        if line == "successes:" {
+            self.within.get_or_insert_default();
+            return false;
+        }
+        if let Some(test) = &mut self.within {
+            if let Some(name) = line.strip_prefix("---- ").and_then(|l| l.strip_suffix(" stdout ----")) {
+                *test = name.to_owned();
+            } else if let Some(why) = line.trim_start().strip_prefix("SKIP") {
+                self.skips.push(format!("SKIP {test}{why}"));
+            }
+            return false;
+        }
+        // Written past the test harness, straight to standard output.
+        if line.starts_with("SKIP") {
+            self.skips.push(line.to_owned());
+        }
+        true
+    }
+
+    /// One line with the sums of all test programs; a skipped test has not passed.
+    fn closing(&self) -> String {
+        let skipped = self.skips.len() as u64 + self.ignored;
+        let passed = self.passed.saturating_sub(self.skips.len() as u64);
+        format!("{passed} passed, {} failed, {skipped} skipped", self.failed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OUTPUT: &str = "\
+running 3 tests
+test a ... ok
+test b ... FAILED
+test c ... ok
+
+successes:
+
+---- a stdout ----
+chatter
+SKIP: no python3 in PATH
+
+---- c stdout ----
+more chatter
+
+successes:
+    a
+    c
+
+failures:
+
+---- b stdout ----
+panicked here
+
+failures:
+    b
+
+test result: FAILED. 2 passed; 1 failed; 4 ignored; 0 measured; 7 filtered out; finished in 0.00s
+
+running 1 test
+test d ... ok
+
+test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s
+";
+
+    #[test]
+    fn sums_run_over_all_programs_and_a_skip_is_no_pass() {
+        let mut report = Report::default();
+        let shown: Vec<&str> = OUTPUT.lines().filter(|l| report.line(l)).collect();
+        assert_eq!(report.closing(), "2 passed, 1 failed, 5 skipped");
+        assert_eq!(report.skips, ["SKIP a: no python3 in PATH"]);
+        assert!(shown.contains(&"panicked here"), "a failure's output is shown");
+        assert!(!shown.iter().any(|l| l.contains("chatter")), "a success's output is not");
+        assert!(shown.iter().any(|l| l.starts_with("test result: ok. 1 passed")));
+    }
+}
