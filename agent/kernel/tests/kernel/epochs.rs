@@ -2,8 +2,8 @@
 
 use std::os::fd::AsFd;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use weir_common::counters::Reason;
 use weir_kernel::lists::List;
@@ -17,7 +17,11 @@ use crate::support::*;
 fn swapping_epochs_under_live_load_loses_no_packet() {
     const SENDERS: usize = 2;
     const FLOWS: u16 = 40;
-    const PER_FLOW: u32 = 50_000;
+    /// Packets of one call: short, so that the swaps get their turn on a machine of few cores.
+    const BURST: u32 = 5_000;
+    const LEAST: u64 = 2_000_000;
+    const SWAPS: u32 = 40;
+    const LONGEST: Duration = Duration::from_secs(60);
     let test = "swapping_epochs_under_live_load_loses_no_packet";
     if !ready(test) {
         return;
@@ -26,11 +30,13 @@ fn swapping_epochs_under_live_load_loses_no_packet() {
     let netns = Netns::new("live");
     let mut loaded = Loaded::new(Options { capacity: small(), ..Options::default() });
     let running = AtomicUsize::new(SENDERS);
+    let (sent, swaps) = (AtomicU64::new(0), AtomicU32::new(0));
+    let begin = Instant::now();
     let (xdp, datapath) = (loaded.xdp.as_fd(), &mut loaded.datapath);
-    let (mut counted, mut drains, mut bytes) = (0, 0u32, 0);
+    let (mut counted, mut bytes) = (0, 0u64);
     std::thread::scope(|s| {
-        for sender in 0..SENDERS as u16 {
-            let (netns, running) = (&netns, &running);
+        for sender in 0..SENDERS {
+            let (netns, running, sent, swaps) = (&netns, &running, &sent, &swaps);
             s.spawn(move || {
                 // Counted down also when a send fails: the other end must not wait for ever.
                 struct Done<'a>(&'a AtomicUsize);
@@ -41,12 +47,20 @@ fn swapping_epochs_under_live_load_loses_no_packet() {
                 }
                 let _done = Done(running);
                 netns.enter(|| {
-                    for port in 0..FLOWS {
+                    let enough = || {
+                        let all = sent.load(Ordering::Relaxed) >= LEAST && swaps.load(Ordering::Relaxed) >= SWAPS;
+                        all || begin.elapsed() > LONGEST
+                    };
+                    for port in (0..FLOWS).cycle() {
+                        if enough() {
+                            break;
+                        }
                         // Both senders meet in every flow.
                         let (from, to) = (v4("192.0.2.1"), v4("198.51.100.1"));
                         let (from, to) = if sender == 0 { (from, to) } else { (to, from) };
                         let f = frame(&[], &ip(from, to, UDP, &udp(1000 + port, 1000 + port, 64)));
-                        sys::test_run(xdp, &f, &[], PER_FLOW, sys::LIVE_FRAMES).unwrap();
+                        sys::test_run(xdp, &f, &[], BURST, sys::LIVE_FRAMES).unwrap();
+                        sent.fetch_add(u64::from(BURST), Ordering::Relaxed);
                     }
                 });
             });
@@ -56,21 +70,21 @@ fn swapping_epochs_under_live_load_loses_no_packet() {
             let last = running.load(Ordering::Acquire) == 0;
             let mut out = Vec::new();
             datapath.epochs.drain(&mut out).unwrap();
-            drains += 1;
             counted += out.iter().map(|(_, s)| s.packets()).sum::<u64>();
             bytes += out.iter().map(|(_, s)| s.dir[0].bytes + s.dir[1].bytes).sum::<u64>();
             if last {
                 break;
             }
+            swaps.fetch_add(1, Ordering::Relaxed);
             std::thread::sleep(Duration::from_millis(2));
         }
     });
-    let sent = SENDERS as u64 * u64::from(FLOWS) * u64::from(PER_FLOW);
-    assert_eq!(counted, sent, "after {drains} drains");
+    let (sent, swaps) = (sent.into_inner(), swaps.into_inner());
+    eprintln!("{sent} packets sent, {counted} counted, {swaps} swaps under way in {:?}", begin.elapsed());
+    assert_eq!(counted, sent, "after {swaps} swaps");
     assert_eq!(bytes, sent * (20 + 8 + 64));
     assert_eq!(loaded.packets(Reason::InPass), sent);
-    assert!(drains > 20, "too few swaps to show anything: {drains}");
-    eprintln!("{sent} packets sent, {counted} counted, {drains} swaps under way");
+    assert!(sent >= LEAST && swaps >= SWAPS, "only {sent} packets and {swaps} swaps in {LONGEST:?}");
 }
 
 /// Log lines of the programs.
