@@ -69,6 +69,14 @@ pub const NEEDS: &[Need] = &[
         optional: false,
     },
     Need {
+        name: "ethtool",
+        why: "tests switch the offloads of their links",
+        used_by: &[Use::Test],
+        probe: |host| host.says("ethtool", &["--version"]),
+        install: Install::Apt(&["ethtool"]),
+        optional: true,
+    },
+    Need {
         name: "bpffs",
         why: "programs and maps are pinned below /sys/fs/bpf",
         used_by: &[Use::Test, Use::Lab],

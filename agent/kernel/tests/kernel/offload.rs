@@ -115,7 +115,9 @@ fn both_ends_agree(test: &str, tc: TcMode) {
     assert_eq!(here_sums, there_sums);
     let (key, stats) = here.iter().find(|(k, _)| k.proto == TCP).expect("the transfer's flow");
     let bulk = stats.dir.iter().max_by_key(|d| d.bytes).unwrap();
-    assert_eq!(bulk.payload, BYTES as u64, "no retransmissions on a link that drops nothing");
+    // TCP sends a segment again when its acknowledgement is late, as on a busy machine. Both ends count that one twice.
+    let all = BYTES as u64;
+    assert!((all..=all + all / 50).contains(&bulk.payload), "{} bytes of {all}", bulk.payload);
     assert_eq!(bulk.bytes, bulk.payload + bulk.packets * 52 + 8, "{key:?}: the SYN has 8 bytes more of options");
     // The point of it: far fewer skbs than packets went out.
     assert!(bulk.extra_segs * 2 > bulk.packets, "{} packets in {} arrivals", bulk.packets, bulk.gaps() + 1);
