@@ -102,7 +102,7 @@ const SOURCE: [Feature; 18] = [
     log("hosts", "hosts", "distinct server addresses", "distinct hosts contacted"),
     log("ports", "ports", "distinct server ports", "distinct ports contacted"),
     log("host_ports", "pairs", "distinct server host:port pairs", "distinct host:port pairs contacted"),
-    raw("unanswered_share", "ratio", "flows without an answer / flows", "share of flows without an answer"),
+    raw("unanswered_share", "ratio", "flows without an answer for 0.5 s / flows", "share of flows without an answer"),
     raw("rejected_share", "ratio", "flows answered by a reset or ICMP error / flows", "share of flows rejected"),
     raw("one_packet_share", "ratio", "flows of a single client packet / flows", "share of one-packet flows"),
     log("bytes_mean", "bytes", "mean bytes per flow", "mean bytes per flow"),
@@ -116,7 +116,7 @@ const SOURCE: [Feature; 18] = [
     raw(
         "bare_syn_share",
         "ratio",
-        "TCP flows with SYN and never an ACK / flows",
+        "TCP flows with SYN and no ACK for 0.5 s / flows",
         "share of SYNs never followed by an ACK",
     ),
     raw("icmp_share", "ratio", "ICMP flows / flows", "share of ICMP flows"),

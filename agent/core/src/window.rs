@@ -23,6 +23,9 @@ use crate::table::Touched;
 
 /// A source's window gives an early row once it holds this many flows.
 pub const EARLY_FLOWS: u64 = 64;
+/// How long a flow may wait for its answer before it counts as unanswered, µs: well above round trips, or every window
+/// would end with flows that only just began.
+pub const ANSWER_GRACE_US: u64 = 500_000;
 /// Flows that every source may have followed, however many others there are.
 pub const FAIR_FLOWS: usize = 64;
 
@@ -51,12 +54,14 @@ pub struct SourceSummary {
     pub hosts: u64,
     pub ports: u64,
     pub host_ports: u64,
+    /// Neither answered nor rejected for [`ANSWER_GRACE_US`].
     pub unanswered: u64,
     pub rejected: u64,
     /// A single packet of the client and nothing else from it.
     pub one_packet: u64,
     /// Flows to the busiest host:port.
     pub busiest: u64,
+    /// SYN and never an ACK for [`ANSWER_GRACE_US`].
     pub bare_syn: u64,
     pub icmp: u64,
     pub bytes_from_source: u64,
@@ -244,7 +249,7 @@ impl SourceWindows {
             let span = self.span(number);
             let Some(source) = self.open.get_mut(&number).and_then(|w| w.sources.get_mut(&addr)) else { continue };
             source.noted = false;
-            source.early_rows(addr, span, out);
+            source.early_rows(addr, span, end_us, out);
         }
         while let Some(first) = self.open.first_entry() {
             let number = *first.key();
@@ -252,7 +257,7 @@ impl SourceWindows {
                 break;
             }
             let window = first.remove();
-            self.close(number, window, out);
+            self.close(number, window, end_us, out);
         }
         self.closed = self.closed.max(newest);
         self.counts.rows += (out.len() - before) as u64;
@@ -262,7 +267,7 @@ impl SourceWindows {
     pub fn flush(&mut self, out: &mut Vec<SourceWindow>) {
         let before = out.len();
         while let Some((number, window)) = self.open.pop_first() {
-            self.close(number, window, out);
+            self.close(number, window, TimeUs::MAX, out);
             self.closed = self.closed.max(number + 1);
         }
         self.counts.rows += (out.len() - before) as u64;
@@ -309,37 +314,44 @@ impl SourceWindows {
         }
     }
 
-    fn close(&self, number: u64, window: Window, out: &mut Vec<SourceWindow>) {
+    fn close(&self, number: u64, window: Window, now: TimeUs, out: &mut Vec<SourceWindow>) {
         let span = self.span(number);
         let mut sources: Vec<_> = window.sources.into_iter().collect();
         sources.sort_unstable_by_key(|(addr, _)| *addr);
         for (addr, source) in sources {
             if source.started > 0 {
-                out.push(source.row(addr, span, Role::SourceAll, false));
+                out.push(source.row(addr, span, now, Role::SourceAll, false));
             }
             if !source.proven.sample.is_empty() {
-                out.push(source.row(addr, span, Role::SourceProven, false));
+                out.push(source.row(addr, span, now, Role::SourceProven, false));
             }
         }
     }
 }
 
 impl Source {
-    fn early_rows(&mut self, addr: Addr, span: (TimeUs, TimeUs), out: &mut Vec<SourceWindow>) {
+    fn early_rows(&mut self, addr: Addr, span: (TimeUs, TimeUs), now: TimeUs, out: &mut Vec<SourceWindow>) {
         if !self.all.early_given && self.started >= EARLY_FLOWS {
             self.all.early_given = true;
-            out.push(self.row(addr, span, Role::SourceAll, true));
+            out.push(self.row(addr, span, now, Role::SourceAll, true));
         }
         if !self.proven.early_given && self.proven.offered() >= EARLY_FLOWS {
             self.proven.early_given = true;
-            out.push(self.row(addr, span, Role::SourceProven, true));
+            out.push(self.row(addr, span, now, Role::SourceProven, true));
         }
     }
 
-    fn row(&self, source: Addr, (start_us, end_us): (TimeUs, TimeUs), role: Role, early: bool) -> SourceWindow {
+    fn row(
+        &self,
+        source: Addr,
+        (start_us, end_us): (TimeUs, TimeUs),
+        now: TimeUs,
+        role: Role,
+        early: bool,
+    ) -> SourceWindow {
         let proven = role == Role::SourceProven;
         let sample = if proven { &self.proven.sample } else { &self.all.sample };
-        let (mut summary, ports) = summarise(sample);
+        let (mut summary, ports) = summarise(sample, now);
         if proven {
             summary.flows = self.proven.offered();
         } else {
@@ -351,7 +363,8 @@ impl Source {
     }
 }
 
-fn summarise(sample: &BTreeMap<u64, Sample>) -> (SourceSummary, Vec<u16>) {
+/// `now` is when the row is given.
+fn summarise(sample: &BTreeMap<u64, Sample>, now: TimeUs) -> (SourceSummary, Vec<u16>) {
     let mut s = SourceSummary { sampled: sample.len() as u64, ..SourceSummary::default() };
     let mut hosts = HashSet::new();
     let mut ports: HashMap<u16, u64> = HashMap::new();
@@ -362,10 +375,11 @@ fn summarise(sample: &BTreeMap<u64, Sample>) -> (SourceSummary, Vec<u16>) {
         *ports.entry(f.port).or_default() += 1;
         *pairs.entry((f.server, f.port)).or_default() += 1;
         starts.push(f.start_us);
-        s.unanswered += u64::from(!f.answered && !f.rejected);
+        let waited = now.saturating_sub(f.start_us) >= ANSWER_GRACE_US;
+        s.unanswered += u64::from(waited && !f.answered && !f.rejected);
         s.rejected += u64::from(f.rejected);
         s.one_packet += u64::from(f.packets_from == 1);
-        s.bare_syn += u64::from(f.bare_syn);
+        s.bare_syn += u64::from(waited && f.bare_syn);
         s.icmp += u64::from(matches!(f.proto, ip_proto::ICMP | ip_proto::ICMPV6));
         s.bytes_from_source = s.bytes_from_source.saturating_add(f.bytes_from);
         s.bytes_to_source = s.bytes_to_source.saturating_add(f.bytes_to);

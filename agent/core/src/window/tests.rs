@@ -81,6 +81,17 @@ fn a_flow_counts_as_it_stands_at_the_windows_end_and_only_in_its_window() {
 }
 
 #[test]
+fn a_flow_that_only_just_began_is_not_unanswered_yet() {
+    for (age, share) in [(ANSWER_GRACE_US - 1, 0.0), (ANSWER_GRACE_US, 1.0)] {
+        let mut w = windows();
+        let mut out = Vec::new();
+        w.epoch(W, &[touched(1, W - age, "192.0.2.1", "10.0.0.1", 22)], &mut out);
+        assert_eq!(value(&out[0], "unanswered_share"), Some(share), "after {age} µs");
+        assert_eq!(value(&out[0], "bare_syn_share"), Some(share), "after {age} µs");
+    }
+}
+
+#[test]
 fn the_row_describes_what_the_source_did() {
     let mut w = windows();
     let mut out = Vec::new();
