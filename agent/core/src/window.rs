@@ -23,8 +23,8 @@ use crate::table::Touched;
 
 /// A source's window gives an early row once it holds this many flows.
 pub const EARLY_FLOWS: u64 = 64;
-/// How long a flow may wait for its answer before it counts as unanswered, µs: well above round trips, or every window
-/// would end with flows that only just began.
+/// How long a flow may wait for its answer before it counts as unanswered, and how long after their end windows stay open,
+/// µs: well above round trips, or every window would show flows that only just began.
 pub const ANSWER_GRACE_US: u64 = 500_000;
 /// Flows that every source may have followed, however many others there are.
 pub const FAIR_FLOWS: usize = 64;
@@ -229,7 +229,8 @@ impl SourceWindows {
 
     /// Takes the flows touched in an epoch that ended at `end_us` (wall clock) and appends the rows that are due: early
     /// ones, then those of the windows that have ended, by source in ascending order. Epochs are expected to be shorter
-    /// than windows; a row shows each flow as it stood at the first epoch end not before the window's end.
+    /// than windows; a row shows each flow as it stood at the first epoch end at least [`ANSWER_GRACE_US`] behind the
+    /// window's end: every flow had that long to grow.
     pub fn epoch(&mut self, end_us: TimeUs, touched: &[Touched], out: &mut Vec<SourceWindow>) {
         let before = out.len();
         let newest = end_us / self.window_us;
@@ -251,15 +252,16 @@ impl SourceWindows {
             source.noted = false;
             source.early_rows(addr, span, end_us, out);
         }
+        let due = end_us.saturating_sub(ANSWER_GRACE_US) / self.window_us;
         while let Some(first) = self.open.first_entry() {
             let number = *first.key();
-            if number >= newest {
+            if number >= due {
                 break;
             }
             let window = first.remove();
             self.close(number, window, end_us, out);
         }
-        self.closed = self.closed.max(newest);
+        self.closed = self.closed.max(due);
         self.counts.rows += (out.len() - before) as u64;
     }
 

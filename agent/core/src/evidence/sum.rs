@@ -22,9 +22,9 @@ pub(super) struct Sum {
     pub(super) flows: Looks,
     /// Surprise of this source's own window rows delivered in this window.
     pub(super) rows: f64,
-    /// Start of the window of the last row, and the largest surprise it gave.
-    row_start_us: Option<TimeUs>,
-    row_best: f64,
+    /// The last two windows with rows: start, and the largest surprise they gave. Two, because the final row of one may
+    /// come after the early row of the next.
+    row_best: [Option<(TimeUs, f64)>; 2],
     /// Rows of several addresses, where the source is a prefix.
     pub(super) member_rows: Looks,
     /// Windows before this one and what they showed in all.
@@ -53,10 +53,13 @@ impl Sum {
 
     /// A row of this source's own: an early and a final row of one window count as the larger of the two.
     pub(super) fn row(&mut self, start_us: TimeUs, surprise: f64) {
-        let before = if self.row_start_us == Some(start_us) { self.row_best } else { 0.0 };
+        let mut known = self.row_best.iter_mut().flatten().find(|(start, _)| *start == start_us);
+        let before = known.as_ref().map_or(0.0, |(_, best)| *best);
         self.rows += (surprise - before).max(0.0);
-        self.row_start_us = Some(start_us);
-        self.row_best = before.max(surprise);
+        match &mut known {
+            Some((_, best)) => *best = best.max(surprise),
+            None => self.row_best = [Some((start_us, surprise)), self.row_best[0]],
+        }
     }
 
     /// What the current window shows so far, nats.

@@ -342,3 +342,18 @@ fn nothing_learned_gives_no_calibration() {
     let t = calibrate([], &CalibrationConfig { window_us: W, alerts_per_day: 5.0, max_sources: 10 });
     assert_eq!(t, Thresholds::uncalibrated());
 }
+
+#[test]
+fn the_rows_of_a_window_count_once_though_the_next_window_speaks_in_between() {
+    let level = |rows: &[(u64, bool)]| {
+        let mut e = Evidence::new(EvidenceConfig { window_us: W, allowance: [0.0; 2], max_sources: 8 });
+        for &(start_us, early) in rows {
+            let kind = ObservationKind::Window { role: Role::SourceAll, start_us, early };
+            e.observe(&Observation { time_us: W + S, source: host(1), p: 1e-3, actionable: true, kind });
+        }
+        e.values(host(1), W + S)[ALL]
+    };
+    let expected = level(&[(0, false), (W, false)]);
+    assert_eq!(level(&[(0, true), (W, true), (0, false), (W, false)]), expected);
+    assert!(expected > level(&[(0, true), (0, false)]));
+}

@@ -6,6 +6,8 @@ use crate::testkit::{S, addr};
 use proptest::prelude::*;
 
 const W: u64 = 10 * S;
+/// When the rows of the first window are due.
+const DUE: u64 = W + ANSWER_GRACE_US;
 
 fn touched(flow_id: u64, start_us: u64, client: &str, server: &str, port: u16) -> Touched {
     Touched {
@@ -53,7 +55,7 @@ fn an_unanswered_syn_shows_in_its_window_not_two_minutes_later() {
     let mut out = Vec::new();
     w.epoch(S, &[touched(1, 10, "192.0.2.1", "10.0.0.1", 22)], &mut out);
     assert!(out.is_empty());
-    w.epoch(W, &[], &mut out);
+    w.epoch(DUE, &[], &mut out);
     assert_eq!(out.len(), 1);
     assert_eq!((out[0].role, out[0].start_us, out[0].end_us, out[0].early), (Role::SourceAll, 0, W, false));
     assert!(out[0].remote);
@@ -61,7 +63,7 @@ fn an_unanswered_syn_shows_in_its_window_not_two_minutes_later() {
     assert_eq!(value(&out[0], "bare_syn_share"), Some(1.0));
     assert_eq!(value(&out[0], "gap_mean"), None);
     assert_eq!(value(&out[0], "byte_ratio"), Some(0.0));
-    w.epoch(2 * W, &[], &mut out);
+    w.epoch(W + DUE, &[], &mut out);
     assert_eq!(out.len(), 1, "a source that began nothing gives no row");
 }
 
@@ -71,7 +73,7 @@ fn a_flow_counts_as_it_stands_at_the_windows_end_and_only_in_its_window() {
     let mut out = Vec::new();
     let t = touched(1, 9 * S, "192.0.2.1", "10.0.0.1", 22);
     w.epoch(9 * S + 1, &[t], &mut out);
-    w.epoch(10 * S, &[Touched { new: false, ..proven(t) }], &mut out);
+    w.epoch(DUE, &[Touched { new: false, ..proven(t) }], &mut out);
     assert_eq!(out.iter().map(|r| r.role).collect::<Vec<_>>(), [Role::SourceAll, Role::SourceProven]);
     assert_eq!(value(&out[0], "unanswered_share"), Some(0.0));
     assert_eq!(value(&out[1], "bytes_mean"), Some(1500.0));
@@ -82,13 +84,16 @@ fn a_flow_counts_as_it_stands_at_the_windows_end_and_only_in_its_window() {
 
 #[test]
 fn a_flow_that_only_just_began_is_not_unanswered_yet() {
-    for (age, share) in [(ANSWER_GRACE_US - 1, 0.0), (ANSWER_GRACE_US, 1.0)] {
-        let mut w = windows();
-        let mut out = Vec::new();
-        w.epoch(W, &[touched(1, W - age, "192.0.2.1", "10.0.0.1", 22)], &mut out);
-        assert_eq!(value(&out[0], "unanswered_share"), Some(share), "after {age} µs");
-        assert_eq!(value(&out[0], "bare_syn_share"), Some(share), "after {age} µs");
-    }
+    let mut w = windows();
+    let mut out = Vec::new();
+    let flows: Vec<Touched> =
+        (0..EARLY_FLOWS).map(|i| touched(i, W - 1 - i, "192.0.2.1", "10.0.0.1", i as u16)).collect();
+    w.epoch(W, &flows, &mut out);
+    w.epoch(DUE - 1, &[], &mut out);
+    assert_eq!(out.iter().map(|r| r.early).collect::<Vec<_>>(), [true], "the window stays open for answers");
+    w.epoch(DUE, &[], &mut out);
+    assert_eq!(out.iter().map(|r| value(r, "unanswered_share")).collect::<Vec<_>>(), [Some(0.0), Some(1.0)]);
+    assert_eq!(out.iter().map(|r| value(r, "bare_syn_share")).collect::<Vec<_>>(), [Some(0.0), Some(1.0)]);
 }
 
 #[test]
@@ -98,7 +103,7 @@ fn the_row_describes_what_the_source_did() {
     let flows: Vec<Touched> = (0..10)
         .map(|i| touched(i, i * S / 2, "192.0.2.1", if i < 5 { "10.0.0.1" } else { "10.0.0.2" }, 22 + (i % 2) as u16))
         .collect();
-    w.epoch(W, &flows, &mut out);
+    w.epoch(DUE, &flows, &mut out);
     let v = |n| value(&out[0], n).unwrap();
     assert_eq!((v("flows"), v("hosts"), v("ports"), v("host_ports")), (10.0, 2.0, 2.0, 4.0));
     assert_eq!(v("busiest_share"), 0.3);
@@ -114,7 +119,7 @@ fn forged_flows_do_not_touch_the_row_over_proven_ones() {
         let mut out = Vec::new();
         let mut flows = vec![proven(touched(1, 0, "192.0.2.1", "10.0.0.1", 443))];
         flows.extend((0..forged).map(|i| touched(100 + i, i, "192.0.2.1", "10.0.0.1", i as u16)));
-        w.epoch(W, &flows, &mut out);
+        w.epoch(DUE, &flows, &mut out);
         let row = out.iter().rfind(|r| r.role == Role::SourceProven).unwrap().summary.clone();
         (row, out)
     };
@@ -136,6 +141,7 @@ fn a_busy_source_gives_an_early_row_once() {
             (0..20).map(|i| touched(s * 20 + i, s * S, "192.0.2.1", "10.0.0.1", i as u16)).collect();
         w.epoch((s + 1) * S, &flows, &mut out);
     }
+    w.epoch(DUE, &[], &mut out);
     let seen: Vec<(bool, u64)> = out.iter().map(|r| (r.early, r.summary.flows)).collect();
     assert_eq!(seen, [(true, 80), (false, 200)]);
 }
@@ -151,7 +157,7 @@ fn caps_bound_memory_and_keep_the_count() {
         (0..1000).map(|i| touched(20_000 + i, i, &format!("198.51.100.{}", i % 5), "10.0.0.1", 80)).collect();
     w.epoch(2 * S, &others, &mut out);
     let late = proven(touched(50_000, 5, "203.0.113.1", "10.0.0.1", 80));
-    w.epoch(W, &[late], &mut out);
+    w.epoch(DUE, &[late], &mut out);
     let last: Vec<&SourceWindow> = out.iter().filter(|r| !r.early && r.role == Role::SourceAll).collect();
     assert_eq!(last.len(), 3, "three sources, the proven newcomer finds no quarter of three");
     let flood = last.iter().find(|r| r.source == addr("192.0.2.1")).unwrap();
@@ -167,7 +173,7 @@ fn proven_sources_find_room_among_forged_ones() {
     let mut out = Vec::new();
     let forged: Vec<Touched> = (0..100).map(|i| touched(i, i, &format!("198.51.100.{i}"), "10.0.0.1", 80)).collect();
     w.epoch(S, &forged, &mut out);
-    w.epoch(W, &[proven(touched(500, 7, "203.0.113.1", "10.0.0.1", 80))], &mut out);
+    w.epoch(DUE, &[proven(touched(500, 7, "203.0.113.1", "10.0.0.1", 80))], &mut out);
     assert!(out.iter().any(|r| r.source == addr("203.0.113.1") && r.role == Role::SourceProven));
     assert_eq!(w.counts().dropped, 92);
 }
