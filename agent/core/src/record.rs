@@ -22,6 +22,8 @@ pub enum EndReason {
     Reused,
     /// The table was full or the agent stopped.
     Flushed,
+    /// Another tool's record: why it ended the flow there is its own affair.
+    Exported,
 }
 
 /// How far the conversation got. The numeric value is the feature `end_state`.
@@ -48,6 +50,79 @@ pub struct Totals {
     pub payload: u64,
 }
 
+/// What the origin of a record could tell. What it could not is 0 in the record and a missing value as a feature.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Have(u16);
+
+impl Have {
+    /// Both addresses.
+    pub const ADDRESSES: Have = Have(1 << 0);
+    pub const CLIENT_PORT: Have = Have(1 << 1);
+    pub const SERVER_PORT: Have = Have(1 << 2);
+    pub const PROTO: Have = Have(1 << 3);
+    /// `start_us` and `end_us` are times of day. Without, only their difference means something.
+    pub const TIME: Have = Have(1 << 4);
+    /// `end_us - start_us`.
+    pub const DURATION: Have = Have(1 << 5);
+    /// Packets of both directions.
+    pub const PACKETS: Have = Have(1 << 6);
+    /// IP-layer bytes of both directions.
+    pub const BYTES: Have = Have(1 << 7);
+    /// Layer-4 payload bytes of both directions.
+    pub const PAYLOAD: Have = Have(1 << 8);
+    pub const STATE: Have = Have(1 << 9);
+    /// `stats`: the packets themselves were seen.
+    pub const STATS: Have = Have(1 << 10);
+    /// Who opened the flow was seen or told, not guessed.
+    pub const SIDES: Have = Have(1 << 11);
+
+    pub const NONE: Have = Have(0);
+    /// Everything: the packets were seen.
+    pub const ALL: Have = Have((1 << 12) - 1);
+
+    const NAMES: [(&'static str, Have); 12] = [
+        ("addresses", Self::ADDRESSES),
+        ("client port", Self::CLIENT_PORT),
+        ("server port", Self::SERVER_PORT),
+        ("protocol", Self::PROTO),
+        ("time", Self::TIME),
+        ("duration", Self::DURATION),
+        ("packets", Self::PACKETS),
+        ("bytes", Self::BYTES),
+        ("payload", Self::PAYLOAD),
+        ("state", Self::STATE),
+        ("packet statistics", Self::STATS),
+        ("client and server", Self::SIDES),
+    ];
+
+    pub const fn with(self, other: Have) -> Have {
+        Have(self.0 | other.0)
+    }
+    pub const fn without(self, other: Have) -> Have {
+        Have(self.0 & !other.0)
+    }
+    pub const fn has(self, all: Have) -> bool {
+        self.0 & all.0 == all.0
+    }
+    pub const fn bits(self) -> u16 {
+        self.0
+    }
+    /// Bits that nothing is known of are left out.
+    pub const fn from_bits(bits: u16) -> Have {
+        Have(bits & Self::ALL.0)
+    }
+    /// The parts, in words.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        Self::NAMES.into_iter().filter(move |(_, h)| self.has(*h)).map(|(n, _)| n)
+    }
+}
+
+impl std::fmt::Debug for Have {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.names()).finish()
+    }
+}
+
 /// One flow, seen from its client. Cumulative: a checkpoint holds everything since the flow began.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FlowRecord {
@@ -68,6 +143,8 @@ pub struct FlowRecord {
     pub stats: weir_common::flow::FlowStats,
     pub state: FlowState,
     pub end_reason: EndReason,
+    /// What the origin of the record could tell.
+    pub have: Have,
     pub direction: Direction,
     /// The client acknowledged our SYN-ACK's sequence number plus one.
     pub proven: bool,

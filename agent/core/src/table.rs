@@ -14,7 +14,7 @@ use weir_common::flow::{DirStats, FlowKey, FlowStats};
 
 use crate::addr::Addr;
 use crate::home::Home;
-use crate::record::{EndReason, FlowRecord, FlowState, TimeUs, Totals};
+use crate::record::{EndReason, FlowRecord, FlowState, Have, TimeUs, Totals};
 use crate::role::Direction;
 use timer::Timers;
 
@@ -430,6 +430,7 @@ fn record(flow: &Flow, home: &Home, end_reason: EndReason) -> FlowRecord {
         bwd: totals(&stats.dir[1]),
         state: judge::state(flow.key.proto, &stats),
         end_reason,
+        have: Have::ALL,
         direction: home.direction(client, server),
         proven: judge::proven(flow.key.proto, &stats),
         first_record: !flow.recorded,

@@ -1,0 +1,60 @@
+//! The sink that makes records of everything: epochs go through the flow table.
+
+use weir_common::flow::{FlowKey, FlowStats};
+use weir_core::record::EndReason;
+use weir_core::table::{EpochOutput, FlowTable, TableConfig};
+
+use crate::sink::{Observation, Sink, Stop};
+
+/// Runs epochs through a [`FlowTable`] and gives each record to `each`.
+///
+/// Checkpoints (records of flows that go on) are passed on only where they are asked for: a reader of files wants each
+/// flow once.
+pub struct Flows<F> {
+    table: FlowTable,
+    config: TableConfig,
+    checkpoints: bool,
+    next_id: u64,
+    out: EpochOutput,
+    each: F,
+}
+
+impl<F: FnMut(Observation) -> Result<(), Stop>> Flows<F> {
+    pub fn new(config: TableConfig, checkpoints: bool, each: F) -> Self {
+        let next_id = config.first_flow_id;
+        Self { table: FlowTable::new(config.clone()), config, checkpoints, next_id, out: EpochOutput::default(), each }
+    }
+
+    fn pass_on(&mut self) -> Result<(), Stop> {
+        for record in self.out.records.drain(..) {
+            if self.checkpoints || record.end_reason != EndReason::Checkpoint {
+                (self.each)(record.into())?;
+            }
+        }
+        self.out.clear();
+        Ok(())
+    }
+}
+
+impl<F: FnMut(Observation) -> Result<(), Stop>> Sink for Flows<F> {
+    fn epoch(&mut self, end_us: u64, drained: &mut Vec<(FlowKey, FlowStats)>) -> Result<(), Stop> {
+        self.table.epoch(end_us, 0, drained.drain(..), &mut self.out);
+        self.pass_on()
+    }
+
+    fn flow(&mut self, mut flow: Observation) -> Result<(), Stop> {
+        flow.record.flow_id = self.next_id;
+        self.next_id = self.next_id.wrapping_add(1);
+        (self.each)(flow)
+    }
+
+    fn end(&mut self) -> Result<(), Stop> {
+        self.table.flush(EndReason::Idle, &mut self.out);
+        let passed = self.pass_on();
+        // The next input has a clock of its own.
+        let first_flow_id = self.table.next_flow_id().max(self.next_id);
+        self.next_id = first_flow_id;
+        self.table = FlowTable::new(TableConfig { first_flow_id, ..self.config.clone() });
+        passed
+    }
+}
