@@ -182,6 +182,7 @@ mod tests {
             direction: Direction::In,
             proven: false,
             first_record: true,
+            context: None,
         }
     }
 

@@ -8,6 +8,7 @@
 pub mod addr;
 pub mod busy;
 pub mod community_id;
+pub mod context;
 pub mod decision;
 pub mod decisions;
 pub mod event;

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::addr::Addr;
+use crate::context::Context;
 use crate::role::Direction;
 
 /// Microseconds since the Unix epoch (live: wall clock; offline: the capture's clock).
@@ -150,6 +151,8 @@ pub struct FlowRecord {
     pub proven: bool,
     /// First record of this flow (a later one repeats its flow).
     pub first_record: bool,
+    /// What else its client began when the flow last had packets; `None` where nobody watched.
+    pub context: Option<Context>,
 }
 
 impl FlowRecord {

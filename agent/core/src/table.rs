@@ -434,6 +434,7 @@ fn record(flow: &Flow, home: &Home, end_reason: EndReason) -> FlowRecord {
         direction: home.direction(client, server),
         proven: judge::proven(flow.key.proto, &stats),
         first_record: !flow.recorded,
+        context: None,
         stats,
     }
 }

@@ -51,6 +51,7 @@ fn flow(proto: u8, ports: (u16, u16)) -> Event {
         direction: Direction::In,
         proven: true,
         first_record: true,
+        context: None,
     };
     Event::Flow { record: Box::new(record), anomaly: Some(anomaly()) }
 }
