@@ -22,6 +22,7 @@ pub mod profile;
 pub mod record;
 pub mod render;
 pub mod role;
+pub mod stat_fields;
 pub mod table;
 pub mod window;
 

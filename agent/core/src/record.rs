@@ -27,6 +27,25 @@ pub enum EndReason {
     Exported,
 }
 
+impl EndReason {
+    pub const NAMES: [(&'static str, EndReason); 6] = [
+        ("ended", Self::Ended),
+        ("idle", Self::Idle),
+        ("checkpoint", Self::Checkpoint),
+        ("reused", Self::Reused),
+        ("flushed", Self::Flushed),
+        ("exported", Self::Exported),
+    ];
+
+    /// As JSON has it.
+    pub fn name(self) -> &'static str {
+        Self::NAMES.iter().find(|(_, r)| *r == self).map_or("?", |(n, _)| n)
+    }
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::NAMES.iter().find(|(n, _)| *n == name).map(|(_, r)| *r)
+    }
+}
+
 /// How far the conversation got. The numeric value is the feature `end_state`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -41,6 +60,24 @@ pub enum FlowState {
     Reset = 3,
     /// The opening packet was answered by RST.
     Rejected = 4,
+}
+
+impl FlowState {
+    pub const NAMES: [(&'static str, FlowState); 5] = [
+        ("unanswered", Self::Unanswered),
+        ("established", Self::Established),
+        ("closed", Self::Closed),
+        ("reset", Self::Reset),
+        ("rejected", Self::Rejected),
+    ];
+
+    /// As JSON has it.
+    pub fn name(self) -> &'static str {
+        Self::NAMES.iter().find(|(_, s)| *s == self).map_or("?", |(n, _)| n)
+    }
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::NAMES.iter().find(|(n, _)| *n == name).map(|(_, s)| *s)
+    }
 }
 
 /// One side's totals.
@@ -159,5 +196,23 @@ impl FlowRecord {
     /// Duration in microseconds.
     pub fn duration_us(&self) -> u64 {
         self.end_us.saturating_sub(self.start_us)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_json_and_read_back() {
+        for (name, r) in EndReason::NAMES {
+            assert_eq!((r.name(), EndReason::from_name(name)), (name, Some(r)));
+            assert_eq!(serde_json::to_value(r).unwrap(), name);
+        }
+        for (name, s) in FlowState::NAMES {
+            assert_eq!((s.name(), FlowState::from_name(name)), (name, Some(s)));
+            assert_eq!(serde_json::to_value(s).unwrap(), name);
+        }
+        assert_eq!((EndReason::from_name("?"), FlowState::from_name("")), (None, None));
     }
 }

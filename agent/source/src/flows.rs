@@ -15,6 +15,8 @@ pub struct Flows<F> {
     config: TableConfig,
     checkpoints: bool,
     next_id: u64,
+    /// Added to identifiers that an input brings, so that those of several inputs differ.
+    id_base: u64,
     out: EpochOutput,
     each: F,
 }
@@ -22,7 +24,15 @@ pub struct Flows<F> {
 impl<F: FnMut(Observation) -> Result<(), Stop>> Flows<F> {
     pub fn new(config: TableConfig, checkpoints: bool, each: F) -> Self {
         let next_id = config.first_flow_id;
-        Self { table: FlowTable::new(config.clone()), config, checkpoints, next_id, out: EpochOutput::default(), each }
+        Self {
+            table: FlowTable::new(config.clone()),
+            config,
+            checkpoints,
+            next_id,
+            id_base: next_id.wrapping_sub(1),
+            out: EpochOutput::default(),
+            each,
+        }
     }
 
     fn pass_on(&mut self) -> Result<(), Stop> {
@@ -43,8 +53,13 @@ impl<F: FnMut(Observation) -> Result<(), Stop>> Sink for Flows<F> {
     }
 
     fn flow(&mut self, mut flow: Observation) -> Result<(), Stop> {
-        flow.record.flow_id = self.next_id;
-        self.next_id = self.next_id.wrapping_add(1);
+        // Weir's own files have numbers, and a checkpoint has that of its flow.
+        if flow.record.flow_id == 0 {
+            flow.record.flow_id = self.next_id;
+        } else {
+            flow.record.flow_id = flow.record.flow_id.wrapping_add(self.id_base);
+        }
+        self.next_id = self.next_id.max(flow.record.flow_id.wrapping_add(1));
         (self.each)(flow)
     }
 
@@ -54,6 +69,7 @@ impl<F: FnMut(Observation) -> Result<(), Stop>> Sink for Flows<F> {
         // The next input has a clock of its own.
         let first_flow_id = self.table.next_flow_id().max(self.next_id);
         self.next_id = first_flow_id;
+        self.id_base = first_flow_id.wrapping_sub(1);
         self.table = FlowTable::new(TableConfig { first_flow_id, ..self.config.clone() });
         passed
     }

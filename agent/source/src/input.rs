@@ -68,6 +68,9 @@ pub struct Input {
     reader: Box<dyn BufRead + Send>,
     format: Format,
     name: String,
+    /// The input itself where it is a plain file, not compressed: for formats that begin at the end.
+    file: Option<File>,
+    compressed: bool,
     /// Bytes of the file, where that is known before.
     pub size: Option<u64>,
     read: Arc<AtomicU64>,
@@ -108,7 +111,10 @@ impl Input {
             return Err(SourceError::Unknown("is a directory; name the files in it".into()));
         }
         let size = meta.is_file().then_some(meta.len());
-        Self::new(file, path.display().to_string(), size, options)
+        let again = file.try_clone()?;
+        let mut input = Self::new(file, path.display().to_string(), size, options)?;
+        input.file = (size.is_some() && !input.compressed).then_some(again);
+        Ok(input)
     }
 
     /// Any stream of bytes, compressed or not.
@@ -121,6 +127,7 @@ impl Input {
         let read = Arc::new(AtomicU64::new(0));
         let counted = Counted { inner: stream, read: read.clone() };
         let mut reader: Box<dyn BufRead + Send> = Box::new(BufReader::with_capacity(1 << 18, counted));
+        let mut compressed = true;
         reader = match reader.fill_buf()? {
             [0x1f, 0x8b, ..] => {
                 Box::new(BufReader::with_capacity(1 << 18, flate2::bufread::MultiGzDecoder::new(reader)))
@@ -128,7 +135,10 @@ impl Input {
             [0x28, 0xb5, 0x2f, 0xfd, ..] => {
                 Box::new(BufReader::with_capacity(1 << 18, zstd::stream::Decoder::with_buffer(reader)?))
             }
-            _ => reader,
+            _ => {
+                compressed = false;
+                reader
+            }
         };
         // A pipe may give its first bytes in crumbs.
         let mut head = Vec::with_capacity(LOOK);
@@ -138,7 +148,7 @@ impl Input {
             None => crate::recognise::recognise(&head)?,
         };
         let reader = Box::new(io::Cursor::new(head).chain(reader));
-        Ok(Self { reader, format, name, size, read })
+        Ok(Self { reader, format, name, file: None, compressed, size, read })
     }
 
     pub fn format(&self) -> Format {
@@ -165,7 +175,7 @@ impl Input {
             Format::Eve => crate::eve::read(r, options, out, sink),
             Format::CicIds2017 => crate::cic::read(r, options, out, sink),
             Format::UnswNb15 => crate::unsw::read(r, options, out, sink),
-            Format::WeirJson | Format::WeirParquet => crate::own::read(r, self.format, options, out, sink),
+            Format::WeirJson | Format::WeirParquet => crate::own::read(r, self.file, self.format, options, out, sink),
         };
         let ended = sink.end();
         let result = match (done, ended) {

@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod cic;
+mod columns;
 mod eve;
 pub mod flows;
 pub mod input;
@@ -18,7 +19,11 @@ pub mod pcap;
 mod recognise;
 pub mod report;
 pub mod sink;
+#[cfg(test)]
+mod testkit;
+mod text;
 mod unsw;
+pub mod write;
 mod zeek;
 
 pub use flows::Flows;

@@ -18,8 +18,9 @@ pub fn recognise(head: &[u8]) -> Result<Format, SourceError> {
     })
 }
 
-fn text(_head: &[u8]) -> Option<Format> {
-    None
+fn text(head: &[u8]) -> Option<Format> {
+    let first = head.split(|b| *b == b'\n').find(|l| !l.trim_ascii().is_empty())?;
+    crate::own::is_ours(first).then_some(Format::WeirJson)
 }
 
 /// A length that fits, and behind it version 5, 9 or 10.

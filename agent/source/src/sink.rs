@@ -34,7 +34,7 @@ pub trait Sink {
     /// of `drained` and need not empty it.
     fn epoch(&mut self, end_us: u64, drained: &mut Vec<(FlowKey, FlowStats)>) -> Result<(), Stop>;
 
-    /// A flow that another tool counted. Its `flow_id` is 0: the sink numbers flows.
+    /// A flow that another tool counted: its `flow_id` is 0, the sink numbers flows. One of Weir's own files brings its number.
     fn flow(&mut self, flow: Observation) -> Result<(), Stop>;
 
     /// The input has ended: what is open is over. Called once per input, also after an error.

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde::Serialize;
 use weir_common::flow::ip_proto;
 
+use super::whole::{WholePart, whole_part};
 use super::{Context, Rfc3339, proto_name, score};
 use crate::addr::Addr;
 use crate::community_id::community_id;
@@ -49,6 +50,8 @@ pub(super) struct Eve<'a> {
     anomaly: Option<AnomalyPart<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     label: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    weir: Option<WholePart>,
 }
 
 #[derive(Serialize)]
@@ -234,6 +237,7 @@ impl<'a> Eve<'a> {
             part,
             anomaly: None,
             label: context.label,
+            weir: None,
         }
     }
 
@@ -248,7 +252,7 @@ impl<'a> Eve<'a> {
     }
 
     /// What the record's origin could not tell is left out.
-    fn flow(r: &'a FlowRecord, anomaly: Option<&'a Anomaly>, context: &Context<'a>) -> Self {
+    pub(super) fn flow(r: &'a FlowRecord, anomaly: Option<&'a Anomaly>, context: &Context<'a>) -> Self {
         let icmp = matches!(r.proto, ip_proto::ICMP | ip_proto::ICMPV6);
         let has = |what: Have| r.have.has(what);
         let identified = Have::ADDRESSES.with(Have::PROTO).with(Have::CLIENT_PORT).with(Have::SERVER_PORT);
@@ -278,6 +282,7 @@ impl<'a> Eve<'a> {
             icmp_type: (has(Have::CLIENT_PORT) && icmp).then_some(r.client_port),
             icmp_code: (has(Have::SERVER_PORT) && icmp).then(|| icmp_code(r)),
             anomaly: anomaly.map(|a| anomaly_part(a, context)),
+            weir: context.whole.map(|w| whole_part(r, w)),
             ..Self::bare(r.end_us, "flow", Part::Flow(part), context)
         }
     }

@@ -1,0 +1,3 @@
+//! What formats of text have in common.
+
+pub(crate) mod lines;
