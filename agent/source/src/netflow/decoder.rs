@@ -51,6 +51,9 @@ pub struct Decoder {
     counts: Counts,
 }
 
+/// Bytes of an IPFIX message's header.
+const IPFIX_HEADER: usize = 16;
+
 /// A fault in a datagram: reading of it ends there.
 struct Malformed;
 
@@ -181,12 +184,30 @@ impl<'a> Header<'a> {
             Version::V9 | Version::Ipfix => b.u32()?,
         };
         if version == Version::Ipfix {
-            let body = usize::from(length_or_count).checked_sub(16)?;
+            let body = usize::from(length_or_count).checked_sub(IPFIX_HEADER)?;
             cut = body > b.len();
             b = Bytes(&b.0[..body.min(b.len())]);
         }
         let exported_us = u64::from(seconds) * 1_000_000 + u64::from(nanos.min(999_999_999) / 1000);
         Some(Self { version, domain, exported_us, uptime_ms, sequence, records, rate, body: b, cut })
+    }
+}
+
+/// Whether bytes have the form of an export: the right version, and the lengths that follow from it. `cut`: they need not
+/// be all that was sent.
+pub(super) fn looks_like_export(datagram: &[u8], cut: bool) -> bool {
+    let Some(header) = Header::read(datagram) else { return false };
+    let mut body = header.body;
+    match header.version {
+        Version::V5 => {
+            let records = usize::from(header.records);
+            (1..=v5::MAX_RECORDS).contains(&header.records) && (cut || body.len() >= records * v5::RECORD)
+        }
+        Version::Ipfix => cut || (!header.cut && body.len() + IPFIX_HEADER == datagram.len()),
+        Version::V9 => match (body.u16(), body.u16()) {
+            (Some(0 | 1 | 256..), Some(len)) => len >= 4 && (cut || usize::from(len) <= body.len() + 4),
+            _ => false,
+        },
     }
 }
 
@@ -396,9 +417,6 @@ impl Message<'_> {
                     }
                 }
                 Kind::Flows => {
-                    if version == Version::V9 {
-                        raw.out_is_back();
-                    }
                     let rate = match samplers.of(&raw.sampler) {
                         Sampled::Known(rate) => rate,
                         Sampled::Unknown => {

@@ -13,8 +13,8 @@
 //! - Templates belong to the exporter's address and port and its observation domain (source id, engine).
 //! - A template withdrawal is honoured over UDP too.
 //! - Counts of whole packets and bytes since the last report go before counts since the flow began, those before a middlebox
-//!   before those behind it. In v9, IN and OUT counts in one record are those of the two directions. Firewalls' initiator
-//!   and responder octets are payload (as IANA defines them), not IP bytes.
+//!   before those behind it. Counts "out" of one record are the same packets where they leave, not the other direction's.
+//!   Firewalls' initiator and responder octets are payload (as IANA defines them), not IP bytes.
 //! - A router that reports each packet twice, where it comes in and where it goes out, gives two flows.
 //!
 //! Records are never proven: whoever can send a datagram can make them up.

@@ -39,6 +39,7 @@ struct Side {
 pub(super) fn observe(paired: Paired, home: &Home) -> Observation {
     let Paired { one, other, settled } = paired;
     let both = other.is_some() || one.back.is_some();
+    let told = other.is_some() || one.back.is_some_and(|b| b.packets.or(b.bytes).or(b.payload).is_some());
     let sent_back = other.as_ref().map(|o| o.there).or(one.back);
     let x = Side { addr: one.source, port: one.source_port, sent: one.there, first_us: one.start_us };
     let y = Side {
@@ -57,7 +58,7 @@ pub(super) fn observe(paired: Paired, home: &Home) -> Observation {
     let (client, server) = if client_is_x { (x, y) } else { (y, x) };
 
     let sampling = one.sampling.max(other.as_ref().map_or(1, |o| o.sampling));
-    let silence_tells = both || (settled && sampling <= 1);
+    let silence_tells = told || (!both && settled && sampling <= 1);
     let state = state(one.proto, &client.sent, &server.sent);
     let state_known = silence_tells
         && (one.proto.is_some_and(|p| p != TCP) || !both || client.sent.tcp_flags.or(server.sent.tcp_flags).is_some());
@@ -113,6 +114,7 @@ pub(super) fn observe(paired: Paired, home: &Home) -> Observation {
             direction: home.direction(from, to),
             proven: false,
             first_record: true,
+            context: None,
         },
         label: None,
         seen_at: one.seen_at,

@@ -1,10 +1,19 @@
-//! Files of datagrams: each behind its length in 4 bytes, big-endian.
+//! Files of datagrams, each behind its length in 4 bytes, big-endian; and captures of export traffic.
+//!
+//! A capture is read for the exports in it where the format is named (`netflow`): by its content alone it is a capture as
+//! any other, and its packets are flows too. Whatever UDP port exports go to, they are recognised by their form.
 
 use std::io::{BufRead, ErrorKind, Read};
+use std::net::SocketAddr;
 
-use super::decoder::Header;
+use weir_common::flow::ip_proto::UDP;
+use weir_core::addr::Addr;
+
+use super::decoder::{Header, looks_like_export};
 use super::{Collector, Limits};
 use crate::Options;
+use crate::input::Format;
+use crate::pcap::{Layers, Packet, Packets};
 use crate::report::{Halt, Report, SourceError};
 use crate::sink::{Observation, Sink};
 
@@ -21,7 +30,12 @@ pub(crate) fn read(
     sink: &mut dyn Sink,
 ) -> Result<(), Halt> {
     let mut run = Run::new(options);
-    let done = datagrams(reader, &mut run, report, sink);
+    let capture = matches!(crate::recognise::recognise(reader.fill_buf()?), Ok(Format::Pcap | Format::PcapNg));
+    let done = if capture {
+        capture_of_exports(reader, options, &mut run, report, sink)
+    } else {
+        datagrams(reader, &mut run, report, sink)
+    };
     if let Err(Halt::Stopped) = done {
         run.collector.report(report);
         return done;
@@ -99,6 +113,45 @@ fn datagrams(reader: &mut dyn BufRead, run: &mut Run, report: &mut Report, sink:
         run.hand_on(report, sink)?;
         offset += 4 + datagram.len() as u64;
     }
+}
+
+/// The exports among the packets of a capture, at the times of their arrival.
+fn capture_of_exports(
+    reader: &mut dyn BufRead,
+    options: &Options,
+    run: &mut Run,
+    report: &mut Report,
+    sink: &mut dyn Sink,
+) -> Result<(), Halt> {
+    let mut packets = Packets::new(reader)?;
+    while let Some(packet) = packets.next_packet()? {
+        report.read += 1;
+        let layers = if options.decap { Layers::innermost(&packet) } else { Layers::of(&packet) };
+        match layers.map(|l| export(&packet, &l)) {
+            Ok(Some((from, datagram))) => {
+                run.collector.ingest(datagram, Some(from), packet.at_us, &mut run.out);
+                run.hand_on(report, sink)?;
+            }
+            Ok(None) => report.leave_out("packet without NetFlow or IPFIX"),
+            Err(why) => report.leave_out(why.reason()),
+        }
+    }
+    if packets.truncated() {
+        report.truncated = true;
+        report.warn(format!("the capture is cut short at byte {}: what comes before is complete", packets.offset()));
+    }
+    Ok(())
+}
+
+/// The datagram of an exporter, and its address.
+fn export<'a>(packet: &Packet<'a>, layers: &Layers) -> Option<(SocketAddr, &'a [u8])> {
+    let meta = &layers.meta;
+    if meta.proto != UDP || meta.fragment != 0 {
+        return None;
+    }
+    let datagram = layers.payload(packet);
+    let cut = (packet.data.len() as u64) < u64::from(packet.wire_len);
+    looks_like_export(datagram, cut).then(|| ((Addr(meta.src).ip(), meta.src_port).into(), datagram))
 }
 
 /// As many bytes as there are.

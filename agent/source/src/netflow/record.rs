@@ -113,11 +113,16 @@ struct Counters {
 }
 
 impl Counters {
-    /// The counts since the last report win over those since the flow began, those before a middlebox over those behind.
+    /// The counts since the last report win over those since the flow began, those where it came in over those where it
+    /// went out: of these, exporters that count on one side leave the other 0 or repeat it.
     fn way(&self) -> Way {
+        let first = |counts: [Option<u64>; 4]| {
+            let some = counts.into_iter().flatten();
+            some.clone().find(|&n| n > 0).or(some.clone().next())
+        };
         Way {
-            packets: self.packets.or(self.packets_total).or(self.session_packets).or(self.post_packets),
-            bytes: self.octets.or(self.octets_total).or(self.post_octets),
+            packets: first([self.packets, self.packets_total, self.session_packets, self.post_packets]),
+            bytes: first([self.octets, self.octets_total, self.post_octets, None]),
             payload: self.payload,
             tcp_flags: self.tcp_flags,
         }
@@ -248,18 +253,6 @@ impl Raw {
         self.system_init_us
     }
 
-    /// NetFlow v9 has no elements for the reverse direction; those who report both put it into OUT_BYTES and OUT_PKTS
-    /// beside IN_BYTES and IN_PKTS (Fortinet, nProbe).
-    pub fn out_is_back(&mut self) {
-        let out = (self.there.post_octets.take(), self.there.post_packets.take());
-        if self.there.octets.is_some() && out.0.is_some() && self.there.packets.is_some() && out.1.is_some() {
-            (self.back.octets, self.back.packets) = out;
-            self.reversed = true;
-        } else {
-            (self.there.post_octets, self.there.post_packets) = out;
-        }
-    }
-
     fn ports(&self) -> (Option<u16>, Option<u16>) {
         let ports = match self.proto {
             Some(ICMP) => icmp_ports as fn(u8, u8) -> (u16, u16),
@@ -293,7 +286,8 @@ impl Raw {
         if self.source.is_none() && self.destination.is_none() {
             return Err(NoFlow::NoIp);
         }
-        let session = self.back.payload.is_some() || self.back.session_packets.is_some();
+        let of_session = |c: &Counters| c.payload.is_some() || c.session_packets.is_some();
+        let mut session = of_session(&self.there) && of_session(&self.back);
         let both = session || (self.reversed && !self.back.is_empty());
         let scaled = |w: Way| Way {
             packets: w.packets.map(|n| rate.scale(n)),
@@ -301,8 +295,13 @@ impl Raw {
             payload: w.payload.map(|n| rate.scale(n)),
             tcp_flags: w.tcp_flags,
         };
-        let there = scaled(self.there.way());
-        let back = both.then(|| scaled(self.back.way()));
+        let mut there = scaled(self.there.way());
+        let mut back = both.then(|| scaled(self.back.way()));
+        // Firewalls report sessions, older ones with one sum of both directions: that says nothing of either.
+        if self.firewall_event.is_some() && !both && there.packets.is_none() {
+            session = true;
+            back = Some(Way::default());
+        }
         let none = |w: &Way| w.packets.or(w.bytes).or(w.payload).unwrap_or(0) == 0 && w.bytes.unwrap_or(0) == 0;
         if none(&there) && back.as_ref().is_none_or(none) {
             // 1: created; what it carries is reported later. Address translations come and go without counts.
@@ -310,9 +309,12 @@ impl Raw {
                 return Err(NoFlow::Event);
             }
             // A session that was denied has no counts, and is a flow all the same.
-            if there.packets.or(there.bytes).is_some() {
+            if there.packets.or(there.bytes).is_some() && !session {
                 return Err(NoFlow::Empty);
             }
+        }
+        if session && !both {
+            there = Way { tcp_flags: there.tcp_flags, ..Way::default() };
         }
 
         let boot_us = self.system_init_us.and_then(|v| i64::try_from(v).ok()).or(clock.boot_us);

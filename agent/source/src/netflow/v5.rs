@@ -6,7 +6,7 @@ use super::record::{Clock, Raw};
 
 /// More do not fit into a datagram of 1,500 bytes.
 pub(super) const MAX_RECORDS: u16 = 30;
-const RECORD: usize = 48;
+pub(super) const RECORD: usize = 48;
 
 /// Where each field lies, and its length.
 const FIELDS: [(usize, usize, Field); 10] = [
