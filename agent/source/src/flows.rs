@@ -8,12 +8,11 @@ use crate::sink::{Observation, Sink, Stop};
 
 /// Runs epochs through a [`FlowTable`] and gives each record to `each`.
 ///
-/// Checkpoints (records of flows that go on) are passed on only where they are asked for: a reader of files wants each
-/// flow once.
+/// Checkpoints (records of flows that go on) are made only where they are asked for: a reader of files wants each flow
+/// once.
 pub struct Flows<F> {
     table: FlowTable,
     config: TableConfig,
-    checkpoints: bool,
     next_id: u64,
     /// Added to identifiers that an input brings, so that those of several inputs differ.
     id_base: u64,
@@ -22,12 +21,16 @@ pub struct Flows<F> {
 }
 
 impl<F: FnMut(Observation) -> Result<(), Stop>> Flows<F> {
-    pub fn new(config: TableConfig, checkpoints: bool, each: F) -> Self {
+    pub fn new(mut config: TableConfig, checkpoints: bool, each: F) -> Self {
+        if !checkpoints {
+            // None that would only be thrown away; so each flow's one record is its first as well.
+            config.checkpoints = [u64::MAX; 3];
+            config.active_us = u64::MAX;
+        }
         let next_id = config.first_flow_id;
         Self {
             table: FlowTable::new(config.clone()),
             config,
-            checkpoints,
             next_id,
             id_base: next_id.wrapping_sub(1),
             out: EpochOutput::default(),
@@ -37,9 +40,7 @@ impl<F: FnMut(Observation) -> Result<(), Stop>> Flows<F> {
 
     fn pass_on(&mut self) -> Result<(), Stop> {
         for record in self.out.records.drain(..) {
-            if self.checkpoints || record.end_reason != EndReason::Checkpoint {
-                (self.each)(record.into())?;
-            }
+            (self.each)(record.into())?;
         }
         self.out.clear();
         Ok(())
@@ -48,7 +49,7 @@ impl<F: FnMut(Observation) -> Result<(), Stop>> Flows<F> {
 
 impl<F: FnMut(Observation) -> Result<(), Stop>> Sink for Flows<F> {
     fn epoch(&mut self, end_us: u64, drained: &mut Vec<(FlowKey, FlowStats)>) -> Result<(), Stop> {
-        self.table.epoch(end_us, 0, drained.drain(..), &mut self.out);
+        self.table.epoch_of(end_us, 0, drained, &mut self.out);
         self.pass_on()
     }
 
