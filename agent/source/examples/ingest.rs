@@ -178,7 +178,7 @@ fn make(file: &Path, packets: u64, flows: u64) -> Outcome {
             // Pings have no ports to tell them apart.
             server: match proto {
                 6 | 17 => address(v6, 0xc0a8_0000 | u32::from(server)),
-                _ => address(v6, 0xac10_0000 | i as u32 % 1000),
+                _ => address(v6, 0xac10_0000 | (i as u32 % 1000)),
             },
             ports: [port, service],
             proto,

@@ -189,7 +189,12 @@ fn unlabelled(data: &[u8], n: &Network) -> Option<Network> {
     match data.get(at)? >> 4 {
         4 => Some(Network { ether_type: ether_type::IPV4, at, vlans: n.vlans }),
         6 => Some(Network { ether_type: ether_type::IPV6, at, vlans: n.vlans }),
-        0 => ethernet(data, at + 4),
+        // An address may begin like a control word.
+        0 => ethernet(data, at + 4).filter(is_ip).or_else(|| ethernet(data, at)),
         _ => ethernet(data, at),
     }
+}
+
+fn is_ip(n: &Network) -> bool {
+    matches!(n.ether_type, ether_type::IPV4 | ether_type::IPV6)
 }

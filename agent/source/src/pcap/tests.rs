@@ -1,7 +1,10 @@
 //! Small captures made byte by byte.
 
 mod build;
+mod clock;
 mod files;
+mod links;
+mod tunnels;
 
 use build::*;
 
@@ -27,8 +30,10 @@ pub(super) fn read_file(file: &[u8], decap: bool) -> (Vec<Observation>, Report, 
     (records, report, result)
 }
 
+pub(super) type Captured = (u64, u32, Vec<u8>, u32);
+
 /// The packets of `file` as (µs, link type, captured bytes, wire length), and whether the file is cut.
-pub(super) fn packets_of(file: &[u8]) -> Result<(Vec<(u64, u32, Vec<u8>, u32)>, bool), SourceError> {
+pub(super) fn packets_of(file: &[u8]) -> Result<(Vec<Captured>, bool), SourceError> {
     let mut packets = Packets::new(file)?;
     let mut found = Vec::new();
     while let Some(p) = packets.next_packet()? {
