@@ -3,7 +3,8 @@
 //! ```text
 //! datagram -> Decoder (templates, samplers, numbering per exporter) -> Pairer -> observe -> Observation
 //! ```
-//! [`Decoder`] and [`Pairer`] are pure; [`Collector`] is both, for files, captures and sockets alike.
+//! [`Decoder`] and [`Pairer`] are pure; [`Collector`] is both, for files, captures and sockets alike; [`Listener`] gives it a
+//! socket and a thread.
 //!
 //! The decoder is our own. The crate `netflow_parser` (1.0.6) gives up a whole v9 datagram at fill bytes or fields of
 //! variable length and cannot read two of the public IPFIX cases at all, bounds its memory by counts alone, and expires
@@ -24,6 +25,7 @@ mod collector;
 mod decoder;
 mod exporters;
 mod field;
+mod listen;
 mod observe;
 mod pair;
 mod read;
@@ -36,6 +38,7 @@ mod waiting;
 
 pub use collector::Collector;
 pub use decoder::{Counts, Decoder};
+pub use listen::{ListenOptions, Listener};
 pub use pair::{Paired, Pairer};
 pub(crate) use read::read;
 pub use record::{ExportedFlow, Opener, Way};

@@ -5,6 +5,7 @@ mod corpus;
 mod edges;
 mod files;
 mod hurt;
+mod live;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
