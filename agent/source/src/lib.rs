@@ -16,6 +16,7 @@ pub mod input;
 pub mod netflow;
 pub mod own;
 pub mod pcap;
+pub mod profiles;
 mod recognise;
 pub mod report;
 pub mod sink;
