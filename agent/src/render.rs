@@ -13,7 +13,7 @@ pub struct Rendered {
 
 impl Rendered {
     fn context(&self) -> Context<'_> {
-        Context { in_iface: Some(&self.interface), label: None, anomaly_p: ANOMALY_P }
+        Context { in_iface: Some(&self.interface), label: None, anomaly_p: ANOMALY_P, whole: None }
     }
 }
 

@@ -446,7 +446,7 @@ fn layer4<B: Bytes + ?Sized>(bytes: &B, at: usize, meta: &mut PacketMeta) -> boo
 
 /// Type and code as ports (Community ID v1): a type that has a counterpart meets it in one flow, others are one-way.
 #[inline(always)]
-const fn icmp_ports(kind: u8, code: u8) -> (u16, u16) {
+pub const fn icmp_ports(kind: u8, code: u8) -> (u16, u16) {
     let other = match kind {
         0 => 8,
         8 => 0,
@@ -465,7 +465,7 @@ const fn icmp_ports(kind: u8, code: u8) -> (u16, u16) {
 
 /// [`icmp_ports`] for ICMPv6.
 #[inline(always)]
-const fn icmpv6_ports(kind: u8, code: u8) -> (u16, u16) {
+pub const fn icmpv6_ports(kind: u8, code: u8) -> (u16, u16) {
     let other = match kind {
         128 => 129,
         129 => 128,

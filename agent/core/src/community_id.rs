@@ -34,6 +34,19 @@ pub fn community_id(src: (Addr, u16), dst: (Addr, u16), proto: u8) -> String {
     format!("1:{}", STANDARD.encode(hash.finalize()))
 }
 
+/// Type and code of ICMP or ICMPv6 (by `proto`) as the ports of who sent it: a type that has a counterpart meets it in one
+/// flow.
+pub fn icmp_ports(proto: u8, kind: u8, code: u8) -> (u16, u16) {
+    let kind = u16::from(kind);
+    let pairs: &[(u16, u16)] = if proto == ip_proto::ICMPV6 { &ICMPV6_PAIRS } else { &ICMP_PAIRS };
+    let other = pairs.iter().find_map(|&(x, y)| match kind {
+        k if k == x => Some(y),
+        k if k == y => Some(x),
+        _ => None,
+    });
+    (kind, other.unwrap_or(u16::from(code)))
+}
+
 /// An ICMP message without a counterpart keeps its direction.
 pub(crate) fn one_way(proto: u8, src_port: u16, dst_port: u16) -> bool {
     let pairs: &[(u16, u16)] = match proto {
@@ -47,6 +60,15 @@ pub(crate) fn one_way(proto: u8, src_port: u16, dst_port: u16) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn types_meet_their_counterparts() {
+        assert_eq!(icmp_ports(1, 8, 0), (8, 0));
+        assert_eq!(icmp_ports(1, 0, 0), (0, 8));
+        assert_eq!(icmp_ports(1, 3, 4), (3, 4));
+        assert_eq!(icmp_ports(58, 136, 0), (136, 135));
+        assert_eq!(icmp_ports(58, 8, 1), (8, 1));
+    }
 
     /// Vectors of the specification's baseline, seed 0.
     #[test]

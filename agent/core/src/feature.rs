@@ -6,7 +6,7 @@ use weir_common::flow::ip_proto;
 
 use crate::matrix::FeatureMatrix;
 use crate::profile::ProfileId;
-use crate::record::FlowRecord;
+use crate::record::{FlowRecord, Have};
 use crate::role::{ProtoClass, Role, ServiceClass};
 use crate::window::{SourceSummary, SourceWindow};
 
@@ -34,31 +34,34 @@ pub fn role_of(record: &FlowRecord) -> Role {
     Role::Flow(proto, record.direction, service)
 }
 
-/// One row of profile `core`.
+/// One row of profile `core`. What the origin of the record could not tell is missing.
 pub fn core_row(record: &FlowRecord) -> [Option<f32>; 16] {
+    let given = |what: Have, v: Option<f64>| v.filter(|_| record.have.has(what));
     let proto = proto_class(record.proto);
-    let flag = |p: ProtoClass| Some(f64::from(u8::from(proto == p)));
+    let flag = |p: ProtoClass| given(Have::PROTO, Some(f64::from(u8::from(proto == p))));
     let (fwd, bwd) = (&record.fwd, &record.bwd);
     let (fp, bp, fb, bb) = (fwd.packets as f64, bwd.packets as f64, fwd.bytes as f64, bwd.bytes as f64);
     let seconds = record.duration_us() as f64 * US;
     let floored = seconds.max(MIN_RATE_SECONDS);
+    let (packets, bytes, time) = (Have::PACKETS, Have::BYTES, Have::DURATION);
+    let both = packets.with(bytes);
     [
         flag(ProtoClass::Tcp),
         flag(ProtoClass::Udp),
         flag(ProtoClass::Icmp),
-        Some(seconds),
-        Some(fp),
-        Some(bp),
-        Some(fb),
-        Some(bb),
-        ratio(fb, fp),
-        ratio(bb, bp),
-        Some((fp + bp) / floored),
-        Some((fb + bb) / floored),
-        ratio(bp, fp),
-        ratio(bb, fb),
-        ratio(seconds, fp + bp - 1.0),
-        Some(f64::from(record.state as u8)),
+        given(time, Some(seconds)),
+        given(packets, Some(fp)),
+        given(packets, Some(bp)),
+        given(bytes, Some(fb)),
+        given(bytes, Some(bb)),
+        given(both, ratio(fb, fp)),
+        given(both, ratio(bb, bp)),
+        given(packets.with(time), Some((fp + bp) / floored)),
+        given(bytes.with(time), Some((fb + bb) / floored)),
+        given(packets, ratio(bp, fp)),
+        given(bytes, ratio(bb, fb)),
+        given(packets.with(time), ratio(seconds, fp + bp - 1.0)),
+        given(Have::STATE, Some(f64::from(record.state as u8))),
     ]
     .map(|v| v.map(|v| v as f32))
 }
@@ -175,9 +178,11 @@ mod tests {
             stats: FlowStats::EMPTY,
             state: FlowState::Unanswered,
             end_reason: EndReason::Idle,
+            have: Have::ALL,
             direction: Direction::In,
             proven: false,
             first_record: true,
+            context: None,
         }
     }
 

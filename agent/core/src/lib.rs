@@ -8,6 +8,7 @@
 pub mod addr;
 pub mod busy;
 pub mod community_id;
+pub mod context;
 pub mod decision;
 pub mod decisions;
 pub mod event;
@@ -21,6 +22,7 @@ pub mod profile;
 pub mod record;
 pub mod render;
 pub mod role;
+pub mod stat_fields;
 pub mod table;
 pub mod window;
 

@@ -4,13 +4,16 @@
 mod json;
 mod line;
 mod time;
+mod whole;
 
 use serde::Serialize;
 
 use crate::event::{Anomaly, Event};
+use crate::record::FlowRecord;
 
 pub use line::line;
 pub use time::{Rfc3339, rfc3339};
+pub use whole::{WHOLE_VERSION, Whole};
 
 /// What an event does not know of itself.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -21,11 +24,13 @@ pub struct Context<'a> {
     pub label: Option<&'a str>,
     /// P-values up to this are called anomalies.
     pub anomaly_p: f32,
+    /// Adds the object `weir` to flows, with which they read back as they were.
+    pub whole: Option<Whole>,
 }
 
 impl Default for Context<'_> {
     fn default() -> Self {
-        Self { in_iface: None, label: None, anomaly_p: 0.01 }
+        Self { in_iface: None, label: None, anomaly_p: 0.01, whole: None }
     }
 }
 
@@ -44,6 +49,15 @@ pub fn score(a: &Anomaly) -> f32 {
 /// The event in a form that serialises to the JSON object.
 pub fn eve<'a>(event: &'a Event, context: &Context<'a>) -> impl Serialize + use<'a> {
     json::Eve::of(event, context)
+}
+
+/// A flow in a form that serialises to the JSON object of [`Event::Flow`].
+pub fn eve_flow<'a>(
+    record: &'a FlowRecord,
+    anomaly: Option<&'a Anomaly>,
+    context: &Context<'a>,
+) -> impl Serialize + use<'a> {
+    json::Eve::flow(record, anomaly, context)
 }
 
 /// The JSON object, without a line break.

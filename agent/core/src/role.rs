@@ -71,6 +71,14 @@ impl ProtoClass {
 impl Direction {
     const NAMES: [(&'static str, Direction); 3] = [("in", Self::In), ("out", Self::Out), ("lateral", Self::Lateral)];
 }
+impl Direction {
+    pub fn name(self) -> &'static str {
+        name_of(&Self::NAMES, self)
+    }
+    pub fn from_name(name: &str) -> Option<Self> {
+        by_name(&Self::NAMES, name)
+    }
+}
 impl ServiceClass {
     const NAMES: [(&'static str, ServiceClass); 5] = [
         ("web", Self::Web),

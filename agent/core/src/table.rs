@@ -8,13 +8,17 @@
 mod judge;
 mod timer;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, Hasher};
+use std::hint::black_box;
 
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
 use weir_common::flow::{DirStats, FlowKey, FlowStats};
 
 use crate::addr::Addr;
 use crate::home::Home;
-use crate::record::{EndReason, FlowRecord, FlowState, TimeUs, Totals};
+use crate::record::{EndReason, FlowRecord, FlowState, Have, TimeUs, Totals};
 use crate::role::Direction;
 use timer::Timers;
 
@@ -142,7 +146,10 @@ pub struct FlowTable {
     config: TableConfig,
     slots: Vec<Slot>,
     free: Vec<u32>,
-    index: HashMap<FlowKey, u32>,
+    /// Slots by key. The keys lie in the slots: a lookup then costs one place far away instead of two.
+    index: HashTable<u32>,
+    /// Seeded at random: who makes up addresses and ports cannot make them collide.
+    hasher: RandomState,
     timers: Timers,
     /// Flows that were unanswered when they began, oldest first: the first to go when the table is full, so that a
     /// flood of forged SYNs pushes out itself. Entries may be stale.
@@ -158,7 +165,8 @@ impl FlowTable {
             config: TableConfig { max_flows: config.max_flows.clamp(1, u32::MAX as usize - 1), ..config },
             slots: Vec::new(),
             free: Vec::new(),
-            index: HashMap::new(),
+            index: HashTable::new(),
+            hasher: RandomState::default(),
             timers: Timers::default(),
             unanswered: VecDeque::new(),
             counts: TableCounts::default(),
@@ -193,20 +201,72 @@ impl FlowTable {
         drained: impl Iterator<Item = (FlowKey, FlowStats)>,
         out: &mut EpochOutput,
     ) {
-        let (expected, _) = drained.size_hint();
-        out.touched.reserve(expected);
         for (key, stats) in drained {
-            if stats.is_empty() {
-                self.counts.empty += 1;
-                continue;
-            }
-            self.take(end_us, wall_offset_us, key, stats, out);
+            self.take(end_us, wall_offset_us, hash(&self.hasher, &key), &key, &stats, out);
         }
+        self.work_off(end_us, out);
+    }
+
+    /// [`FlowTable::epoch`] for what lies in memory already: nothing is copied, and memory is asked for a few flows ahead.
+    pub fn epoch_of(
+        &mut self,
+        end_us: u64,
+        wall_offset_us: i64,
+        drained: &[(FlowKey, FlowStats)],
+        out: &mut EpochOutput,
+    ) {
+        let mut hashes = [0; AHEAD];
+        let mut likely = [u32::MAX; AHEAD];
+        for ahead in drained.chunks(AHEAD) {
+            // Step by step for all of them: what each step reads from memory then does not depend on the read before.
+            for (h, (key, _)) in hashes.iter_mut().zip(ahead) {
+                *h = hash(&self.hasher, key);
+            }
+            for (slot, &h) in likely.iter_mut().zip(&hashes[..ahead.len()]) {
+                *slot = self.index.iter_hash(h).next().copied().unwrap_or(u32::MAX);
+            }
+            for &slot in &likely[..ahead.len()] {
+                self.ask_for(slot);
+            }
+            for (&h, (key, stats)) in hashes.iter().zip(ahead) {
+                self.take(end_us, wall_offset_us, h, key, stats, out);
+            }
+        }
+        self.work_off(end_us, out);
+    }
+
+    /// Reads something of each cache line of a flow, so that it is near by the time it is needed.
+    #[inline]
+    fn ask_for(&self, slot: u32) {
+        if let Some(Slot { flow: Some(f), .. }) = self.slots.get(slot as usize) {
+            let [a, b] = &f.stats.dir;
+            black_box(a.packets ^ a.first_us ^ b.packets ^ b.first_us ^ f.queued_tick ^ u64::from(a.seen ^ b.seen));
+        }
+    }
+
+    /// The deadlines that have come up.
+    fn work_off(&mut self, end_us: u64, out: &mut EpochOutput) {
         while let Some((tick, due)) = self.timers.pop_due(end_us) {
-            for (slot, generation) in due {
-                self.look(end_us, tick, slot, generation, out);
+            for ahead in due.chunks(AHEAD) {
+                for &(slot, _) in ahead {
+                    self.ask_for(slot);
+                }
+                for &(slot, generation) in ahead {
+                    self.look(end_us, tick, slot, generation, out);
+                }
+            }
+            // What this tick still has to come stays in it.
+            if tick >= Timers::tick_of(end_us) {
+                break;
             }
         }
+    }
+
+    #[inline]
+    fn find(&self, hash: u64, key: &FlowKey) -> Option<u32> {
+        let slots = &self.slots;
+        let same = |&s: &u32| slots.get(s as usize).and_then(|s| s.flow.as_ref()).is_some_and(|f| f.key == *key);
+        self.index.find(hash, same).copied()
     }
 
     /// Ends every flow, oldest slot first: at the end of a capture ([`EndReason::Idle`] where it reads as a timeout)
@@ -221,20 +281,35 @@ impl FlowTable {
         self.unanswered.clear();
     }
 
-    fn take(&mut self, end_us: u64, offset_us: i64, key: FlowKey, stats: FlowStats, out: &mut EpochOutput) {
-        if let Some(&slot) = self.index.get(&key)
-            && let Some(reason) = self.over_before(slot, &stats)
+    fn take(
+        &mut self,
+        end_us: u64,
+        offset_us: i64,
+        hash: u64,
+        key: &FlowKey,
+        stats: &FlowStats,
+        out: &mut EpochOutput,
+    ) {
+        if stats.is_empty() {
+            self.counts.empty += 1;
+            return;
+        }
+        let mut known = self.find(hash, key);
+        if let Some(slot) = known
+            && let Some(reason) = self.over_before(slot, stats)
         {
             self.finish(slot, reason, out);
+            known = None;
         }
-        let (slot, new) = match self.index.get(&key) {
-            Some(&slot) => {
+        let new = known.is_none();
+        let slot = match known {
+            Some(slot) => {
                 if let Some(flow) = &mut self.slots[slot as usize].flow {
-                    flow.stats.merge(&stats);
+                    flow.stats.merge(stats);
                 }
-                (slot, false)
+                slot
             }
-            None => (self.open(offset_us, key, stats, out), true),
+            None => self.open(offset_us, hash, key, stats, out),
         };
         let Some(flow) = &mut self.slots[slot as usize].flow else { return };
 
@@ -272,16 +347,16 @@ impl FlowTable {
         (gap >= self.config.idle_us).then_some(EndReason::Idle)
     }
 
-    fn open(&mut self, offset_us: i64, key: FlowKey, stats: FlowStats, out: &mut EpochOutput) -> u32 {
+    fn open(&mut self, offset_us: i64, hash: u64, key: &FlowKey, stats: &FlowStats, out: &mut EpochOutput) -> u32 {
         if self.index.len() >= self.config.max_flows {
             self.evict(out);
         }
         let flow = Flow {
-            key,
+            key: *key,
             id: self.next_id,
-            stats,
+            stats: *stats,
             offset_us,
-            next_active_us: judge::first_us(&stats).saturating_add(self.config.active_us),
+            next_active_us: judge::first_us(stats).saturating_add(self.config.active_us),
             recorded: false,
             passed: 0,
             queued_tick: u64::MAX,
@@ -296,8 +371,11 @@ impl FlowTable {
             }
         };
         self.slots[slot as usize].flow = Some(flow);
-        self.index.insert(key, slot);
-        if one_sided(&stats) {
+        let (slots, hasher) = (&self.slots, &self.hasher);
+        let rehash =
+            |&s: &u32| slots.get(s as usize).and_then(|s| s.flow.as_ref()).map_or(0, |f| self::hash(hasher, &f.key));
+        self.index.insert_unique(hash, slot, rehash);
+        if one_sided(stats) {
             if self.unanswered.len() > 2 * self.config.max_flows {
                 let slots = &self.slots;
                 self.unanswered.retain(|&(s, g)| slots[s as usize].generation == g);
@@ -336,18 +414,18 @@ impl FlowTable {
         let Some(flow) = s.flow.as_ref().filter(|f| s.generation == generation && f.queued_tick == tick) else {
             return;
         };
+        let due = deadline(&self.config, flow);
+        if due > now_us || Timers::tick_of(due) > tick {
+            // Packets came meanwhile. In a silence whose epochs were left out it may come up in this very call: in its turn.
+            let tick = self.timers.queue(due, slot, generation);
+            if let Some(flow) = &mut self.slots[slot as usize].flow {
+                flow.queued_tick = tick;
+            }
+            return;
+        }
         let quiet_us = now_us.saturating_sub(judge::last_us(&flow.stats));
-        if judge::ended(&flow.key, &flow.stats) && quiet_us >= self.config.linger_us {
-            return self.finish(slot, EndReason::Ended, out);
-        }
-        if quiet_us >= self.config.idle_us {
-            return self.finish(slot, EndReason::Idle, out);
-        }
-        if let Some(flow) = &mut self.slots[slot as usize].flow {
-            // Never into the bucket that is being worked off: a deadline inside this tick is due at the next one.
-            let at = deadline(&self.config, flow).max((tick + 1).saturating_mul(timer::TICK_US));
-            flow.queued_tick = self.timers.queue(at, slot, generation);
-        }
+        let ended = judge::ended(&flow.key, &flow.stats) && quiet_us >= self.config.linger_us;
+        self.finish(slot, if ended { EndReason::Ended } else { EndReason::Idle }, out);
     }
 
     fn checkpoint(&mut self, now_us: u64, slot: u32, out: &mut EpochOutput) {
@@ -364,11 +442,23 @@ impl FlowTable {
         let s = &mut self.slots[slot as usize];
         let Some(flow) = s.flow.take() else { return };
         s.generation = s.generation.wrapping_add(1);
-        self.index.remove(&flow.key);
+        if let Ok(entry) = self.index.find_entry(hash(&self.hasher, &flow.key), |&other| other == slot) {
+            entry.remove();
+        }
         self.free.push(slot);
         self.counts.finished += 1;
         out.records.push(record(&flow, &self.config.home, reason));
     }
+}
+
+/// Flows whose memory is asked for at a time.
+const AHEAD: usize = 32;
+
+#[inline]
+fn hash(state: &RandomState, key: &FlowKey) -> u64 {
+    let mut h = state.build_hasher();
+    h.write(bytemuck::bytes_of(key));
+    h.finish()
 }
 
 fn one_sided(s: &FlowStats) -> bool {
@@ -428,18 +518,20 @@ fn record(flow: &Flow, home: &Home, end_reason: EndReason) -> FlowRecord {
         end_us: judge::last_us(&stats),
         fwd: totals(&stats.dir[0]),
         bwd: totals(&stats.dir[1]),
-        state: judge::state(flow.key.proto, &stats),
+        state: judge::state(flow.key.proto, &stats.dir[0], &stats.dir[1]),
         end_reason,
+        have: Have::ALL,
         direction: home.direction(client, server),
-        proven: judge::proven(flow.key.proto, &stats),
+        proven: judge::proven(flow.key.proto, &stats.dir[0], &stats.dir[1]),
         first_record: !flow.recorded,
+        context: None,
         stats,
     }
 }
 
 fn touched(flow: &Flow, home: &Home, new: bool) -> Touched {
     let client = judge::client_dir(&flow.key, &flow.stats, home);
-    let stats = FlowStats { dir: [flow.stats.dir[client], flow.stats.dir[1 - client]] };
+    let [fwd, bwd] = [&flow.stats.dir[client], &flow.stats.dir[1 - client]];
     let ((client, client_port), (server, server_port)) = ends(&flow.key, client);
     Touched {
         flow_id: flow.id,
@@ -449,13 +541,13 @@ fn touched(flow: &Flow, home: &Home, new: bool) -> Touched {
         server_port,
         proto: flow.key.proto,
         direction: home.direction(client, server),
-        start_us: wall(judge::first_us(&stats), flow.offset_us),
-        last_us: wall(judge::last_us(&stats), flow.offset_us),
-        fwd: totals(&stats.dir[0]),
-        bwd: totals(&stats.dir[1]),
-        state: judge::state(flow.key.proto, &stats),
-        bare_syn: judge::bare_syn(flow.key.proto, &stats),
-        proven: judge::proven(flow.key.proto, &stats),
+        start_us: wall(judge::first_us(&flow.stats), flow.offset_us),
+        last_us: wall(judge::last_us(&flow.stats), flow.offset_us),
+        fwd: totals(fwd),
+        bwd: totals(bwd),
+        state: judge::state(flow.key.proto, fwd, bwd),
+        bare_syn: judge::bare_syn(flow.key.proto, fwd),
+        proven: judge::proven(flow.key.proto, fwd, bwd),
         new,
     }
 }

@@ -5,18 +5,21 @@ use std::borrow::Cow;
 use serde::Serialize;
 use weir_common::flow::ip_proto;
 
+use super::whole::{WholePart, whole_part};
 use super::{Context, Rfc3339, proto_name, score};
 use crate::addr::Addr;
 use crate::community_id::community_id;
 use crate::decision::{Action, Decision, Origin, Sides, Target};
 use crate::event::{Alert, Anomaly, DecisionChange, Event, Level, Mode, Reason, Severity};
-use crate::record::{EndReason, FlowRecord, FlowState};
+use crate::record::{EndReason, FlowRecord, FlowState, Have};
 use crate::role::Role;
 
 /// Absent parts are left out of the object.
 #[derive(Serialize)]
 pub(super) struct Eve<'a> {
-    timestamp: Rfc3339,
+    /// Absent where the input of a flow has no time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timestamp: Option<Rfc3339>,
     event_type: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     flow_id: Option<u64>,
@@ -47,6 +50,8 @@ pub(super) struct Eve<'a> {
     anomaly: Option<AnomalyPart<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     label: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    weir: Option<WholePart>,
 }
 
 #[derive(Serialize)]
@@ -62,14 +67,22 @@ enum Part<'a> {
 
 #[derive(Serialize)]
 struct FlowPart {
-    start: Rfc3339,
-    end: Rfc3339,
-    duration_us: u64,
-    pkts_toserver: u64,
-    pkts_toclient: u64,
-    bytes_toserver: u64,
-    bytes_toclient: u64,
-    state: FlowState,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    start: Option<Rfc3339>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    end: Option<Rfc3339>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    duration_us: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pkts_toserver: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pkts_toclient: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes_toserver: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes_toclient: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<FlowState>,
     end_reason: EndReason,
     /// The client showed that it hears the server.
     proven: bool,
@@ -208,7 +221,7 @@ impl<'a> Eve<'a> {
 
     fn bare(time_us: u64, event_type: &'static str, part: Part<'a>, context: &Context<'a>) -> Self {
         Self {
-            timestamp: Rfc3339(time_us),
+            timestamp: Some(Rfc3339(time_us)),
             event_type,
             flow_id: None,
             community_id: None,
@@ -224,6 +237,7 @@ impl<'a> Eve<'a> {
             part,
             anomaly: None,
             label: context.label,
+            weir: None,
         }
     }
 
@@ -237,32 +251,38 @@ impl<'a> Eve<'a> {
         self
     }
 
-    fn flow(r: &'a FlowRecord, anomaly: Option<&'a Anomaly>, context: &Context<'a>) -> Self {
+    /// What the record's origin could not tell is left out.
+    pub(super) fn flow(r: &'a FlowRecord, anomaly: Option<&'a Anomaly>, context: &Context<'a>) -> Self {
         let icmp = matches!(r.proto, ip_proto::ICMP | ip_proto::ICMPV6);
+        let has = |what: Have| r.have.has(what);
+        let identified = Have::ADDRESSES.with(Have::PROTO).with(Have::CLIENT_PORT).with(Have::SERVER_PORT);
         let part = FlowPart {
-            start: Rfc3339(r.start_us),
-            end: Rfc3339(r.end_us),
-            duration_us: r.duration_us(),
-            pkts_toserver: r.fwd.packets,
-            pkts_toclient: r.bwd.packets,
-            bytes_toserver: r.fwd.bytes,
-            bytes_toclient: r.bwd.bytes,
-            state: r.state,
+            start: has(Have::TIME).then_some(Rfc3339(r.start_us)),
+            end: has(Have::TIME).then_some(Rfc3339(r.end_us)),
+            duration_us: has(Have::DURATION).then(|| r.duration_us()),
+            pkts_toserver: has(Have::PACKETS).then_some(r.fwd.packets),
+            pkts_toclient: has(Have::PACKETS).then_some(r.bwd.packets),
+            bytes_toserver: has(Have::BYTES).then_some(r.fwd.bytes),
+            bytes_toclient: has(Have::BYTES).then_some(r.bwd.bytes),
+            state: has(Have::STATE).then_some(r.state),
             end_reason: r.end_reason,
             proven: r.proven,
         };
         Self {
+            timestamp: has(Have::TIME).then_some(Rfc3339(r.end_us)),
             flow_id: Some(r.flow_id),
-            community_id: Some(community_id((r.client, r.client_port), (r.server, r.server_port), r.proto)),
+            community_id: has(identified)
+                .then(|| community_id((r.client, r.client_port), (r.server, r.server_port), r.proto)),
             vlan: [r.vlan_outer, r.vlan_inner].into_iter().filter(|&v| v != 0).collect(),
-            src_ip: Some(r.client),
-            src_port: (!icmp).then_some(r.client_port),
-            dest_ip: Some(r.server),
-            dest_port: (!icmp).then_some(r.server_port),
-            proto: Some(proto_name(r.proto)),
-            icmp_type: icmp.then_some(r.client_port),
-            icmp_code: icmp.then(|| icmp_code(r)),
+            src_ip: has(Have::ADDRESSES).then_some(r.client),
+            src_port: (has(Have::CLIENT_PORT) && !icmp).then_some(r.client_port),
+            dest_ip: has(Have::ADDRESSES).then_some(r.server),
+            dest_port: (has(Have::SERVER_PORT) && !icmp).then_some(r.server_port),
+            proto: has(Have::PROTO).then(|| proto_name(r.proto)),
+            icmp_type: (has(Have::CLIENT_PORT) && icmp).then_some(r.client_port),
+            icmp_code: (has(Have::SERVER_PORT) && icmp).then(|| icmp_code(r)),
             anomaly: anomaly.map(|a| anomaly_part(a, context)),
+            weir: context.whole.map(|w| whole_part(r, w)),
             ..Self::bare(r.end_us, "flow", Part::Flow(part), context)
         }
     }

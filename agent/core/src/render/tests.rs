@@ -4,7 +4,7 @@ use weir_common::flow::FlowStats;
 use super::*;
 use crate::decision::{Action, Decision, Origin, Sides};
 use crate::event::{Alert, DecisionChange, Level, Mode, Reason, Severity};
-use crate::record::{EndReason, FlowRecord, FlowState, Totals};
+use crate::record::{EndReason, FlowRecord, FlowState, Have, Totals};
 use crate::role::{Direction, Role};
 use crate::testkit::addr;
 
@@ -47,9 +47,11 @@ fn flow(proto: u8, ports: (u16, u16)) -> Event {
         stats: FlowStats::EMPTY,
         state: FlowState::Closed,
         end_reason: EndReason::Ended,
+        have: Have::ALL,
         direction: Direction::In,
         proven: true,
         first_record: true,
+        context: None,
     };
     Event::Flow { record: Box::new(record), anomaly: Some(anomaly()) }
 }

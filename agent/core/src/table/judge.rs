@@ -1,7 +1,7 @@
 //! What cumulative statistics say about a flow. Pure functions of the totals, so that they do not depend on how the
 //! packets were cut into epochs.
 
-use weir_common::flow::{A_TO_B, B_TO_A, FlowKey, FlowStats, ip_proto, seen, tcp_flag};
+use weir_common::flow::{A_TO_B, B_TO_A, DirStats, FlowKey, FlowStats, ip_proto, seen, tcp_flag};
 
 use crate::addr::Addr;
 use crate::home::Home;
@@ -91,9 +91,8 @@ pub(super) fn opens(key: &FlowKey, s: &FlowStats) -> bool {
     key.proto == ip_proto::TCP && (s.dir[0].seen | s.dir[1].seen) & seen::SYN_ONLY != 0
 }
 
-/// State of a flow whose statistics are oriented: `dir[0]` is client to server.
-pub(super) fn state(proto: u8, s: &FlowStats) -> FlowState {
-    let (fwd, bwd) = (&s.dir[0], &s.dir[1]);
+/// State of a flow by its two directions: client to server, server to client.
+pub(super) fn state(proto: u8, fwd: &DirStats, bwd: &DirStats) -> FlowState {
     if bwd.packets == 0 {
         return FlowState::Unanswered;
     }
@@ -114,8 +113,7 @@ pub(super) fn state(proto: u8, s: &FlowStats) -> FlowState {
 
 /// Whether the client showed that it hears the server: it acknowledged the SYN-ACK's sequence number plus one.
 /// Flags and packets alone prove nothing, because they can be sent blindly in anyone's name.
-pub(super) fn proven(proto: u8, s: &FlowStats) -> bool {
-    let (fwd, bwd) = (&s.dir[0], &s.dir[1]);
+pub(super) fn proven(proto: u8, fwd: &DirStats, bwd: &DirStats) -> bool {
     proto == ip_proto::TCP
         && fwd.packets > 0
         && bwd.packets > 0
@@ -124,7 +122,6 @@ pub(super) fn proven(proto: u8, s: &FlowStats) -> bool {
 }
 
 /// A SYN of the client and never an ACK from it.
-pub(super) fn bare_syn(proto: u8, s: &FlowStats) -> bool {
-    let fwd = s.dir[0].seen;
-    proto == ip_proto::TCP && fwd & seen::SYN_ONLY != 0 && fwd & u32::from(tcp_flag::ACK) == 0
+pub(super) fn bare_syn(proto: u8, fwd: &DirStats) -> bool {
+    proto == ip_proto::TCP && fwd.seen & seen::SYN_ONLY != 0 && fwd.seen & u32::from(tcp_flag::ACK) == 0
 }

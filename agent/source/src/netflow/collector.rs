@@ -1,0 +1,117 @@
+//! Datagrams in, flow records out.
+
+use std::net::SocketAddr;
+
+use weir_core::home::Home;
+
+use super::Limits;
+use super::decoder::{Counts, Decoder};
+use super::observe::observe;
+use super::pair::{Paired, Pairer};
+use super::record::ExportedFlow;
+use crate::report::Report;
+use crate::sink::Observation;
+
+/// A whole collector but for its socket: pure, with time as an argument and memory within [`Limits`].
+pub struct Collector {
+    decoder: Decoder,
+    pairer: Pairer,
+    home: Home,
+    decoded: Vec<ExportedFlow>,
+    paired: Vec<Paired>,
+}
+
+impl Collector {
+    pub fn new(limits: Limits, home: Home) -> Self {
+        let pairer = Pairer::new(&limits);
+        Self { decoder: Decoder::new(limits), pairer, home, decoded: Vec::new(), paired: Vec::new() }
+    }
+
+    /// Takes a datagram that came from `from` (`None`: nobody knows) at `now_us`, and adds to `out` the flows that are
+    /// complete by now. `now_us` must not go back by much; its zero is free.
+    pub fn ingest(&mut self, datagram: &[u8], from: Option<SocketAddr>, now_us: u64, out: &mut Vec<Observation>) {
+        self.decoder.datagram(from, now_us, datagram, &mut self.decoded);
+        for flow in self.decoded.drain(..) {
+            self.pairer.push(flow, now_us, &mut self.paired);
+        }
+        self.flush(now_us, out);
+    }
+
+    /// Adds to `out` the flows whose other direction has had its time to come: to be called now and then while no
+    /// datagrams arrive.
+    pub fn flush(&mut self, now_us: u64, out: &mut Vec<Observation>) {
+        self.pairer.expire(now_us, &mut self.paired);
+        self.hand_on(out);
+    }
+
+    /// The input has ended: everything that waits comes out.
+    pub fn finish(&mut self, out: &mut Vec<Observation>) {
+        self.decoder.finish();
+        self.pairer.finish(&mut self.paired);
+        self.hand_on(out);
+    }
+
+    fn hand_on(&mut self, out: &mut Vec<Observation>) {
+        out.extend(self.paired.drain(..).map(|p| observe(p, &self.home)));
+    }
+
+    /// Replaces the protected networks, from the next flow on.
+    pub fn set_home(&mut self, home: Home) {
+        self.home = home;
+    }
+    pub fn counts(&self) -> Counts {
+        self.decoder.counts()
+    }
+    pub fn decoder(&self) -> &Decoder {
+        &self.decoder
+    }
+    pub fn pairer(&self) -> &Pairer {
+        &self.pairer
+    }
+    /// Bytes of memory that lasts from datagram to datagram, by its own account.
+    pub fn memory(&self) -> usize {
+        self.decoder.memory() + self.pairer.memory()
+    }
+
+    /// Adds what was left out, and what a person should know. To be called once, at the end.
+    pub fn report(&self, report: &mut Report) {
+        let c = self.counts();
+        let left_out = [
+            (c.not_netflow, "neither NetFlow v5, v9 nor IPFIX"),
+            (c.malformed, "rest of a malformed datagram"),
+            (c.templates_refused, "template of too many fields, without bytes, or too many of them"),
+            (c.unknown_sets, "set of unknown kind"),
+            (c.option_records, "record about the exporter itself"),
+            (c.without_ip, "record without IP addresses"),
+            (c.events, "event without counts"),
+            (c.empty, "record of no packets"),
+            (self.decoder.sets_dropped(), "data set whose template did not come"),
+        ];
+        for (n, reason) in left_out {
+            if n > 0 {
+                *report.left_out.entry(reason).or_default() += n;
+            }
+        }
+        for (exporter, records, datagrams) in self.decoder.losses() {
+            let who = exporter.map_or("the exporter", |name| &**name);
+            if records > 0 {
+                report.warn(format!("{who}: {records} flow records were lost on the way, by its own numbering"));
+            }
+            if datagrams > 0 {
+                report.warn(format!("{who}: {datagrams} datagrams were lost on the way, by its own numbering"));
+            }
+        }
+        if c.sampler_unknown > 0 {
+            let n = c.sampler_unknown;
+            report.warn(format!("{n} records name a sampler that no options record describes: counted as they are"));
+        }
+        if self.decoder.exporters_forgotten() > 0 {
+            let n = self.decoder.exporters_forgotten();
+            report.warn(format!("{n} exporters were forgotten to make room for others: too many addresses send"));
+        }
+        if self.pairer.crowded_out > 0 {
+            let n = self.pairer.crowded_out;
+            report.warn(format!("{n} flows did not wait for their other direction, because too many waited"));
+        }
+    }
+}

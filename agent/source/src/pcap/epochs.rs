@@ -1,0 +1,122 @@
+//! Packets of one epoch, as the kernel keeps them: statistics per flow, handed on when the epoch ends.
+
+use std::hash::{BuildHasher, Hasher};
+
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+use weir_common::flow::{FlowKey, FlowStats};
+use weir_common::parse::{Offload, PacketMeta};
+
+use crate::sink::{Sink, Stop};
+
+/// Flows of one epoch. Where there are more, what was counted so far is handed on before the epoch's end.
+const MAX_FLOWS: usize = 1 << 18;
+
+pub(super) struct Epochs {
+    epoch_us: u64,
+    /// End of the current epoch; 0 before the first packet.
+    end_us: u64,
+    /// In the order of their first packets: the order does not depend on the hashes.
+    flows: Vec<(FlowKey, FlowStats)>,
+    index: HashTable<u32>,
+    /// Seeded at random: who makes up addresses and ports cannot make them collide.
+    hasher: RandomState,
+    last: usize,
+}
+
+impl Epochs {
+    pub(super) fn new(epoch_us: u64) -> Self {
+        Self {
+            epoch_us: epoch_us.max(1),
+            end_us: 0,
+            flows: Vec::new(),
+            index: HashTable::new(),
+            hasher: RandomState::default(),
+            last: 0,
+        }
+    }
+
+    /// Counts a packet. The clock never runs back: a packet from the past belongs to the current epoch.
+    #[inline]
+    pub(super) fn add(&mut self, at_us: u64, meta: &PacketMeta, sink: &mut dyn Sink) -> Result<(), Stop> {
+        if at_us >= self.end_us {
+            self.go_to(at_us, sink)?;
+        }
+        let (key, dir) = meta.key();
+        let mut packet = meta.packet(Offload::default());
+        (packet.dir, packet.now_us) = (dir, at_us);
+        // Packets come in runs.
+        if let Some((last, stats)) = self.flows.get_mut(self.last)
+            && *last == key
+        {
+            stats.update(&packet);
+            return Ok(());
+        }
+        let at = match self.find(&key) {
+            Some(at) => at,
+            None if self.flows.len() < MAX_FLOWS => self.insert(key),
+            None => {
+                self.hand_on(sink)?;
+                self.insert(key)
+            }
+        };
+        self.last = at;
+        if let Some((_, stats)) = self.flows.get_mut(at) {
+            stats.update(&packet);
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn find(&self, key: &FlowKey) -> Option<usize> {
+        let flows = &self.flows;
+        let same = |&i: &u32| flows.get(i as usize).is_some_and(|(k, _)| k == key);
+        self.index.find(hash(&self.hasher, key), same).map(|&i| i as usize)
+    }
+
+    fn insert(&mut self, key: FlowKey) -> usize {
+        let at = self.flows.len();
+        self.flows.push((key, FlowStats::EMPTY));
+        let (flows, hasher) = (&self.flows, &self.hasher);
+        let rehash = |&i: &u32| flows.get(i as usize).map_or(0, |(k, _)| hash(hasher, k));
+        self.index.insert_unique(hash(hasher, &key), at as u32, rehash);
+        at
+    }
+
+    /// Ends the current epoch, and those without packets up to the one that `at_us` is in.
+    #[cold]
+    fn go_to(&mut self, at_us: u64, sink: &mut dyn Sink) -> Result<(), Stop> {
+        let begin = at_us - at_us % self.epoch_us;
+        let first = self.end_us == 0;
+        self.hand_on(sink)?;
+        // After a silence: what timed out meanwhile is over before the new packets count.
+        if !first && begin > self.end_us {
+            sink.epoch(begin, &mut self.flows)?;
+            self.flows.clear();
+        }
+        self.end_us = begin.saturating_add(self.epoch_us);
+        Ok(())
+    }
+
+    fn hand_on(&mut self, sink: &mut dyn Sink) -> Result<(), Stop> {
+        if !self.flows.is_empty() {
+            sink.epoch(self.end_us, &mut self.flows)?;
+            self.flows.clear();
+            self.index.clear();
+            self.last = 0;
+        }
+        Ok(())
+    }
+
+    /// The input has ended.
+    pub(super) fn finish(&mut self, sink: &mut dyn Sink) -> Result<(), Stop> {
+        self.hand_on(sink)
+    }
+}
+
+#[inline]
+fn hash(state: &RandomState, key: &FlowKey) -> u64 {
+    let mut h = state.build_hasher();
+    h.write(bytemuck::bytes_of(key));
+    h.finish()
+}

@@ -1,0 +1,195 @@
+//! Protocol numbers by the names that other tools print.
+
+/// IANA's keywords in lower case, as Argus, Zeek and Suricata write them, with older spellings; sorted by number.
+/// Argus also names what it sees inside UDP (`rtp`, `rtcp`, `udt`).
+const NAMES: [(&str, u8); 154] = [
+    ("ip", 0),
+    ("hopopt", 0),
+    ("icmp", 1),
+    ("igmp", 2),
+    ("ggp", 3),
+    ("ipnip", 4),
+    ("ipv4", 4),
+    ("st2", 5),
+    ("tcp", 6),
+    ("cbt", 7),
+    ("egp", 8),
+    ("igp", 9),
+    ("bbn-rcc", 10),
+    ("nvp", 11),
+    ("pup", 12),
+    ("argus", 13),
+    ("emcon", 14),
+    ("xnet", 15),
+    ("chaos", 16),
+    ("udp", 17),
+    ("rtp", 17),
+    ("rtcp", 17),
+    ("udt", 17),
+    ("mux", 18),
+    ("dcn", 19),
+    ("hmp", 20),
+    ("prm", 21),
+    ("xns-idp", 22),
+    ("trunk-1", 23),
+    ("trunk-2", 24),
+    ("leaf-1", 25),
+    ("leaf-2", 26),
+    ("rdp", 27),
+    ("irtp", 28),
+    ("iso-tp4", 29),
+    ("netblt", 30),
+    ("mfe-nsp", 31),
+    ("merit-inp", 32),
+    ("sep", 33),
+    ("dccp", 33),
+    ("3pc", 34),
+    ("idpr", 35),
+    ("xtp", 36),
+    ("ddp", 37),
+    ("idpr-cmtp", 38),
+    ("tp++", 39),
+    ("il", 40),
+    ("ipv6", 41),
+    ("sdrp", 42),
+    ("ipv6-route", 43),
+    ("ipv6-frag", 44),
+    ("idrp", 45),
+    ("rsvp", 46),
+    ("gre", 47),
+    ("mhrp", 48),
+    ("dsr", 48),
+    ("bna", 49),
+    ("esp", 50),
+    ("ah", 51),
+    ("i-nlsp", 52),
+    ("swipe", 53),
+    ("narp", 54),
+    ("mobile", 55),
+    ("tlsp", 56),
+    ("skip", 57),
+    ("ipv6-icmp", 58),
+    ("icmpv6", 58),
+    ("icmp6", 58),
+    ("ipv6-no", 59),
+    ("ipv6-nonxt", 59),
+    ("ipv6-opts", 60),
+    ("cftp", 62),
+    ("sat-expak", 64),
+    ("kryptolan", 65),
+    ("rvd", 66),
+    ("ippc", 67),
+    ("sat-mon", 69),
+    ("visa", 70),
+    ("ipcv", 71),
+    ("cpnx", 72),
+    ("cphb", 73),
+    ("wsn", 74),
+    ("pvp", 75),
+    ("br-sat-mon", 76),
+    ("sun-nd", 77),
+    ("wb-mon", 78),
+    ("wb-expak", 79),
+    ("iso-ip", 80),
+    ("vmtp", 81),
+    ("secure-vmtp", 82),
+    ("vines", 83),
+    ("ttp", 84),
+    ("iptm", 84),
+    ("nsfnet-igp", 85),
+    ("dgp", 86),
+    ("tcf", 87),
+    ("eigrp", 88),
+    ("ospf", 89),
+    ("ospfigp", 89),
+    ("sprite-rpc", 90),
+    ("larp", 91),
+    ("mtp", 92),
+    ("ax.25", 93),
+    ("ipip", 94),
+    ("micp", 95),
+    ("aes-sp3-d", 96),
+    ("scc-sp", 96),
+    ("etherip", 97),
+    ("encap", 98),
+    ("pri-enc", 99),
+    ("gmtp", 100),
+    ("ifmp", 101),
+    ("pnni", 102),
+    ("pim", 103),
+    ("aris", 104),
+    ("scps", 105),
+    ("qnx", 106),
+    ("a/n", 107),
+    ("ipcomp", 108),
+    ("snp", 109),
+    ("compaq-peer", 110),
+    ("ipx-n-ip", 111),
+    ("vrrp", 112),
+    ("pgm", 113),
+    ("zero", 114),
+    ("l2tp", 115),
+    ("ddx", 116),
+    ("iatp", 117),
+    ("stp", 118),
+    ("srp", 119),
+    ("uti", 120),
+    ("smp", 121),
+    ("sm", 122),
+    ("ptp", 123),
+    ("isis", 124),
+    ("isis over ipv4", 124),
+    ("fire", 125),
+    ("crtp", 126),
+    ("crudp", 127),
+    ("sccopmce", 128),
+    ("sscopmce", 128),
+    ("iplt", 129),
+    ("sps", 130),
+    ("pipe", 131),
+    ("sctp", 132),
+    ("fc", 133),
+    ("rsvp-e2e-ignore", 134),
+    ("mobility header", 135),
+    ("udplite", 136),
+    ("mpls-in-ip", 137),
+    ("manet", 138),
+    ("shim6", 139),
+    ("wesp", 140),
+    ("rohc", 141),
+];
+
+/// The number of a protocol by name, in any case, or by its own digits.
+pub(crate) fn number(name: &[u8]) -> Option<u8> {
+    match name {
+        b"tcp" | b"TCP" => Some(6),
+        b"udp" | b"UDP" => Some(17),
+        _ => super::numbers::count(name)
+            .and_then(|n| u8::try_from(n).ok())
+            .or_else(|| NAMES.iter().find(|(n, _)| n.as_bytes().eq_ignore_ascii_case(name)).map(|(_, n)| *n)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_sorted_and_each_is_there_once() {
+        assert!(NAMES.windows(2).all(|w| w[0].1 <= w[1].1));
+        let mut names: Vec<_> = NAMES.iter().map(|(n, _)| *n).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), NAMES.len());
+    }
+
+    #[test]
+    fn a_protocol_is_known_by_name_or_number() {
+        assert_eq!(number(b"TCP"), Some(6));
+        assert_eq!(number(b"IPv6-ICMP"), Some(58));
+        assert_eq!(number(b"89"), Some(89));
+        assert_eq!(number(b"256"), None);
+        assert_eq!(number(b"unas"), None);
+        assert_eq!(number(b""), None);
+    }
+}
