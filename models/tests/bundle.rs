@@ -306,7 +306,8 @@ fn manifests_that_do_not_fit_are_refused() {
     let c = |f: fn(&mut Manifest)| refusal(move |d| change(d, f));
     says(&c(|m| m.profiles.clear()), &["profiles", "empty"]);
     says(&c(|m| m.profiles[1] = m.profiles[0].clone()), &["core", "given twice"]);
-    says(&c(|m| m.profiles[0].name = "full".to_owned()), &["full", "core, source"]);
+    says(&c(|m| m.profiles[0].name = "wide".to_owned()), &["wide", "core, full, source"]);
+    says(&c(|m| m.profiles[0].name = "full".to_owned()), &["full", "number of features", "16", "44"]);
     says(&c(|m| m.profiles[0].features.swap(1, 2)), &["feature 1", "proto_icmp", "proto_udp"]);
     says(&c(|m| shorten(&mut m.profiles[0].features)), &["number of features", "15", "16"]);
     says(

@@ -23,6 +23,9 @@ mod seen;
 
 use std::collections::HashMap;
 
+// Seeded at random: who makes up addresses and ports cannot make them collide.
+use foldhash::fast::RandomState;
+
 use crate::addr::Addr;
 use ring::Ring;
 use seen::{Seen, Wheel};
@@ -101,7 +104,7 @@ pub struct Contexts {
     caps: ContextCaps,
     /// The second that the latest epoch ended in.
     now: u64,
-    index: HashMap<Addr, u32>,
+    index: HashMap<Addr, u32, RandomState>,
     sources: Vec<Source>,
     free: Vec<u32>,
     leaving: Wheel<u32>,
@@ -118,7 +121,7 @@ impl Contexts {
         Self {
             caps,
             now: 0,
-            index: HashMap::new(),
+            index: HashMap::default(),
             sources: Vec::new(),
             free: Vec::new(),
             leaving: Wheel::default(),

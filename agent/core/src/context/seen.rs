@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::Hash;
 
+use foldhash::fast::RandomState;
+
 use super::ring::SPAN;
 
 /// Things by the second that they are looked at again: ten after the one they were put in.
@@ -40,13 +42,13 @@ struct Held<V> {
 
 /// A set per source (by its slot), in one map for all of them.
 pub(super) struct Seen<K, V> {
-    held: HashMap<(u32, K), Held<V>>,
+    held: HashMap<(u32, K), Held<V>, RandomState>,
     wheel: Wheel<(u32, K)>,
 }
 
 impl<K, V> Default for Seen<K, V> {
     fn default() -> Self {
-        Self { held: HashMap::new(), wheel: Wheel::default() }
+        Self { held: HashMap::default(), wheel: Wheel::default() }
     }
 }
 
