@@ -128,7 +128,35 @@ fn a_written_bundle_scores_as_before() {
     assert_ne!(loaded.id(), without);
     let rows = benign(ProfileId::Source, 300, 4).matrix;
     assert_eq!(loaded.score(&rows), trained.bundle().score(&rows));
+    assert_eq!(loaded.profiles().collect::<Vec<_>>(), common::TRAINED);
+}
+
+#[test]
+fn a_bundle_with_full_loads_scores_and_explains() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let sets = ProfileId::ALL.map(|p| benign(p, 2_000, 11));
+    let trained = train(&sets, &config(), &mut |_| {}).expect("trains");
+    trained.write(&dir.path().join("b")).expect("writes");
+    let loaded = Bundle::load(&dir.path().join("b")).expect("loads");
     assert_eq!(loaded.profiles().collect::<Vec<_>>(), ProfileId::ALL);
+    let benign = benign(ProfileId::Full, 400, 12).matrix;
+    let scored = loaded.score(&benign).expect("scores");
+    assert_eq!(scored, trained.bundle().score(&benign).expect("scores"));
+    assert!(scored.iter().filter(|s| s.p <= 0.05).count() < 60, "benign rows are normal");
+    // The same flows, from a source that has begun hundreds to as many ports.
+    let column = |name: &str| ProfileId::Full.features().iter().position(|f| f.name == name).expect("a feature");
+    let (flows, ports) = (column("ctx_flows"), column("ctx_ports"));
+    let mut scan = FeatureMatrix::new(ProfileId::Full);
+    for i in 0..benign.len() {
+        let present = |j: usize| benign.present(i) >> j & 1 == 1;
+        let mut row: Vec<_> = benign.row(i).iter().enumerate().map(|(j, v)| present(j).then_some(*v)).collect();
+        (row[flows], row[ports]) = (Some(400.0), Some(400.0));
+        scan.push(&row, benign.role(i)).expect("a row of 44 values");
+    }
+    let strange = loaded.score(&scan).expect("scores");
+    assert!(strange.iter().filter(|s| s.p <= 0.05).count() > 390);
+    let c = loaded.explain(ProfileId::Full, scan.row(0), scan.present(0)).expect("explains");
+    assert!(c[..2].iter().all(|c| [flows, ports].contains(&c.feature)), "{:?}", &c[..3]);
 }
 
 #[test]
@@ -278,7 +306,8 @@ fn manifests_that_do_not_fit_are_refused() {
     let c = |f: fn(&mut Manifest)| refusal(move |d| change(d, f));
     says(&c(|m| m.profiles.clear()), &["profiles", "empty"]);
     says(&c(|m| m.profiles[1] = m.profiles[0].clone()), &["core", "given twice"]);
-    says(&c(|m| m.profiles[0].name = "full".to_owned()), &["full", "core, source"]);
+    says(&c(|m| m.profiles[0].name = "wide".to_owned()), &["wide", "core, full, source"]);
+    says(&c(|m| m.profiles[0].name = "full".to_owned()), &["full", "number of features", "16", "44"]);
     says(&c(|m| m.profiles[0].features.swap(1, 2)), &["feature 1", "proto_icmp", "proto_udp"]);
     says(&c(|m| shorten(&mut m.profiles[0].features)), &["number of features", "15", "16"]);
     says(

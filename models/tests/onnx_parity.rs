@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::{benign, config, scans, trained};
+use common::{TRAINED, benign, config, scans, trained};
 use weir_core::matrix::FeatureMatrix;
 use weir_core::profile::ProfileId;
 use weir_models::{ForeignModels, calibrate_foreign};
@@ -111,7 +111,7 @@ fn onnxruntime_agrees_with_tract() {
     let dir = dir.path().join("bundle");
     let bundle = trained(1_500);
     bundle.write(&dir).expect("writes");
-    for profile in ProfileId::ALL {
+    for profile in TRAINED {
         let m = rows(profile);
         let head = [m.len() as f32, profile.width() as f32];
         let mask = (0..m.len()).flat_map(|i| (0..profile.width()).map(move |j| (i, j)));
@@ -123,7 +123,7 @@ fn onnxruntime_agrees_with_tract() {
     let Some(said) = run_script("check_onnx.py", &[&dir]) else { return };
     println!("{said}");
 
-    for profile in ProfileId::ALL {
+    for profile in TRAINED {
         let m = rows(profile);
         let tract = bundle.bundle().score(&m).expect("scores");
         let autoencoder = floats(&dir.join(format!("{profile}.autoencoder.scores")));

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{benign, scans, trained};
+use common::{TRAINED, benign, scans, trained};
 use weir_core::matrix::FeatureMatrix;
 use weir_core::profile::ProfileId;
 use weir_core::role::Role;
@@ -18,7 +18,7 @@ fn benign_p_values_are_uniform_and_scans_get_the_smallest() {
     // Enough for every role to have a calibration of its own: rows that fall back to a wider role are a selection from it.
     let bundle = trained(18_000);
     let bundle = bundle.bundle();
-    for profile in ProfileId::ALL {
+    for profile in TRAINED {
         let fresh = benign(profile, 20_000, 77).matrix;
         let scored = bundle.score(&fresh).expect("scores");
         assert!(scored.iter().all(|s| s.p > 0.0 && s.p <= 1.0 && s.p.is_finite() && s.actionable));
@@ -67,7 +67,7 @@ fn with_under_200_calibration_rows_nothing_is_actionable() {
 #[test]
 fn a_row_scores_the_same_in_any_batch() {
     let trained = trained(2_000);
-    for profile in ProfileId::ALL {
+    for profile in TRAINED {
         let rows = benign(profile, 1_025, 9).matrix;
         let all = trained.bundle().score(&rows).expect("scores");
         assert_eq!(all.len(), 1_025);
@@ -97,7 +97,7 @@ fn a_row_scores_the_same_in_any_batch() {
 fn explanations_name_what_is_strange() {
     let trained = trained(4_000);
     let bundle = trained.bundle();
-    for profile in ProfileId::ALL {
+    for profile in TRAINED {
         let rows = benign(profile, 60, 21).matrix;
         let plant = |name: &str, value: f32| {
             let j = profile.features().iter().position(|f| f.name == name).expect("a feature of the profile");
@@ -118,7 +118,7 @@ fn explanations_name_what_is_strange() {
             assert!(found >= 55, "{profile}: `{name}` came first in {found} of 60 rows");
         };
         match profile {
-            ProfileId::Core => plant("fwd_mean_size", 40_000.0),
+            ProfileId::Core | ProfileId::Full => plant("fwd_mean_size", 40_000.0),
             ProfileId::Source => {
                 plant("ports", 300.0);
                 // Always 0 in benign data, so that the forest never splits on it.

@@ -1,4 +1,41 @@
 //! What else the source of a flow was doing: the five context features of profile `full`.
+//!
+//! A source is the client of flows. At each epoch's end [`Contexts`] knows, per source, the flows that it began in the
+//! last 10 seconds of event time, and every flow that had packets in the epoch is given the [`Context`] of its client
+//! as it then stands. So a record tells what its source was doing when the flow was last seen, not when its timeout
+//! came up two minutes later.
+//!
+//! **The last 10 seconds**: the ten whole seconds of the flows' clock, the last of them the one that the epoch ended in.
+//! A flow belongs to the second of its first packet; one that turns up later than ten seconds does not count. Where epochs
+//! end at whole seconds that is the last 10 s to the microsecond, else between 9 and 10 s. A flow counts for who was its
+//! client at the end of its first epoch.
+//!
+//! **Bounds.** At most [`ContextCaps::sources`] sources are watched, a quarter more if they have a proven flow (nobody can
+//! forge those): flows of others have no context, rather than a wrong one. Flows per source are counted exactly. Distinct
+//! ports, hosts and host:port pairs are exact up to [`ContextCaps::per_source`] each; once [`ContextCaps::keys`] are held
+//! for all sources together, up to [`FAIR_KEYS`] each. Beyond that they are lower bounds, and flows to a host:port that is
+//! not held count as the flow alone. Below the caps nothing depends on the order of flows within an epoch.
+//!
+//! Work per epoch is in proportion to the flows touched. Nothing is kept per flow here.
+
+mod ring;
+mod seen;
+
+use std::collections::HashMap;
+
+// Seeded at random: who makes up addresses and ports cannot make them collide.
+use foldhash::fast::RandomState;
+
+use crate::addr::Addr;
+use ring::Ring;
+use seen::{Seen, Wheel};
+
+/// Seconds that the context looks back.
+pub const CONTEXT_SECONDS: u64 = ring::SPAN as u64;
+/// Distinct ports, hosts and pairs that every source may have held, however many others there are.
+pub const FAIR_KEYS: u32 = 4;
+
+const SECOND_US: u64 = 1_000_000;
 
 /// What the client of a flow began in the last 10 seconds.
 ///
@@ -17,3 +54,232 @@ pub struct Context {
     /// Flows to the same server address and port as this flow's.
     pub same_service: u32,
 }
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ContextCaps {
+    /// Sources at a time; a quarter more for those with a proven flow.
+    pub sources: usize,
+    /// Distinct ports, hosts and host:port pairs (each) of one source.
+    pub per_source: u32,
+    /// Distinct ports, hosts and pairs (each) of all sources.
+    pub keys: usize,
+}
+
+impl Default for ContextCaps {
+    /// About 100 MB at worst, and a few kB for a hundred sources.
+    fn default() -> Self {
+        Self { sources: 65_536, per_source: 4096, keys: 262_144 }
+    }
+}
+
+/// One flow as the context sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Begun {
+    pub client: Addr,
+    pub server: Addr,
+    pub server_port: u16,
+    /// Time of its first packet, µs, on the clock of the epochs.
+    pub start_us: u64,
+}
+
+impl Begun {
+    fn second(&self) -> u64 {
+        self.start_us / SECOND_US
+    }
+}
+
+struct Source {
+    addr: Addr,
+    begun: Ring,
+    unanswered: Ring,
+    /// The latest second that it began a flow in.
+    last: u64,
+    ports: u32,
+    hosts: u32,
+    pairs: u32,
+}
+
+/// See the module.
+pub struct Contexts {
+    caps: ContextCaps,
+    /// The second that the latest epoch ended in.
+    now: u64,
+    index: HashMap<Addr, u32, RandomState>,
+    sources: Vec<Source>,
+    free: Vec<u32>,
+    leaving: Wheel<u32>,
+    ports: Seen<u16, ()>,
+    hosts: Seen<Addr, ()>,
+    pairs: Seen<(Addr, u16), Ring>,
+    /// The latest second in which a source found no room.
+    refused_at: Option<u64>,
+    refused: u64,
+}
+
+impl Contexts {
+    pub fn new(caps: ContextCaps) -> Self {
+        Self {
+            caps,
+            now: 0,
+            index: HashMap::default(),
+            sources: Vec::new(),
+            free: Vec::new(),
+            leaving: Wheel::default(),
+            ports: Seen::default(),
+            hosts: Seen::default(),
+            pairs: Seen::default(),
+            refused_at: None,
+            refused: 0,
+        }
+    }
+
+    /// Sources that began a flow in the last 10 s.
+    pub fn len(&self) -> usize {
+        self.index.len()
+    }
+    pub fn is_empty(&self) -> bool {
+        self.index.is_empty()
+    }
+    /// Flows whose source found no room, since this was made.
+    pub fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    /// An epoch ended at `end_us` (epochs come in order): what is older than 10 s leaves.
+    pub fn advance(&mut self, end_us: u64) {
+        let now = end_us.saturating_sub(1) / SECOND_US;
+        if now.saturating_sub(self.now) >= CONTEXT_SECONDS {
+            self.index.clear();
+            self.sources.clear();
+            self.free.clear();
+            self.leaving.clear();
+            self.ports.clear();
+            self.hosts.clear();
+            self.pairs.clear();
+            self.now = now;
+        }
+        while self.now < now {
+            self.now += 1;
+            self.leave(self.now);
+        }
+    }
+
+    /// Second `now` begins, and the one ten before it is over.
+    fn leave(&mut self, now: u64) {
+        let sources = &mut self.sources;
+        let mut of = |slot: u32, count: fn(&mut Source) -> &mut u32| {
+            if let Some(source) = sources.get_mut(slot as usize) {
+                let n = count(source);
+                *n = n.saturating_sub(1);
+            }
+        };
+        self.ports.leave(now, |slot| of(slot, |s| &mut s.ports));
+        self.hosts.leave(now, |slot| of(slot, |s| &mut s.hosts));
+        self.pairs.leave(now, |slot| of(slot, |s| &mut s.pairs));
+        // Last, since a source outlives all that it has seen.
+        for slot in self.leaving.take(now) {
+            let Some(source) = self.sources.get(slot as usize) else { continue };
+            if source.last + CONTEXT_SECONDS > now {
+                self.leaving.put(source.last, slot);
+            } else {
+                self.index.remove(&source.addr);
+                self.free.push(slot);
+            }
+        }
+    }
+
+    /// A flow began in the epoch that [`Contexts::advance`] was told of. Whether it counts: where not, its source found no
+    /// room, or it began too long ago.
+    pub fn begin(&mut self, flow: &Begun, answered: bool, proven: bool) -> bool {
+        let (now, second) = (self.now, flow.second().min(self.now));
+        if second + CONTEXT_SECONDS <= now {
+            return false;
+        }
+        let slot = match self.index.get(&flow.client) {
+            Some(&slot) => slot,
+            None => {
+                let room = self.caps.sources + if proven { self.caps.sources / 4 } else { 0 };
+                if self.index.len() >= room {
+                    self.refused += 1;
+                    self.refused_at = Some(now);
+                    return false;
+                }
+                self.open(flow.client, second)
+            }
+        };
+        let Some(source) = self.sources.get_mut(slot as usize) else { return false };
+        source.last = source.last.max(second);
+        source.begun.add(now, second);
+        if !answered {
+            source.unanswered.add(now, second);
+        }
+        let ContextCaps { per_source, keys, .. } = self.caps;
+        let cap = |held: usize| if held >= keys { FAIR_KEYS.min(per_source) } else { per_source };
+        self.ports.see(slot, flow.server_port, second, &mut source.ports, cap(self.ports.len()));
+        self.hosts.see(slot, flow.server, second, &mut source.hosts, cap(self.hosts.len()));
+        let pair = (flow.server, flow.server_port);
+        let cap = cap(self.pairs.len());
+        if let Some(flows) = self.pairs.see(slot, pair, second, &mut source.pairs, cap) {
+            flows.add(now, second);
+        }
+        true
+    }
+
+    fn open(&mut self, addr: Addr, second: u64) -> u32 {
+        let source = Source {
+            addr,
+            begun: Ring::default(),
+            unanswered: Ring::default(),
+            last: second,
+            ports: 0,
+            hosts: 0,
+            pairs: 0,
+        };
+        let slot = match self.free.pop() {
+            Some(slot) => {
+                self.sources[slot as usize] = source;
+                slot
+            }
+            None => {
+                self.sources.push(source);
+                (self.sources.len() - 1) as u32
+            }
+        };
+        self.index.insert(addr, slot);
+        self.leaving.put(second, slot);
+        slot
+    }
+
+    /// A flow that had begun unanswered has got its first packet back.
+    pub fn answered(&mut self, client: Addr, start_us: u64) {
+        let second = (start_us / SECOND_US).min(self.now);
+        if let Some(&slot) = self.index.get(&client)
+            && let Some(source) = self.sources.get_mut(slot as usize)
+        {
+            source.unanswered.take_away(self.now, second);
+        }
+    }
+
+    /// The context of a flow as of the latest epoch; `None` where its source may have begun flows that found no room.
+    pub fn of(&self, flow: &Begun) -> Option<Context> {
+        let now = self.now;
+        let Some(&slot) = self.index.get(&flow.client) else {
+            let unsure = self.refused_at.is_some_and(|at| at + CONTEXT_SECONDS > now);
+            return (!unsure).then(Context::default);
+        };
+        let source = self.sources.get(slot as usize)?;
+        let flows = source.begun.sum(now);
+        let itself = u32::from(flow.second() + CONTEXT_SECONDS > now);
+        let same = self.pairs.get(slot, (flow.server, flow.server_port)).map_or(itself, |ring| ring.sum(now));
+        Some(Context {
+            flows,
+            ports: source.ports,
+            hosts: source.hosts,
+            unanswered: source.unanswered.sum(now).min(flows),
+            same_service: same.min(flows),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -2,11 +2,12 @@
 //!
 //! A value that cannot be computed is `None`; nothing here gives NaN, infinity or a stand-in number.
 
-use weir_common::flow::ip_proto;
+use weir_common::flow::{DirStats, ip_proto, seen};
 
+use crate::context::Context;
 use crate::matrix::FeatureMatrix;
 use crate::profile::ProfileId;
-use crate::record::{FlowRecord, Have};
+use crate::record::{FlowRecord, Have, Totals};
 use crate::role::{ProtoClass, Role, ServiceClass};
 use crate::window::{SourceSummary, SourceWindow};
 
@@ -66,6 +67,90 @@ pub fn core_row(record: &FlowRecord) -> [Option<f32>; 16] {
     .map(|v| v.map(|v| v as f32))
 }
 
+/// Whether the origin of a record can supply profile `full`: it saw the packets. (A single value may still be missing.)
+pub fn offers_full(record: &FlowRecord) -> bool {
+    record.have.has(Have::STATS.with(Have::PAYLOAD).with(Have::PACKETS).with(Have::BYTES).with(Have::DURATION))
+}
+
+/// One row of profile `full`: that of `core`, and what only packets and their neighbours in time can tell.
+pub fn full_row(record: &FlowRecord) -> [Option<f32>; 44] {
+    let mut row = [None; 44];
+    row[..16].copy_from_slice(&core_row(record));
+    row[16..].copy_from_slice(&packet_features(record).map(|v| v.map(|v| v as f32)));
+    row
+}
+
+fn packet_features(record: &FlowRecord) -> [Option<f64>; 28] {
+    let stats = record.have.has(Have::STATS).then_some(&record.stats.dir);
+    let payload = |t: Totals| record.have.has(Have::PAYLOAD).then_some(t.payload as f64);
+    let of = |d: usize, f: &dyn Fn(&DirStats) -> Option<f64>| stats.and_then(|s| f(&s[d]));
+    let sum = |f: &dyn Fn(&DirStats) -> u64| stats.map(|s| f(&s[0]) as f64 + f(&s[1]) as f64);
+    let packets = sum(&|d| d.packets).unwrap_or(0.0);
+    let bin = |i: usize| sum(&|d: &DirStats| d.size_bins[i]);
+    let share = |n: Option<f64>| n.and_then(|n| ratio(n, packets)).map(|v| v.min(1.0));
+    let binned = bin(0).zip(bin(1)).zip(bin(2)).map(|((a, b), c)| a + b + c);
+    let sized = || stats.into_iter().flatten().filter(|d| !d.is_empty());
+    let gapped = || stats.into_iter().flatten().filter(|d| d.gaps() > 0);
+    let seconds = |us: u32| f64::from(us) * US;
+    let context = record.context.as_ref();
+    let count = |f: fn(&Context) -> u32| context.map(|c| f64::from(f(c)));
+    [
+        payload(record.fwd),
+        payload(record.bwd),
+        of(0, &|d| Some(d.data_packets as f64)),
+        of(1, &|d| Some(d.data_packets as f64)),
+        of(0, &|d| deviation(d.packets, d.bytes, d.size_sq)),
+        of(1, &|d| deviation(d.packets, d.bytes, d.size_sq)),
+        sized().map(|d| d.size_min).min().map(f64::from),
+        sized().map(|d| d.size_max).max().map(f64::from),
+        share(bin(0)),
+        share(bin(1)),
+        share(bin(2)),
+        share(binned.map(|n| (packets - n).max(0.0))),
+        of(0, &mean_gap),
+        of(0, &|d| deviation(d.gaps(), span_us(d), d.gap_sq).map(|v| v * US)),
+        of(1, &mean_gap),
+        of(1, &|d| deviation(d.gaps(), span_us(d), d.gap_sq).map(|v| v * US)),
+        gapped().map(|d| d.gap_min).min().map(seconds),
+        gapped().map(|d| d.gap_max).max().map(seconds),
+        sum(&|d| u64::from(d.syn)),
+        sum(&|d| u64::from(d.fin)),
+        of(0, &|d| Some(f64::from(d.rst))),
+        of(1, &|d| Some(f64::from(d.rst))),
+        stats.and_then(syn_ack_seconds),
+        count(|c| c.flows),
+        count(|c| c.ports),
+        count(|c| c.hosts),
+        context.and_then(|c| ratio(f64::from(c.unanswered), f64::from(c.flows))),
+        count(|c| c.same_service),
+    ]
+}
+
+/// Time from the first arrival of a direction to its last, µs: the sum of its gaps.
+fn span_us(d: &DirStats) -> u64 {
+    d.last_us.saturating_sub(d.first_us)
+}
+
+/// Seconds.
+fn mean_gap(d: &DirStats) -> Option<f64> {
+    ratio(span_us(d) as f64 * US, d.gaps() as f64)
+}
+
+/// Population standard deviation of `n` integers from their sum and sum of squares; `None` for none. The difference is
+/// taken in integers, so that equal values give exactly 0, however many and large they are.
+fn deviation(n: u64, sum: u64, squares: u64) -> Option<f64> {
+    let spread = (u128::from(n) * u128::from(squares)).saturating_sub(u128::from(sum) * u128::from(sum));
+    (n > 0).then(|| (spread as f64).sqrt() / n as f64)
+}
+
+/// From the client's first SYN to the server's first SYN-ACK. Not known where the SYN was not seen, or only one behind it
+/// (a repeated one, the capture having begun in between).
+fn syn_ack_seconds([client, server]: &[DirStats; 2]) -> Option<f64> {
+    let opened = client.seen & seen::SYN_ONLY != 0 && client.seen & seen::SYN_ACK == 0;
+    let answered = server.seen & seen::SYN_ACK != 0 && server.seen & seen::SYN_ONLY == 0;
+    (opened && answered).then(|| server.syn_us.checked_sub(client.syn_us))?.map(|us| us as f64 * US)
+}
+
 /// One row of profile `source`.
 pub fn source_row(s: &SourceSummary) -> [Option<f32>; 18] {
     let counted = s.sampled as f64;
@@ -106,6 +191,16 @@ pub fn core_matrix<'a>(records: impl IntoIterator<Item = &'a FlowRecord>) -> Fea
     let mut m = FeatureMatrix::new(ProfileId::Core);
     for r in records {
         m.push(&core_row(r), role_of(r)).expect("rows of `core_row` have 16 finite values");
+    }
+    m
+}
+
+/// Rows of profile `full`, in the order of the records, whose origin must offer it ([`offers_full`]): of another, all but
+/// the values of `core` are missing.
+pub fn full_matrix<'a>(records: impl IntoIterator<Item = &'a FlowRecord>) -> FeatureMatrix {
+    let mut m = FeatureMatrix::new(ProfileId::Full);
+    for r in records {
+        m.push(&full_row(r), role_of(r)).expect("rows of `full_row` have 44 finite values");
     }
     m
 }
@@ -153,84 +248,4 @@ impl Moments {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use weir_common::flow::FlowStats;
-
-    use super::*;
-    use crate::record::{EndReason, FlowState, Totals};
-    use crate::role::Direction;
-
-    fn record(proto: u8, start: u64, end: u64, fwd: (u64, u64), bwd: (u64, u64)) -> FlowRecord {
-        FlowRecord {
-            flow_id: 1,
-            client: "192.0.2.1".parse().unwrap(),
-            server: "10.0.0.1".parse().unwrap(),
-            client_port: 40000,
-            server_port: 443,
-            proto,
-            vlan_outer: 0,
-            vlan_inner: 0,
-            start_us: start,
-            end_us: end,
-            fwd: Totals { packets: fwd.0, bytes: fwd.1, payload: 0 },
-            bwd: Totals { packets: bwd.0, bytes: bwd.1, payload: 0 },
-            stats: FlowStats::EMPTY,
-            state: FlowState::Unanswered,
-            end_reason: EndReason::Idle,
-            have: Have::ALL,
-            direction: Direction::In,
-            proven: false,
-            first_record: true,
-            context: None,
-        }
-    }
-
-    fn named(row: &[Option<f32>], profile: ProfileId, name: &str) -> Option<f32> {
-        row[profile.features().iter().position(|f| f.name == name).expect("a feature of the profile")]
-    }
-
-    #[test]
-    fn an_unanswered_packet_has_no_answer_features() {
-        let row = core_row(&record(6, 5, 5, (1, 60), (0, 0)));
-        let f = |n| named(&row, ProfileId::Core, n);
-        assert_eq!(f("proto_tcp"), Some(1.0));
-        assert_eq!(f("bwd_mean_size"), None);
-        assert_eq!(f("iat_mean"), None);
-        assert_eq!(f("packet_ratio"), Some(0.0));
-        assert_eq!(f("packets_per_s"), Some(1000.0), "a duration below 1 ms counts as 1 ms");
-        assert_eq!(f("end_state"), Some(0.0));
-    }
-
-    #[test]
-    fn a_conversation_has_every_feature() {
-        let row = core_row(&record(17, 1_000_000, 3_000_000, (2, 200), (3, 3000)));
-        let f = |n| named(&row, ProfileId::Core, n).unwrap();
-        assert_eq!(f("duration"), 2.0);
-        assert_eq!(f("fwd_mean_size"), 100.0);
-        assert_eq!(f("bwd_mean_size"), 1000.0);
-        assert_eq!(f("packets_per_s"), 2.5);
-        assert_eq!(f("bytes_per_s"), 1600.0);
-        assert_eq!(f("packet_ratio"), 1.5);
-        assert_eq!(f("byte_ratio"), 15.0);
-        assert_eq!(f("iat_mean"), 0.5);
-    }
-
-    #[test]
-    fn roles_follow_protocol_direction_and_server_port() {
-        assert_eq!(role_of(&record(6, 0, 0, (1, 1), (0, 0))).to_string(), "tcp/in/web");
-        assert_eq!(role_of(&record(58, 0, 0, (1, 1), (0, 0))).to_string(), "icmp/in/other");
-        assert_eq!(role_of(&record(47, 0, 0, (1, 1), (0, 0))).to_string(), "other/in/other");
-    }
-
-    proptest! {
-        #[test]
-        fn any_record_gives_a_row_of_finite_values(
-            proto: u8, start: u64, len: u64, fp: u64, fb: u64, bp: u64, bb: u64,
-        ) {
-            let r = record(proto, start, start.saturating_add(len), (fp, fb), (bp, bb));
-            prop_assert!(core_row(&r).iter().flatten().all(|v| v.is_finite() && *v >= 0.0));
-            prop_assert_eq!(core_matrix([&r]).len(), 1);
-        }
-    }
-}
+mod tests;

@@ -30,16 +30,19 @@ pub struct Feature {
 pub enum ProfileId {
     /// One row per flow; what every source of flows can supply.
     Core,
+    /// One row per flow; what only packets can tell (live traffic and captures).
+    Full,
     /// One row per active source and window.
     Source,
 }
 
 impl ProfileId {
-    pub const ALL: [ProfileId; 2] = [ProfileId::Core, ProfileId::Source];
+    pub const ALL: [ProfileId; 3] = [ProfileId::Core, ProfileId::Full, ProfileId::Source];
 
     pub const fn name(self) -> &'static str {
         match self {
             ProfileId::Core => "core",
+            ProfileId::Full => "full",
             ProfileId::Source => "source",
         }
     }
@@ -52,6 +55,7 @@ impl ProfileId {
     pub const fn features(self) -> &'static [Feature] {
         match self {
             ProfileId::Core => &CORE,
+            ProfileId::Full => &FULL,
             ProfileId::Source => &SOURCE,
         }
     }
@@ -94,6 +98,65 @@ const CORE: [Feature; 16] = [
     log("byte_ratio", "ratio", "bwd_bytes / fwd_bytes", "answer bytes per byte sent"),
     log("iat_mean", "s", "duration / (packets - 1)", "mean time between packets"),
     raw("end_state", "ordinal", "unanswered 0, established 1, closed 2, reset 3, rejected 4", "how the flow ended"),
+];
+
+/// [`CORE`], then [`FULL_ONLY`].
+const FULL: [Feature; 44] = {
+    let mut all = [CORE[0]; 44];
+    let mut i = 0;
+    while i < CORE.len() {
+        all[i] = CORE[i];
+        i += 1;
+    }
+    let mut i = 0;
+    while i < FULL_ONLY.len() {
+        all[CORE.len() + i] = FULL_ONLY[i];
+        i += 1;
+    }
+    all
+};
+
+/// What `full` adds. Sizes are IP-layer bytes of a packet as it goes over the wire; `iat` (inter-arrival time) is the gap
+/// between two arrivals of one direction; `ctx` is what the client began in the last 10 s (see [`crate::context`]).
+const FULL_ONLY: [Feature; 28] = [
+    log("fwd_payload", "bytes", "layer-4 payload, counted", "payload sent by the client"),
+    log("bwd_payload", "bytes", "layer-4 payload, counted", "payload sent by the server"),
+    log("fwd_data_packets", "packets", "packets with payload, counted", "packets with payload from the client"),
+    log("bwd_data_packets", "packets", "packets with payload, counted", "packets with payload from the server"),
+    log("fwd_size_std", "bytes", "standard deviation of packet sizes", "spread of packet sizes of the client"),
+    log("bwd_size_std", "bytes", "standard deviation of packet sizes", "spread of packet sizes of the server"),
+    log("size_min", "bytes", "smallest packet of both directions", "smallest packet"),
+    log("size_max", "bytes", "largest packet of both directions", "largest packet"),
+    raw("size_128_share", "ratio", "packets of at most 128 bytes / packets", "share of packets of at most 128 bytes"),
+    raw("size_512_share", "ratio", "packets of 129 to 512 bytes / packets", "share of packets of 129 to 512 bytes"),
+    raw("size_1024_share", "ratio", "packets of 513 to 1024 bytes / packets", "share of packets of 513 to 1024 bytes"),
+    raw("size_more_share", "ratio", "packets of over 1024 bytes / packets", "share of packets of over 1024 bytes"),
+    log("fwd_iat_mean", "s", "mean gap between arrivals", "mean time between packets of the client"),
+    log("fwd_iat_std", "s", "standard deviation of gaps", "spread of the times between packets of the client"),
+    log("bwd_iat_mean", "s", "mean gap between arrivals", "mean time between packets of the server"),
+    log("bwd_iat_std", "s", "standard deviation of gaps", "spread of the times between packets of the server"),
+    log("iat_min", "s", "smallest gap of either direction", "shortest time between packets of one side"),
+    log("iat_max", "s", "largest gap of either direction", "longest time between packets of one side"),
+    log("syn", "packets", "packets with SYN, both directions", "packets with SYN"),
+    log("fin", "packets", "packets with FIN, both directions", "packets with FIN"),
+    log("fwd_rst", "packets", "packets with RST", "packets with RST from the client"),
+    log("bwd_rst", "packets", "packets with RST", "packets with RST from the server"),
+    log("syn_ack_time", "s", "the server's first SYN-ACK - the client's first SYN", "time from SYN to SYN-ACK"),
+    log("ctx_flows", "flows", "flows that the client began", "flows begun by the source in 10 s"),
+    log("ctx_ports", "ports", "distinct server ports of these", "distinct ports contacted by the source in 10 s"),
+    log("ctx_hosts", "hosts", "distinct server addresses of these", "distinct hosts contacted by the source in 10 s"),
+    raw(
+        "ctx_unanswered_share",
+        "ratio",
+        "of these, those without a packet back / these",
+        "share of the source's flows of 10 s without an answer",
+    ),
+    log(
+        "ctx_same_service",
+        "flows",
+        "of these, those to the flow's own host:port",
+        "flows of the source to the same host:port in 10 s",
+    ),
 ];
 
 /// Per source and window (10 s unless configured), over the flows that the source started in it.

@@ -17,6 +17,7 @@ use hashbrown::HashTable;
 use weir_common::flow::{DirStats, FlowKey, FlowStats};
 
 use crate::addr::Addr;
+use crate::context::{Begun, Context, ContextCaps, Contexts};
 use crate::home::Home;
 use crate::record::{EndReason, FlowRecord, FlowState, Have, TimeUs, Totals};
 use crate::role::Direction;
@@ -34,6 +35,9 @@ pub struct TableConfig {
     /// Packets (both directions) after which a flow gives a checkpoint record at the epoch's end. Ascending.
     pub checkpoints: [u64; 3],
     pub max_flows: usize,
+    /// Bounds of what records tell of their source (see [`crate::context`]); `None`: nothing, for who needs no profile
+    /// `full`.
+    pub context: Option<ContextCaps>,
     pub home: Home,
     /// Identifier of the first flow. An agent that restarts continues where nothing was used yet.
     pub first_flow_id: u64,
@@ -47,6 +51,7 @@ impl Default for TableConfig {
             linger_us: 5_000_000,
             checkpoints: [8, 64, 512],
             max_flows: 1_000_000,
+            context: Some(ContextCaps::default()),
             home: Home::default(),
             first_flow_id: 1,
         }
@@ -120,6 +125,8 @@ pub struct TableCounts {
     pub evicted: u64,
     /// Drained entries without a packet.
     pub empty: u64,
+    /// Flows that their source's context left out, because too many sources were active.
+    pub without_context: u64,
 }
 
 struct Flow {
@@ -135,6 +142,12 @@ struct Flow {
     /// How many of the packet checkpoints are behind it.
     passed: u8,
     queued_tick: u64,
+    /// As of the last epoch in which it had packets.
+    context: Option<Context>,
+    /// It has packets in this epoch, at whose end its context is taken.
+    fresh: bool,
+    /// The direction whose sender's context counts it as unanswered.
+    waits: Option<u8>,
 }
 
 struct Slot {
@@ -154,6 +167,11 @@ pub struct FlowTable {
     /// Flows that were unanswered when they began, oldest first: the first to go when the table is full, so that a
     /// flood of forged SYNs pushes out itself. Entries may be stale.
     unanswered: VecDeque<(u32, u32)>,
+    contexts: Option<Contexts>,
+    /// Slots of fresh flows.
+    fresh: Vec<u32>,
+    /// Records of fresh flows, by their place in the output, and the starts of these flows (monotonic).
+    early: Vec<(usize, u64)>,
     next_id: u64,
     counts: TableCounts,
 }
@@ -162,6 +180,9 @@ impl FlowTable {
     pub fn new(config: TableConfig) -> Self {
         Self {
             next_id: config.first_flow_id,
+            contexts: config.context.map(Contexts::new),
+            fresh: Vec::new(),
+            early: Vec::new(),
             config: TableConfig { max_flows: config.max_flows.clamp(1, u32::MAX as usize - 1), ..config },
             slots: Vec::new(),
             free: Vec::new(),
@@ -180,7 +201,8 @@ impl FlowTable {
         self.index.is_empty()
     }
     pub fn counts(&self) -> TableCounts {
-        self.counts
+        let without_context = self.contexts.as_ref().map_or(0, Contexts::refused);
+        TableCounts { without_context, ..self.counts }
     }
     /// The identifier that the next flow will get.
     pub fn next_flow_id(&self) -> u64 {
@@ -201,6 +223,9 @@ impl FlowTable {
         drained: impl Iterator<Item = (FlowKey, FlowStats)>,
         out: &mut EpochOutput,
     ) {
+        if let Some(contexts) = &mut self.contexts {
+            contexts.advance(end_us);
+        }
         for (key, stats) in drained {
             self.take(end_us, wall_offset_us, hash(&self.hasher, &key), &key, &stats, out);
         }
@@ -215,6 +240,9 @@ impl FlowTable {
         drained: &[(FlowKey, FlowStats)],
         out: &mut EpochOutput,
     ) {
+        if let Some(contexts) = &mut self.contexts {
+            contexts.advance(end_us);
+        }
         let mut hashes = [0; AHEAD];
         let mut likely = [u32::MAX; AHEAD];
         for ahead in drained.chunks(AHEAD) {
@@ -246,6 +274,7 @@ impl FlowTable {
 
     /// The deadlines that have come up.
     fn work_off(&mut self, end_us: u64, out: &mut EpochOutput) {
+        self.take_contexts(out);
         while let Some((tick, due)) = self.timers.pop_due(end_us) {
             for ahead in due.chunks(AHEAD) {
                 for &(slot, _) in ahead {
@@ -281,6 +310,36 @@ impl FlowTable {
         self.unanswered.clear();
     }
 
+    /// Every flow of the epoch is known: what their sources were doing can be told.
+    fn take_contexts(&mut self, out: &mut EpochOutput) {
+        let Some(contexts) = &self.contexts else { return };
+        for slot in self.fresh.drain(..) {
+            let Some(flow) = self.slots[slot as usize].flow.as_mut().filter(|f| f.fresh) else { continue };
+            flow.fresh = false;
+            let client = judge::client_dir(&flow.key, &flow.stats, &self.config.home);
+            flow.context = contexts.of(&begun(flow, client));
+        }
+        for (at, start_us) in self.early.drain(..) {
+            let Some(r) = out.records.get_mut(at) else { continue };
+            let (client, server, server_port) = (r.client, r.server, r.server_port);
+            r.context = contexts.of(&Begun { client, server, server_port, start_us });
+        }
+    }
+
+    /// Tells the contexts of a flow that has just had packets.
+    fn tell_contexts(&mut self, slot: u32, client: usize, new: bool, state: FlowState, proven: bool) {
+        let Some(contexts) = &mut self.contexts else { return };
+        let Some(flow) = &mut self.slots[slot as usize].flow else { return };
+        let answered = state != FlowState::Unanswered;
+        if new {
+            let counted = contexts.begin(&begun(flow, client), answered, proven);
+            flow.waits = (counted && !answered).then_some(client as u8);
+        } else if answered && let Some(waits) = flow.waits.take() {
+            let start_us = judge::first_us(&flow.stats);
+            contexts.answered(ends(&flow.key, usize::from(waits)).0.0, start_us);
+        }
+    }
+
     fn take(
         &mut self,
         end_us: u64,
@@ -312,6 +371,10 @@ impl FlowTable {
             None => self.open(offset_us, hash, key, stats, out),
         };
         let Some(flow) = &mut self.slots[slot as usize].flow else { return };
+        if self.contexts.is_some() && !flow.fresh {
+            flow.fresh = true;
+            self.fresh.push(slot);
+        }
 
         let packets = flow.stats.packets();
         let passed = self.config.checkpoints.iter().filter(|&&c| packets >= c).count() as u8;
@@ -323,10 +386,13 @@ impl FlowTable {
         let slot_ref = &self.slots[slot as usize];
         let generation = slot_ref.generation;
         let Some(flow) = &slot_ref.flow else { return };
-        out.touched.push(touched(flow, &self.config.home, new));
-
+        let (touched, client) = touched(flow, &self.config.home, new);
         let deadline = deadline(&self.config, flow);
-        if new || Timers::tick_of(deadline) < flow.queued_tick {
+        let queued_tick = flow.queued_tick;
+        self.tell_contexts(slot, client, new, touched.state, touched.proven);
+        out.touched.push(touched);
+
+        if new || Timers::tick_of(deadline) < queued_tick {
             let tick = self.timers.queue(deadline, slot, generation);
             if let Some(flow) = &mut self.slots[slot as usize].flow {
                 flow.queued_tick = tick;
@@ -360,6 +426,9 @@ impl FlowTable {
             recorded: false,
             passed: 0,
             queued_tick: u64::MAX,
+            context: None,
+            fresh: false,
+            waits: None,
         };
         self.next_id = self.next_id.wrapping_add(1);
         self.counts.opened += 1;
@@ -433,6 +502,9 @@ impl FlowTable {
         if now_us >= flow.next_active_us {
             flow.next_active_us = now_us.saturating_add(self.config.active_us);
         }
+        if flow.fresh {
+            self.early.push((out.records.len(), judge::first_us(&flow.stats)));
+        }
         out.records.push(record(flow, &self.config.home, EndReason::Checkpoint));
         flow.recorded = true;
         self.counts.checkpoints += 1;
@@ -447,6 +519,9 @@ impl FlowTable {
         }
         self.free.push(slot);
         self.counts.finished += 1;
+        if flow.fresh {
+            self.early.push((out.records.len(), judge::first_us(&flow.stats)));
+        }
         out.records.push(record(&flow, &self.config.home, reason));
     }
 }
@@ -524,16 +599,22 @@ fn record(flow: &Flow, home: &Home, end_reason: EndReason) -> FlowRecord {
         direction: home.direction(client, server),
         proven: judge::proven(flow.key.proto, &stats.dir[0], &stats.dir[1]),
         first_record: !flow.recorded,
-        context: None,
+        context: flow.context,
         stats,
     }
 }
 
-fn touched(flow: &Flow, home: &Home, new: bool) -> Touched {
-    let client = judge::client_dir(&flow.key, &flow.stats, home);
-    let [fwd, bwd] = [&flow.stats.dir[client], &flow.stats.dir[1 - client]];
-    let ((client, client_port), (server, server_port)) = ends(&flow.key, client);
-    Touched {
+fn begun(flow: &Flow, client: usize) -> Begun {
+    let ((client, _), (server, server_port)) = ends(&flow.key, client);
+    Begun { client, server, server_port, start_us: judge::first_us(&flow.stats) }
+}
+
+/// And the direction whose sender is the client.
+fn touched(flow: &Flow, home: &Home, new: bool) -> (Touched, usize) {
+    let client_dir = judge::client_dir(&flow.key, &flow.stats, home);
+    let [fwd, bwd] = [&flow.stats.dir[client_dir], &flow.stats.dir[1 - client_dir]];
+    let ((client, client_port), (server, server_port)) = ends(&flow.key, client_dir);
+    let touched = Touched {
         flow_id: flow.id,
         client,
         server,
@@ -549,7 +630,8 @@ fn touched(flow: &Flow, home: &Home, new: bool) -> Touched {
         bare_syn: judge::bare_syn(flow.key.proto, fwd),
         proven: judge::proven(flow.key.proto, fwd, bwd),
         new,
-    }
+    };
+    (touched, client_dir)
 }
 
 #[cfg(test)]

@@ -71,6 +71,50 @@ pub fn core_row(d: &mut Dice) -> (Vec<Option<f32>>, Role) {
     (row, if web { WEB } else { NAME })
 }
 
+/// A benign flow with what only its packets tell.
+pub fn full_row(d: &mut Dice) -> (Vec<Option<f32>>, Role) {
+    let (mut row, role) = core_row(d);
+    let web = role == WEB;
+    let v = |i: usize| row[i].unwrap_or(0.0);
+    let (duration, fwd, bwd) = (v(3), v(4), v(5));
+    let (payload_f, payload_b) = ((v(6) - 52.0 * fwd).max(0.0), (v(7) - 52.0 * bwd).max(0.0));
+    let (gaps_f, gaps_b) = (duration / (fwd - 1.0).max(1.0), duration / (bwd - 1.0).max(1.0));
+    let small = if web { 0.3 + 0.2 * d.unit() } else { 0.5 };
+    let flows = d.log_normal(4.0, 0.6).round().max(1.0);
+    let web_only = |x: f32| web.then_some(x);
+    row.extend([
+        Some(payload_f),
+        Some(payload_b),
+        Some((fwd * 0.4).ceil()),
+        Some((bwd * 0.8).ceil()),
+        Some(if web { d.log_normal(90.0, 0.2) } else { 0.0 }),
+        Some(if web { d.log_normal(500.0, 0.2) } else { 0.0 }),
+        Some(if web { 52.0 } else { 60.0 }),
+        Some(if web { 1500.0 } else { d.log_normal(160.0, 0.2) }),
+        Some(small),
+        Some(if web { 0.2 } else { 0.5 }),
+        Some(0.0),
+        Some(if web { 0.8 - small } else { 0.0 }),
+        web_only(gaps_f),
+        web_only(gaps_f * d.log_normal(1.5, 0.2)),
+        web_only(gaps_b),
+        web_only(gaps_b * d.log_normal(1.5, 0.2)),
+        web_only(d.log_normal(0.0002, 0.4)),
+        web_only(duration * (0.3 + 0.4 * d.unit())),
+        Some(if web { 2.0 } else { 0.0 }),
+        Some(if web { 2.0 } else { 0.0 }),
+        Some(0.0),
+        Some(0.0),
+        web_only(d.log_normal(0.01, 0.3)),
+        Some(flows),
+        Some(if d.chance(0.8) { 1.0 } else { 2.0 }),
+        Some((flows * 0.6).ceil()),
+        Some(if d.chance(0.1) { d.unit() * 0.2 } else { 0.0 }),
+        Some((flows * d.unit()).ceil()),
+    ]);
+    (row, role)
+}
+
 /// A benign source window.
 pub fn source_row(d: &mut Dice) -> (Vec<Option<f32>>, Role) {
     let flows = d.log_normal(8.0, 0.6).round().max(1.0);
@@ -109,6 +153,7 @@ pub fn benign(profile: ProfileId, rows: usize, seed: u64) -> TrainSet {
     for i in 0..rows {
         let (row, role) = match profile {
             ProfileId::Core => core_row(&mut d),
+            ProfileId::Full => full_row(&mut d),
             ProfileId::Source => source_row(&mut d),
         };
         matrix.push(&row, role).expect("finite rows of the right width");
@@ -133,6 +178,9 @@ pub fn scans(rows: usize, seed: u64) -> FeatureMatrix {
 pub fn config() -> TrainConfig {
     TrainConfig { source: "synthetic rows".to_owned(), ..TrainConfig::default() }
 }
+
+/// What [`trained`] trains: the profiles that are learned in place.
+pub const TRAINED: [ProfileId; 2] = [ProfileId::Core, ProfileId::Source];
 
 pub fn trained(rows: usize) -> TrainedBundle {
     let sets = [benign(ProfileId::Core, rows, 11), benign(ProfileId::Source, rows, 12)];

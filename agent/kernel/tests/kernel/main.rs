@@ -6,6 +6,7 @@ mod epochs;
 mod frames;
 mod lifecycle;
 mod offload;
+mod parity;
 #[expect(dead_code, reason = "the benchmark uses the rest")]
 mod raw;
 mod reference;

@@ -12,6 +12,7 @@ use weir_common::parse::{Offload, parse};
 use weir_kernel::pins::{Capacity, Pins};
 use weir_kernel::{AttachedMode, Datapath, Options, link};
 
+use crate::parity;
 use crate::support::*;
 
 /// A scan, password guessing, web traffic, and what has IPv6, VLAN tags, fragments or tunnels.
@@ -31,7 +32,7 @@ const CAPTURES: [&str; 13] = [
     "pcap/ndpi/pcap/fuzz-2006-06-26-2594.pcap",
 ];
 
-fn captures(test: &str) -> Vec<(PathBuf, Vec<Captured>)> {
+pub fn captures(test: &str) -> Vec<(PathBuf, Vec<Captured>)> {
     let mut all = Vec::new();
     for name in CAPTURES {
         let path = corpus().join(name);
@@ -46,7 +47,7 @@ fn captures(test: &str) -> Vec<(PathBuf, Vec<Captured>)> {
     all
 }
 
-fn name(path: &Path) -> String {
+pub fn name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
@@ -149,7 +150,7 @@ fn captures_replayed_over_a_veth_pair_give_the_same_packets_and_bytes_flow_by_fl
         (d, pins)
     });
     for (path, frames) in captures(test) {
-        let before = arrived(&datapath);
+        let (start, before) = (Instant::now(), arrived(&datapath));
         let mut accepted = Vec::new();
         for f in &frames {
             // Too short or too long for the link.
@@ -177,6 +178,7 @@ fn captures_replayed_over_a_veth_pair_give_the_same_packets_and_bytes_flow_by_fl
                 );
             }
         }
+        parity::same_but_for_time(&name(&path), start, &found, &accepted);
         eprintln!(
             "{}: {} of {} frames accepted by the link, {} flows equal",
             name(&path),
