@@ -157,10 +157,9 @@ pub(super) fn network(link: LinkType, data: &[u8]) -> Result<Network, LeftOut> {
         LinkType::LINUX_SLL => be16(data, 14).and_then(|t| behind_ether_type(data, t, 16)),
         LinkType::LINUX_SLL2 => be16(data, 0).and_then(|t| behind_ether_type(data, t, 20)),
         LinkType::NULL | LinkType::LOOP => null(data),
-        LinkType::PPP => ppp_framed(data),
-        LinkType::PPP_HDLC => match data {
-            // Cisco HDLC: unicast or multicast address.
-            [0x0f | 0x8f, ..] => cisco_hdlc(data),
+        LinkType::PPP | LinkType::PPP_HDLC => match data {
+            // Cisco HDLC on the same serial line: unicast or multicast address. (No PPP protocol begins like this.)
+            [0x0f | 0x8f, 0x00, ..] => cisco_hdlc(data),
             _ => ppp_framed(data),
         },
         LinkType::C_HDLC => cisco_hdlc(data),

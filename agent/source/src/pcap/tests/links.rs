@@ -44,6 +44,7 @@ fn each_link_type_leads_to_the_same_flow() {
         (9, before(&[0xff, 0x03, 0x00, 0x21], &v4), false),
         (9, before(&[0x00, 0x57], &v6), true),
         (9, before(&[0x21], &v4), false),
+        (9, before(&[0x0f, 0x00, 0x08, 0x00], &v4), false),
         (50, before(&[0xff, 0x03, 0x00, 0x21], &v4), false),
         (50, before(&[0x0f, 0x00, 0x08, 0x00], &v4), false),
         (104, before(&[0x0f, 0x00, 0x86, 0xdd], &v6), true),
