@@ -3,34 +3,27 @@
 
 use std::sync::Arc;
 
-use weir_common::entry::exempt;
 use weir_common::flow::{FlowKey, FlowStats};
 use weir_core::addr::Addr;
 use weir_core::busy::Busy;
 use weir_core::decisions::Decisions;
-use weir_core::event::{Anomaly, Event, Reason};
+use weir_core::event::Event;
 use weir_core::evidence::{Evidence, EvidenceConfig, Thresholds};
 use weir_core::feature::{core_matrix, source_matrix};
 use weir_core::home::Home;
-use weir_core::matrix::FeatureMatrix;
 use weir_core::policy::{Case, Policy, PolicyConfig, Verdict};
-use weir_core::profile::ProfileId;
 use weir_core::record::{EndReason, TimeUs};
 use weir_core::role::{Direction, Role};
 use weir_core::table::{EpochOutput, FlowTable, TableConfig};
 use weir_core::window::{SourceWindow, SourceWindows, WindowCaps};
-use weir_models::{Bundle, Contribution, ScoreError, Scored, words};
+use weir_models::{Bundle, ScoreError};
 
 use crate::learn::{Recorder, thresholds_of};
+pub use crate::scoring::ANOMALY_P;
+use crate::scoring::{Explain, anomalies, housekeeping};
 
-/// P-values up to this are explained, and windows with them become events.
-pub const ANOMALY_P: f32 = 0.01;
 /// Explanations per epoch: each takes a run of both models.
 const MAX_EXPLAINED: usize = 256;
-/// Reasons per observation.
-const MAX_REASONS: usize = 3;
-/// A share below this explains nothing.
-const MIN_SHARE: f32 = 0.05;
 
 /// What scores, and the thresholds that go with it.
 #[derive(Clone)]
@@ -196,10 +189,9 @@ impl Pipeline {
 
     fn score(&mut self, now: TimeUs, model: &Model, outcome: &mut Outcome) -> Result<(), ScoreError> {
         let core = core_matrix(&self.out.records);
-        let scored = model.bundle.score(&core)?;
-        let mut explained = 0;
-        for (i, (record, s)) in self.out.records.drain(..).zip(scored).enumerate() {
-            let anomaly = anomaly(model, &core, i, &s, &mut explained)?;
+        let mut explain = Explain { up_to: ANOMALY_P, left: MAX_EXPLAINED };
+        let scored = anomalies(&model.bundle, &core, &mut explain)?;
+        for (record, anomaly) in self.out.records.drain(..).zip(scored) {
             self.evidence.add_flow(now, &record, &anomaly);
             if record.proven && record.direction == Direction::In && record.end_reason != EndReason::Checkpoint {
                 self.busy.add(now, record.client);
@@ -209,9 +201,8 @@ impl Pipeline {
             }
         }
         let source = source_matrix(&self.rows);
-        let scored = model.bundle.score(&source)?;
-        for (i, (window, s)) in self.rows.iter().zip(scored).enumerate() {
-            let anomaly = anomaly(model, &source, i, &s, &mut explained)?;
+        let scored = anomalies(&model.bundle, &source, &mut explain)?;
+        for (window, anomaly) in self.rows.iter().zip(scored) {
             self.evidence.add_window(now, window, &anomaly);
             if anomaly.p_value <= ANOMALY_P {
                 outcome.events.push(Event::Source {
@@ -250,54 +241,5 @@ impl Pipeline {
                 outcome.verdicts.push((source, verdict));
             }
         }
-    }
-}
-
-/// Traffic that no entry ever stops (see [`weir_common::entry::exempt`]): neither learned nor held against anyone.
-fn housekeeping(client: Addr, proto: u8, client_port: u16, server_port: u16) -> bool {
-    exempt(proto, if client.is_v4() { 4 } else { 6 }, client_port, server_port, false)
-}
-
-fn anomaly(
-    model: &Model,
-    matrix: &FeatureMatrix,
-    row: usize,
-    s: &Scored,
-    explained: &mut usize,
-) -> Result<Anomaly, ScoreError> {
-    let profile = matrix.profile();
-    let mut reasons = Vec::new();
-    if s.p <= ANOMALY_P && *explained < MAX_EXPLAINED {
-        *explained += 1;
-        let all = model.bundle.explain(profile, matrix.row(row), matrix.present(row))?;
-        let telling = |c: &&Contribution| c.share >= MIN_SHARE;
-        let unusual = |c: &&Contribution| c.observed < c.usual_low || c.observed > c.usual_high;
-        // What lies within the usual range explains nothing to a person; it is said only where nothing else is.
-        let mut said: Vec<_> = all.iter().filter(telling).filter(unusual).take(MAX_REASONS).collect();
-        if said.is_empty() {
-            said = all.iter().filter(telling).take(MAX_REASONS).collect();
-        }
-        reasons = said.into_iter().map(|c| reason(profile, c)).collect();
-    }
-    Ok(Anomaly {
-        profile: profile.name(),
-        p_value: s.p,
-        autoencoder: s.p_autoencoder,
-        isolation_forest: s.p_isolation_forest,
-        role: s.role,
-        actionable: s.actionable,
-        extrapolated: s.extrapolated,
-        reasons,
-    })
-}
-
-fn reason(profile: ProfileId, c: &Contribution) -> Reason {
-    Reason {
-        feature: profile.features()[c.feature].name,
-        words: words(c, profile),
-        observed: c.observed,
-        usual_low: c.usual_low,
-        usual_high: c.usual_high,
-        share: c.share,
     }
 }

@@ -121,7 +121,7 @@ pub const NEEDS: &[Need] = &[
     },
     Need {
         name: "python venv",
-        why: "onnx.checker and onnxruntime judge the exported models in a test",
+        why: "onnx.checker and onnxruntime judge the exported models, pandas, polars and DuckDB the Parquet, in tests",
         used_by: &[Use::Test],
         probe: crate::setup::venv::probe,
         install: Install::Venv,

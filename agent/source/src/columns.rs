@@ -222,37 +222,39 @@ fn word(text: &str) -> Cell<'_> {
     Cell::Text(Cow::Borrowed(text))
 }
 
+const fn column(name: &'static str, kind: Kind, nullable: bool, access: Access) -> Column {
+    Column { name: Cow::Borrowed(name), kind, nullable, access }
+}
+
+/// A column that is read back: name, kind, whether it may be null, the cell of a row, and what a cell sets in a draft.
+macro_rules! whole {
+    ($name:literal, $kind:ident, $null:ident, $get:expr, $d:ident, $c:ident => $set:expr) => {
+        column($name, Kind::$kind, whole!(@$null), Access::Whole($get, |$d, $c| {
+            $set;
+            Ok(())
+        }))
+    };
+    // Null where the origin could not tell.
+    ($name:literal, $kind:ident, $have:ident: $cell:expr, $d:ident, $c:ident => $set:expr) => {
+        whole!($name, $kind, null, |r| {
+            let cell: for<'a> fn(&'a FlowRecord) -> Cell<'a> = $cell;
+            told(r, Have::$have, |o| cell(&o.record))
+        }, $d, $c => $set)
+    };
+    (@null) => { true };
+    (@never) => { false };
+}
+
 macro_rules! total {
     ($name:literal, $have:ident, $side:ident . $field:ident) => {
-        column(
-            $name,
-            Kind::U64,
-            true,
-            Access::Whole(
-                |r| told(r, Have::$have, |o| Cell::Int(o.record.$side.$field)),
-                |d, c| {
-                    d.flow.record.$side.$field = int(c)?;
-                    Ok(())
-                },
-            ),
-        )
+        whole!($name, U64, $have: |f| Cell::Int(f.$side.$field), d, c => d.flow.record.$side.$field = int(c)?)
     };
 }
 
 macro_rules! context {
     ($name:literal, $field:ident) => {
-        column(
-            $name,
-            Kind::U32,
-            true,
-            Access::Whole(
-                |r| r.flow.record.context.map_or(Cell::Null, |c| Cell::Int(c.$field.into())),
-                |d, c| {
-                    d.flow.record.context.get_or_insert_with(Context::default).$field = narrow(c)?;
-                    Ok(())
-                },
-            ),
-        )
+        whole!($name, U32, null, |r| r.flow.record.context.map_or(Cell::Null, |c| Cell::Int(c.$field.into())),
+            d, c => d.flow.record.context.get_or_insert_with(Context::default).$field = narrow(c)?)
     };
 }
 
@@ -270,293 +272,52 @@ macro_rules! scored {
     };
 }
 
-const fn column(name: &'static str, kind: Kind, nullable: bool, access: Access) -> Column {
-    Column { name: Cow::Borrowed(name), kind, nullable, access }
-}
-
 /// Sides of the packet statistics: index, and how the columns are called.
 const SIDES: [(usize, &str); 2] = [(0, "toserver"), (1, "toclient")];
 
 /// All columns of a flow, in order; with `scored` those of its score as well.
 pub(crate) fn columns(scored: bool) -> Vec<Column> {
-    use Access::{Shown, Whole};
     let mut all = vec![
-        column(
-            "flow_id",
-            Kind::U64,
-            false,
-            Whole(
-                |r| Cell::Int(r.flow.record.flow_id),
-                |d, c| {
-                    d.flow.record.flow_id = int(c)?;
-                    Ok(())
-                },
-            ),
-        ),
-        column(
-            "start",
-            Kind::Time,
-            true,
-            Whole(
-                |r| told(r, Have::TIME, |o| Cell::Time(o.record.start_us)),
-                |d, c| {
-                    d.flow.record.start_us = int(c)?;
-                    Ok(())
-                },
-            ),
-        ),
-        column(
-            "end",
-            Kind::Time,
-            true,
-            Whole(
-                |r| told(r, Have::TIME, |o| Cell::Time(o.record.end_us)),
-                |d, c| {
-                    d.flow.record.end_us = int(c)?;
-                    Ok(())
-                },
-            ),
-        ),
-        column(
-            "duration_us",
-            Kind::U64,
-            true,
-            Whole(
-                |r| told(r, Have::DURATION, |o| Cell::Int(o.record.duration_us())),
-                |d, c| {
-                    d.duration_us = int(c)?;
-                    Ok(())
-                },
-            ),
-        ),
-        column(
-            "src_ip",
-            Kind::Text,
-            true,
-            Whole(
-                |r| told(r, Have::ADDRESSES, |o| ip(o.record.client)),
-                |d, c| {
-                    d.flow.record.client = address(c)?;
-                    Ok(())
-                },
-            ),
-        ),
-        column(
-            "src_port",
-            Kind::U16,
-            true,
-            Whole(
-                |r| told(r, Have::CLIENT_PORT, |o| Cell::Int(o.record.client_port.into())),
-                |d, c| {
-                    d.flow.record.client_port = narrow(c)?;
-                    Ok(())
-                },
-            ),
-        ),
-        column(
-            "dest_ip",
-            Kind::Text,
-            true,
-            Whole(
-                |r| told(r, Have::ADDRESSES, |o| ip(o.record.server)),
-                |d, c| {
-                    d.flow.record.server = address(c)?;
-                    Ok(())
-                },
-            ),
-        ),
-        column(
-            "dest_port",
-            Kind::U16,
-            true,
-            Whole(
-                |r| told(r, Have::SERVER_PORT, |o| Cell::Int(o.record.server_port.into())),
-                |d, c| {
-                    d.flow.record.server_port = narrow(c)?;
-                    Ok(())
-                },
-            ),
-        ),
-        column(
-            "proto",
-            Kind::U8,
-            true,
-            Whole(
-                |r| told(r, Have::PROTO, |o| Cell::Int(o.record.proto.into())),
-                |d, c| {
-                    d.flow.record.proto = narrow(c)?;
-                    Ok(())
-                },
-            ),
-        ),
-        column(
-            "proto_name",
-            Kind::Text,
-            true,
-            Shown(|r| told(r, Have::PROTO, |o| Cell::Text(proto_name(o.record.proto)))),
-        ),
-        column(
-            "vlan_outer",
-            Kind::U16,
-            true,
-            Whole(
-                |r| or_null(r.flow.record.vlan_outer.into()),
-                |d, c| {
-                    d.flow.record.vlan_outer = narrow(c)?;
-                    Ok(())
-                },
-            ),
-        ),
-        column(
-            "vlan_inner",
-            Kind::U16,
-            true,
-            Whole(
-                |r| or_null(r.flow.record.vlan_inner.into()),
-                |d, c| {
-                    d.flow.record.vlan_inner = narrow(c)?;
-                    Ok(())
-                },
-            ),
-        ),
-        column(
-            "community_id",
-            Kind::Text,
-            true,
-            Shown(|r| {
-                let all = Have::ADDRESSES.with(Have::CLIENT_PORT).with(Have::SERVER_PORT).with(Have::PROTO);
-                told(r, all, |Observation { record: f, .. }| {
-                    Cell::Text(community_id((f.client, f.client_port), (f.server, f.server_port), f.proto).into())
-                })
-            }),
-        ),
-        column(
-            "direction",
-            Kind::Text,
-            false,
-            Whole(
-                |r| word(r.flow.record.direction.name()),
-                |d, c| {
-                    d.flow.record.direction = Direction::from_name(text(c)?).ok_or("row with an unknown direction")?;
-                    Ok(())
-                },
-            ),
-        ),
+        whole!("flow_id", U64, never, |r| Cell::Int(r.flow.record.flow_id), d, c => d.flow.record.flow_id = int(c)?),
+        whole!("start", Time, TIME: |f| Cell::Time(f.start_us), d, c => d.flow.record.start_us = int(c)?),
+        whole!("end", Time, TIME: |f| Cell::Time(f.end_us), d, c => d.flow.record.end_us = int(c)?),
+        whole!("duration_us", U64, DURATION: |f| Cell::Int(f.duration_us()), d, c => d.duration_us = int(c)?),
+        whole!("src_ip", Text, ADDRESSES: |f| ip(f.client), d, c => d.flow.record.client = address(c)?),
+        whole!("src_port", U16, CLIENT_PORT: |f| Cell::Int(f.client_port.into()),
+            d, c => d.flow.record.client_port = narrow(c)?),
+        whole!("dest_ip", Text, ADDRESSES: |f| ip(f.server), d, c => d.flow.record.server = address(c)?),
+        whole!("dest_port", U16, SERVER_PORT: |f| Cell::Int(f.server_port.into()),
+            d, c => d.flow.record.server_port = narrow(c)?),
+        whole!("proto", U8, PROTO: |f| Cell::Int(f.proto.into()), d, c => d.flow.record.proto = narrow(c)?),
+        column("proto_name", Kind::Text, true, Access::Shown(proto)),
+        whole!("vlan_outer", U16, null, |r| or_null(r.flow.record.vlan_outer.into()),
+            d, c => d.flow.record.vlan_outer = narrow(c)?),
+        whole!("vlan_inner", U16, null, |r| or_null(r.flow.record.vlan_inner.into()),
+            d, c => d.flow.record.vlan_inner = narrow(c)?),
+        column("community_id", Kind::Text, true, Access::Shown(community)),
+        whole!("direction", Text, never, |r| word(r.flow.record.direction.name()),
+            d, c => d.flow.record.direction = Direction::from_name(text(c)?).ok_or("row with an unknown direction")?),
         total!("pkts_toserver", PACKETS, fwd.packets),
         total!("pkts_toclient", PACKETS, bwd.packets),
         total!("bytes_toserver", BYTES, fwd.bytes),
         total!("bytes_toclient", BYTES, bwd.bytes),
         total!("payload_toserver", PAYLOAD, fwd.payload),
         total!("payload_toclient", PAYLOAD, bwd.payload),
-        column(
-            "state",
-            Kind::Text,
-            true,
-            Whole(
-                |r| told(r, Have::STATE, |o| word(o.record.state.name())),
-                |d, c| {
-                    d.flow.record.state = FlowState::from_name(text(c)?).ok_or("row with an unknown state")?;
-                    Ok(())
-                },
-            ),
-        ),
-        column(
-            "end_reason",
-            Kind::Text,
-            false,
-            Whole(
-                |r| word(r.flow.record.end_reason.name()),
-                |d, c| {
-                    d.flow.record.end_reason =
-                        EndReason::from_name(text(c)?).ok_or("row with an unknown end reason")?;
-                    Ok(())
-                },
-            ),
-        ),
-        column(
-            "proven",
-            Kind::Bool,
-            false,
-            Whole(
-                |r| Cell::Bool(r.flow.record.proven),
-                |d, c| {
-                    d.flow.record.proven = boolean(c)?;
-                    Ok(())
-                },
-            ),
-        ),
-        column(
-            "in_iface",
-            Kind::Text,
-            true,
-            Whole(
-                |r| r.flow.seen_at.as_deref().map_or(Cell::Null, word),
-                |d, c| {
-                    d.flow.seen_at = Some(shared(&mut d.words.seen_at, text(c)?));
-                    Ok(())
-                },
-            ),
-        ),
-        column(
-            "label",
-            Kind::Text,
-            true,
-            Whole(
-                |r| r.flow.label.as_deref().map_or(Cell::Null, word),
-                |d, c| {
-                    d.flow.label = Some(shared(&mut d.words.label, text(c)?));
-                    Ok(())
-                },
-            ),
-        ),
-        column(
-            "sampling",
-            Kind::U32,
-            false,
-            Whole(
-                |r| Cell::Int(r.flow.sampling.into()),
-                |d, c| {
-                    d.flow.sampling = narrow(c)?;
-                    Ok(())
-                },
-            ),
-        ),
-        column(
-            "first_record",
-            Kind::Bool,
-            false,
-            Whole(
-                |r| Cell::Bool(r.flow.record.first_record),
-                |d, c| {
-                    d.flow.record.first_record = boolean(c)?;
-                    Ok(())
-                },
-            ),
-        ),
-        column(
-            "have",
-            Kind::U16,
-            false,
-            Whole(
-                |r| Cell::Int(r.flow.record.have.bits().into()),
-                |d, c| {
-                    d.flow.record.have = Have::from_bits(narrow(c)?);
-                    Ok(())
-                },
-            ),
-        ),
-        column(
-            "clock_us",
-            Kind::U64,
-            true,
-            Whole(
-                |r| if r.flow.record.have.has(Have::TIME) { Cell::Null } else { or_null(r.flow.record.start_us) },
-                |d, c| {
-                    d.clock_us = int(c)?;
-                    Ok(())
-                },
-            ),
-        ),
+        whole!("state", Text, STATE: |f| word(f.state.name()),
+            d, c => d.flow.record.state = FlowState::from_name(text(c)?).ok_or("row with an unknown state")?),
+        whole!("end_reason", Text, never, |r| word(r.flow.record.end_reason.name()),
+            d, c => d.flow.record.end_reason = EndReason::from_name(text(c)?).ok_or("row with an unknown end reason")?),
+        whole!("proven", Bool, never, |r| Cell::Bool(r.flow.record.proven), d, c => d.flow.record.proven = boolean(c)?),
+        whole!("in_iface", Text, null, |r| r.flow.seen_at.as_deref().map_or(Cell::Null, word),
+            d, c => d.flow.seen_at = Some(shared(&mut d.words.seen_at, text(c)?))),
+        whole!("label", Text, null, |r| r.flow.label.as_deref().map_or(Cell::Null, word),
+            d, c => d.flow.label = Some(shared(&mut d.words.label, text(c)?))),
+        whole!("sampling", U32, never, |r| Cell::Int(r.flow.sampling.into()), d, c => d.flow.sampling = narrow(c)?),
+        whole!("first_record", Bool, never, |r| Cell::Bool(r.flow.record.first_record),
+            d, c => d.flow.record.first_record = boolean(c)?),
+        whole!("have", U16, never, |r| Cell::Int(r.flow.record.have.bits().into()),
+            d, c => d.flow.record.have = Have::from_bits(narrow(c)?)),
+        whole!("clock_us", U64, null, clock, d, c => d.clock_us = int(c)?),
         context!("context_flows", flows),
         context!("context_ports", ports),
         context!("context_hosts", hosts),
@@ -567,7 +328,7 @@ pub(crate) fn columns(scored: bool) -> Vec<Column> {
         all.extend([
             scored!("score", F64, |a| Cell::Real(score(a).into())),
             scored!("p_value", F64, |a| Cell::Real(a.p_value.into())),
-            column("is_anomaly", Kind::Bool, true, Shown(|r| r.is_anomaly().map_or(Cell::Null, Cell::Bool))),
+            column("is_anomaly", Kind::Bool, true, Access::Shown(|r| r.is_anomaly().map_or(Cell::Null, Cell::Bool))),
             scored!("profile", Text, |a| word(a.profile)),
             scored!("role", Text, |a| Cell::Text(a.role.to_string().into())),
             scored!("p_autoencoder", F64, |a| Cell::Real(a.autoencoder.into())),
@@ -586,6 +347,23 @@ pub(crate) fn columns(scored: bool) -> Vec<Column> {
         }));
     }
     all
+}
+
+fn proto<'a>(row: &Row<'a>) -> Cell<'a> {
+    told(row, Have::PROTO, |o| Cell::Text(proto_name(o.record.proto)))
+}
+
+fn community<'a>(row: &Row<'a>) -> Cell<'a> {
+    let all = Have::ADDRESSES.with(Have::CLIENT_PORT).with(Have::SERVER_PORT).with(Have::PROTO);
+    told(row, all, |Observation { record: f, .. }| {
+        Cell::Text(community_id((f.client, f.client_port), (f.server, f.server_port), f.proto).into())
+    })
+}
+
+/// The start where it is no time of day.
+fn clock<'a>(row: &Row<'a>) -> Cell<'a> {
+    let r = &row.flow.record;
+    if r.have.has(Have::TIME) { Cell::Null } else { or_null(r.start_us) }
 }
 
 fn ip<'a>(addr: Addr) -> Cell<'a> {

@@ -8,12 +8,14 @@ use clap_complete::Shell;
 use weir_core::addr::Prefix;
 use weir_core::decision::{Action, Sides, Target};
 use weir_core::event::Mode;
+use weir_core::profile::ProfileId;
 
 use crate::api::events::KINDS;
 use crate::command::DecisionRef;
 use crate::config::{LEVELS, MODES};
 use crate::human;
 use crate::proto::EventKind;
+use crate::scoring::ANOMALY_P;
 
 #[derive(Debug, Parser)]
 #[command(
@@ -28,9 +30,10 @@ pub struct Cli {
     /// The agent's control socket [default: `socket` of /etc/weir/weir.yaml, else /run/weir/weir.sock]
     #[arg(long, global = true, value_name = "PATH", env = "WEIR_SOCKET")]
     pub socket: Option<PathBuf>,
-    /// How lists and reports are written; json is one object per line
-    #[arg(short, long, global = true, value_name = "FORMAT", value_enum, default_value_t = Format::Table)]
-    pub output: Format,
+    /// How lists and reports are written [default: table]; json is one object per line, csv is for lists and flows, parquet
+    /// for flows
+    #[arg(short, long, global = true, value_name = "FORMAT", value_enum)]
+    pub output: Option<Format>,
     #[command(subcommand)]
     pub command: Cmd,
 }
@@ -39,6 +42,39 @@ pub struct Cli {
 pub enum Format {
     Table,
     Json,
+    Csv,
+    Parquet,
+}
+
+impl Format {
+    fn name(self) -> &'static str {
+        match self {
+            Format::Table => "table",
+            Format::Json => "json",
+            Format::Csv => "csv",
+            Format::Parquet => "parquet",
+        }
+    }
+}
+
+impl Cli {
+    /// How the command writes; a format that it does not have is wrong usage.
+    pub fn format(&self) -> Result<Format, String> {
+        let asked = self.output.unwrap_or(Format::Table);
+        let able: &[Format] = match self.command {
+            Cmd::Flows(_) | Cmd::Replay(_) => &[Format::Table, Format::Json, Format::Csv, Format::Parquet],
+            Cmd::Decisions(DecisionsCmd::List) | Cmd::Allowlist(AllowCmd::List) | Cmd::Model(ModelCmd::Status) => {
+                &[Format::Table, Format::Json, Format::Csv]
+            }
+            _ => &[Format::Table, Format::Json],
+        };
+        if able.contains(&asked) {
+            return Ok(asked);
+        }
+        let names: Vec<_> = able.iter().map(|f| f.name()).collect();
+        let hint = if asked == Format::Parquet { "; parquet is for `weir flows` and `weir replay`" } else { "" };
+        Err(format!("this command cannot write {}: it has {}{hint}", asked.name(), names.join(", ")))
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -63,6 +99,12 @@ pub enum Cmd {
     Allowlist(AllowCmd),
     /// Learn what is normal on this network
     Learn(LearnArgs),
+    /// Read captures and flow records of other tools as flows
+    #[command(after_help = INPUTS)]
+    Flows(FlowsArgs),
+    /// Read captures and flow records of other tools, and score their flows
+    #[command(after_help = INPUTS)]
+    Replay(ReplayArgs),
     /// The models that score flows
     #[command(subcommand)]
     Model(ModelCmd),
@@ -179,6 +221,59 @@ pub struct LearnArgs {
     pub wait: bool,
 }
 
+const INPUTS: &str = "Inputs are recognised by their contents, also compressed with gzip or zstd. Without -o, the name of the \
+--out file says how it is written (.json, .csv, .parquet).";
+
+/// What is read, and where it goes.
+#[derive(Debug, Args)]
+pub struct InputArgs {
+    /// Files; - is standard input
+    #[arg(required = true, value_name = "INPUT")]
+    pub inputs: Vec<PathBuf>,
+    /// Write to this file, which appears when it is whole [default: standard output]
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// The inner flows of tunnels instead of the outer ones
+    #[arg(long)]
+    pub decap: bool,
+    /// What the inputs are, where it is not recognised
+    #[arg(long = "format", value_name = "FORMAT", value_parser = source_format)]
+    pub read_as: Option<weir_source::Format>,
+    /// Networks that are protected, for who is inside and who outside [default: private addresses]
+    #[arg(long, value_name = "PREFIX", value_delimiter = ',', value_parser = prefix)]
+    pub home: Vec<Prefix>,
+    /// Also the records of flows that go on: after 8, 64 and 512 packets and each minute
+    #[arg(long)]
+    pub checkpoints: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct FlowsArgs {
+    #[command(flatten)]
+    pub input: InputArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    #[command(flatten)]
+    pub input: InputArgs,
+    /// Folder of the model [default: the one that serves, in the state directory]
+    #[arg(long, value_name = "DIR")]
+    pub bundle: Option<PathBuf>,
+    /// Features to score by [default: for each flow the richest that the model has and the input can supply]
+    #[arg(long, value_name = "PROFILE", value_parser = flow_profile)]
+    pub profile: Option<ProfileId>,
+    /// Call a flow an anomaly up to this p-value: the share of normal flows that would be called so
+    #[arg(long, value_name = "P", default_value_t = ANOMALY_P, value_parser = p_value)]
+    pub threshold: f32,
+    /// Leave out what is no anomaly
+    #[arg(long)]
+    pub only_anomalies: bool,
+    /// Say what was strange about each anomaly
+    #[arg(long)]
+    pub explain: bool,
+}
+
 #[derive(Debug, Subcommand)]
 pub enum ModelCmd {
     /// Every bundle; the current one first
@@ -238,6 +333,20 @@ fn named<T: Copy>(s: &str, all: &[(&str, T)]) -> Result<T, String> {
     })
 }
 
+fn source_format(s: &str) -> Result<weir_source::Format, String> {
+    let all = weir_source::Format::ALL.map(|(f, name)| (name, f));
+    named(s, &all)
+}
+fn flow_profile(s: &str) -> Result<ProfileId, String> {
+    let all: Vec<_> = ProfileId::ALL.into_iter().filter(|p| *p != ProfileId::Source).map(|p| (p.name(), p)).collect();
+    named(s, &all)
+}
+fn p_value(s: &str) -> Result<f32, String> {
+    match s.parse() {
+        Ok(p) if p > 0.0 && p <= 1.0 => Ok(p),
+        _ => Err("expected a number above 0 and at most 1, for example 0.01".into()),
+    }
+}
 fn mode(s: &str) -> Result<Mode, String> {
     named(s, MODES)
 }
@@ -292,7 +401,7 @@ mod tests {
         );
 
         let cli = parse("weir decisions add 192.0.2.7/tcp/22 --action shadow --for 90s --reason x -o json").unwrap();
-        assert_eq!(cli.output, Format::Json);
+        assert_eq!(cli.format(), Ok(Format::Json));
         let Cmd::Decisions(DecisionsCmd::Add { target, action, lifetime, direction, .. }) = cli.command else {
             panic!()
         };

@@ -2,6 +2,7 @@
 
 mod args;
 mod config;
+mod flows;
 mod learn;
 mod output;
 mod render;
@@ -21,6 +22,15 @@ use args::{AllowCmd, Cli, Cmd, ConfigCmd, DecisionsCmd, Lifetime, ModelCmd};
 use output::Output;
 
 const USAGE: u8 = 2;
+
+/// What was asked for cannot be: ends with status 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct UsageError(String);
+
+fn usage(words: impl Into<String>) -> anyhow::Error {
+    UsageError(words.into()).into()
+}
 
 /// The whole program.
 pub fn main() -> ExitCode {
@@ -45,7 +55,7 @@ fn report(e: &anyhow::Error) -> ExitCode {
             // Lines that editors and people jump by.
             text = format!("{e}\n");
         }
-    } else if e.downcast_ref::<ClientError>().is_some_and(ClientError::is_usage) {
+    } else if e.is::<UsageError>() || e.downcast_ref::<ClientError>().is_some_and(ClientError::is_usage) {
         code = USAGE.into();
     }
     // Nobody is left to tell where stderr is closed.
@@ -54,7 +64,7 @@ fn report(e: &anyhow::Error) -> ExitCode {
 }
 
 fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
-    let out = Output { format: cli.output };
+    let out = Output { format: cli.format().map_err(usage)? };
     if !matches!(cli.command, Cmd::Run(_)) {
         crate::logging::init_cli();
     }
@@ -71,6 +81,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Cmd::Unload(u) => return app::unload(u.interface.map_or(UnloadScope::All, UnloadScope::Interface)),
         Cmd::CheckBundle { dir } => return app::check_bundle(&dir),
+        Cmd::Flows(args) => return flows::flows(args, cli.output),
+        Cmd::Replay(args) => return flows::replay(args, cli.output),
         Cmd::Config(ConfigCmd::Check { file }) => config::check(&out, file)?,
         Cmd::Config(ConfigCmd::Show { file }) => config::show(&out, file)?,
         Cmd::Completions { shell } => {
@@ -173,7 +185,13 @@ async fn ask(mut client: Client, command: Cmd, out: &Output) -> anyhow::Result<E
             let report = client.reload_config().await?;
             if out.json() { out.object(&report)? } else { out.text(&render::reloaded(&report))? }
         }
-        Cmd::Run(_) | Cmd::Unload(_) | Cmd::Completions { .. } | Cmd::Config(_) | Cmd::CheckBundle { .. } => {
+        Cmd::Flows(_)
+        | Cmd::Replay(_)
+        | Cmd::Run(_)
+        | Cmd::Unload(_)
+        | Cmd::Completions { .. }
+        | Cmd::Config(_)
+        | Cmd::CheckBundle { .. } => {
             unreachable!("handled without an agent")
         }
     }

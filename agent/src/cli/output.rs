@@ -95,10 +95,12 @@ impl Output {
         self.text(&(serde_json::to_string(value)? + "\n"))
     }
 
-    /// Objects line by line as JSON, or what `table` makes of them.
+    /// Objects line by line as JSON, rows of CSV with the same keys, or what `table` makes of them.
     pub fn list<T: Serialize>(&self, items: &[T], table: impl FnOnce(&[T]) -> String) -> io::Result<()> {
-        if !self.json() {
-            return self.text(&table(items));
+        match self.format {
+            Format::Csv => return self.text(&csv(items)?),
+            Format::Json => {}
+            Format::Table | Format::Parquet => return self.text(&table(items)),
         }
         let mut text = String::new();
         for item in items {
@@ -107,6 +109,33 @@ impl Output {
         }
         self.text(&text)
     }
+}
+
+/// The objects as CSV (RFC 4180): a column for each key of their JSON, sorted; what is no plain value as JSON.
+fn csv<T: Serialize>(items: &[T]) -> io::Result<String> {
+    use serde_json::Value;
+    let mut rows = Vec::with_capacity(items.len());
+    let mut keys = std::collections::BTreeSet::new();
+    for item in items {
+        if let Value::Object(row) = serde_json::to_value(item)? {
+            keys.extend(row.keys().cloned());
+            rows.push(row);
+        }
+    }
+    let mut out = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new());
+    if !keys.is_empty() {
+        out.write_record(&keys)?;
+    }
+    for row in &rows {
+        let cells = keys.iter().map(|k| match row.get(k) {
+            None | Some(Value::Null) => String::new(),
+            Some(Value::String(s)) => s.clone(),
+            Some(v) => v.to_string(),
+        });
+        out.write_record(cells)?;
+    }
+    let bytes = out.into_inner().map_err(|e| io::Error::other(e.to_string()))?;
+    String::from_utf8(bytes).map_err(io::Error::other)
 }
 
 #[cfg(test)]

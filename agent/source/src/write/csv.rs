@@ -18,8 +18,16 @@ impl<W: Write> Csv<W> {
         let columns: Vec<_> = columns(shape.scored).into_iter().filter(|c| !c.is_statistic()).collect();
         let mut out =
             csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).buffer_capacity(1 << 16).from_writer(out);
-        out.write_record(columns.iter().map(|c| c.name.as_bytes()))?;
+        out.write_record(columns.iter().map(|c| c.name.as_bytes())).map_err(io_error)?;
         Ok(Self { out, columns, text: String::new() })
+    }
+}
+
+/// An error of the file below keeps its kind: a closed pipe is none to a person.
+fn io_error(e: csv::Error) -> io::Error {
+    match e.into_kind() {
+        csv::ErrorKind::Io(e) => e,
+        e => io::Error::other(format!("{e:?}")),
     }
 }
 
@@ -38,9 +46,9 @@ impl<W: Write> Writer for Csv<W> {
                 Cell::Time(v) => write!(text, "{}", Rfc3339(v)),
                 Cell::Text(t) => text.write_str(&t),
             };
-            self.out.write_field(text.as_bytes())?;
+            self.out.write_field(text.as_bytes()).map_err(io_error)?;
         }
-        Ok(self.out.write_record(None::<&[u8]>)?)
+        self.out.write_record(None::<&[u8]>).map_err(io_error)
     }
 
     fn finish(&mut self) -> io::Result<()> {

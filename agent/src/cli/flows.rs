@@ -1,0 +1,140 @@
+//! `weir flows` and `weir replay`: what other tools have recorded, as flows, written or scored.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use weir_models::Bundle;
+use weir_source::write::{Form, Row, Shape};
+use weir_source::{Observation, Stop};
+
+use super::args::{FlowsArgs, Format, InputArgs, ReplayArgs};
+use super::usage;
+use crate::config::Config;
+use crate::model;
+use crate::offline::output::{Output, to_terminal};
+use crate::offline::progress::Progress;
+use crate::offline::replay::{BATCH, Replay};
+use crate::offline::tally::Tally;
+use crate::offline::{Reading, signals};
+
+/// As asked for, else as the name of the file says, else a table.
+fn form(asked: Option<Format>, to: Option<&Path>) -> Form {
+    let by_name = || match to?.extension()?.to_str()? {
+        "json" | "jsonl" | "ndjson" => Some(Format::Json),
+        "csv" => Some(Format::Csv),
+        "parquet" | "pq" => Some(Format::Parquet),
+        _ => None,
+    };
+    match asked.or_else(by_name).unwrap_or(Format::Table) {
+        Format::Table => Form::Table,
+        Format::Json => Form::Json,
+        Format::Csv => Form::Csv,
+        Format::Parquet => Form::Parquet,
+    }
+}
+
+/// What to read, and where it goes.
+fn reading(args: InputArgs) -> anyhow::Result<(Reading, Option<PathBuf>)> {
+    let InputArgs { inputs, out, decap, read_as, home, checkpoints } = args;
+    if inputs.iter().filter(|p| p.as_os_str() == "-").count() > 1 {
+        return Err(usage("standard input (`-`) can be read once"));
+    }
+    Ok((Reading { inputs, format: read_as, decap, home, checkpoints }, out))
+}
+
+fn open(to: Option<&Path>, asked: Option<Format>, shape: Shape) -> anyhow::Result<(Output, Progress)> {
+    let form = form(asked, to);
+    if form == Form::Parquet && to_terminal(to) {
+        return Err(usage("Parquet is no text for a terminal: name a file with --out FILE, or pipe it on"));
+    }
+    signals::watch().context("cannot wait for signals")?;
+    Ok((Output::open(to, form, shape)?, Progress::new(to_terminal(to))))
+}
+
+/// Finishes the output, says what was read, and chooses the exit status.
+fn end(output: Output, failed: Option<anyhow::Error>, tally: &Tally, more: &str) -> anyhow::Result<ExitCode> {
+    if let Some(e) = failed {
+        return Err(e);
+    }
+    output.finish()?;
+    let text = tally.summary() + more;
+    // Nobody is left to tell where stderr is closed.
+    let _ = io::Write::write_all(&mut io::stderr(), text.as_bytes());
+    if let Some(signal) = signals::received() {
+        signals::end_by(signal);
+    }
+    Ok(if tally.is_fine() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+pub fn flows(args: FlowsArgs, asked: Option<Format>) -> anyhow::Result<ExitCode> {
+    let (reading, to) = reading(args.input)?;
+    let (mut output, progress) = open(to.as_deref(), asked, Shape::default())?;
+    let mut failed = None;
+    let tally = reading.read(&progress, |flow| {
+        output.write(&Row { flow: &flow, anomaly: None, anomaly_p: 0.0 }).map_err(|e| {
+            failed = Some(e.into());
+            Stop
+        })
+    });
+    drop(progress);
+    end(output, failed, &tally, "")
+}
+
+/// The bundle that is named, or the one that serves on this machine.
+fn bundle(named: Option<PathBuf>) -> anyhow::Result<Bundle> {
+    let dir = match named {
+        Some(dir) => dir,
+        None => {
+            let state = Config::load(None).map_or_else(|_| Config::default().state_dir, |c| c.state_dir);
+            let current = state.join("current");
+            if !current.exists() {
+                anyhow::bail!(
+                    "there is no model in {}: name one with --bundle DIR, or make one with `weir learn`",
+                    state.display()
+                );
+            }
+            current
+        }
+    };
+    // Compiling and running a model is what can hang: that is tried elsewhere first.
+    model::check(&dir)?;
+    Ok(model::load_here(&dir)?)
+}
+
+pub fn replay(args: ReplayArgs, asked: Option<Format>) -> anyhow::Result<ExitCode> {
+    let (reading, to) = reading(args.input)?;
+    let mut replay = Replay::new(bundle(args.bundle)?, args.profile, args.threshold, args.explain)?;
+    let shape = Shape { scored: true, explained: args.explain };
+    let (mut output, progress) = open(to.as_deref(), asked, shape)?;
+    let only_anomalies = args.only_anomalies;
+    let mut waiting: Vec<Observation> = Vec::with_capacity(BATCH);
+    let mut failed = None;
+    let mut score = |waiting: &mut Vec<Observation>, replay: &mut Replay| -> anyhow::Result<()> {
+        let scored = replay.score(waiting)?;
+        for (flow, anomaly) in waiting.drain(..).zip(&scored) {
+            let row = Row { flow: &flow, anomaly: anomaly.as_ref(), anomaly_p: replay.threshold() };
+            if !only_anomalies || row.is_anomaly() == Some(true) {
+                output.write(&row)?;
+            }
+        }
+        Ok(())
+    };
+    let tally = reading.read(&progress, |flow| {
+        waiting.push(flow);
+        if waiting.len() < BATCH {
+            return Ok(());
+        }
+        score(&mut waiting, &mut replay).map_err(|e| {
+            failed = Some(e);
+            Stop
+        })
+    });
+    if failed.is_none() {
+        failed = score(&mut waiting, &mut replay).err();
+    }
+    drop(progress);
+    let more = replay.counts.summary(replay.threshold());
+    end(output, failed, &tally, &more)
+}

@@ -1,0 +1,111 @@
+//! What is read from files: flows from every input in turn, written or scored and written. Memory is bounded by the number
+//! of live flows.
+
+pub mod output;
+pub mod progress;
+pub mod replay;
+pub mod signals;
+pub mod tally;
+
+use std::path::PathBuf;
+
+use weir_core::addr::Prefix;
+use weir_core::home::Home;
+use weir_core::table::TableConfig;
+use weir_source::{Flows, Format, Input, Observation, Options, Stop};
+
+use progress::Progress;
+use tally::Tally;
+
+/// Networks at home where nobody says which: private ones (RFC 1918, RFC 3927, RFC 4193, RFC 4291).
+const PRIVATE: [&str; 6] = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "fc00::/7", "fe80::/10"];
+
+/// What to read, and how.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    pub inputs: Vec<PathBuf>,
+    /// Where it is not recognised by its contents.
+    pub format: Option<Format>,
+    /// The inner flows of tunnels.
+    pub decap: bool,
+    /// Empty: the private networks.
+    pub home: Vec<Prefix>,
+    /// Records of flows that go on as well.
+    pub checkpoints: bool,
+}
+
+impl Reading {
+    fn home(&self) -> Home {
+        if self.home.is_empty() {
+            return Home::new(PRIVATE.iter().filter_map(|p| p.parse().ok()));
+        }
+        Home::new(self.home.iter().copied())
+    }
+
+    /// Reads input after input and gives every flow to `each`; one bad input does not stop the others. `each` ends all by
+    /// [`Stop`], a signal does too.
+    pub fn read(&self, progress: &Progress, mut each: impl FnMut(Observation) -> Result<(), Stop>) -> Tally {
+        let options = Options { decap: self.decap, format: self.format, home: self.home(), ..Options::default() };
+        let mut tally = Tally::default();
+        let mut stopped = false;
+        let mut counts = tally::Counts::default();
+        let config = TableConfig { home: self.home(), ..TableConfig::default() };
+        let mut flows = Flows::new(config, self.checkpoints, |flow: Observation| {
+            if signals::received().is_some() {
+                stopped = true;
+                return Err(Stop);
+            }
+            counts.add(&flow);
+            progress.flow();
+            each(flow).inspect_err(|_| stopped = true)
+        });
+        // `stopped` and `counts` belong to the closure until it is gone.
+        let mut ended = false;
+        for path in &self.inputs {
+            if ended || signals::received().is_some() {
+                break;
+            }
+            let name = if path.as_os_str() == "-" { "standard input".to_owned() } else { path.display().to_string() };
+            match Input::open(path, &options) {
+                Ok(input) => {
+                    progress.begin(&name, input.size, input.position());
+                    let mut watched = Watched { inner: &mut flows, stopped: false };
+                    let (report, result) = input.read(&options, &mut watched);
+                    ended = watched.stopped;
+                    tally.add(&name, report, result);
+                }
+                Err(e) => tally.failed(&name, &e),
+            }
+        }
+        drop(flows);
+        tally.counts = counts;
+        tally.stopped = stopped || signals::received().is_some();
+        tally
+    }
+}
+
+/// Notes that the sink wants no more.
+struct Watched<'s> {
+    inner: &'s mut dyn weir_source::Sink,
+    stopped: bool,
+}
+
+impl weir_source::Sink for Watched<'_> {
+    fn epoch(
+        &mut self,
+        end_us: u64,
+        drained: &mut Vec<(weir_common::flow::FlowKey, weir_common::flow::FlowStats)>,
+    ) -> Result<(), Stop> {
+        if signals::received().is_some() {
+            self.stopped = true;
+            return Err(Stop);
+        }
+        self.inner.epoch(end_us, drained).inspect_err(|_| self.stopped = true)
+    }
+    fn flow(&mut self, flow: Observation) -> Result<(), Stop> {
+        self.inner.flow(flow).inspect_err(|_| self.stopped = true)
+    }
+    fn end(&mut self) -> Result<(), Stop> {
+        self.inner.end().inspect_err(|_| self.stopped = true)
+    }
+}

@@ -1,0 +1,71 @@
+//! Where rows go: standard output, or a file that appears when it is whole.
+
+use std::fs::{File, Permissions};
+use std::io::{self, IsTerminal};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use tempfile::NamedTempFile;
+use weir_source::write::{Form, Row, Shape, Writer, writer};
+
+use super::signals;
+
+pub struct Output {
+    rows: Box<dyn Writer>,
+    /// Until it is whole, under another name.
+    file: Option<(NamedTempFile, PathBuf)>,
+}
+
+impl Output {
+    /// `None` is standard output.
+    pub fn open(to: Option<&Path>, form: Form, shape: Shape) -> anyhow::Result<Self> {
+        let Some(path) = to.filter(|p| *p != Path::new("-")) else {
+            return Ok(Self { rows: writer(form, shape, io::stdout())?, file: None });
+        };
+        let said = || format!("cannot write {}", path.display());
+        // A pipe or a device cannot be renamed to.
+        if path.metadata().is_ok_and(|m| !m.is_file() && !m.is_dir()) {
+            let device = File::options().write(true).open(path).with_context(said)?;
+            return Ok(Self { rows: writer(form, shape, device)?, file: None });
+        }
+        let folder = match path.parent() {
+            Some(p) if !p.as_os_str().is_empty() => p,
+            _ => Path::new("."),
+        };
+        let temporary = tempfile::Builder::new()
+            .prefix(".weir-")
+            .suffix(".tmp")
+            // As any new file: the umask takes from it.
+            .permissions(Permissions::from_mode(0o666))
+            .tempfile_in(folder)
+            .with_context(said)?;
+        signals::unfinished(Some(temporary.path().to_owned()));
+        let rows = writer(form, shape, temporary.as_file().try_clone()?)?;
+        Ok(Self { rows, file: Some((temporary, path.to_owned())) })
+    }
+
+    pub fn write(&mut self, row: &Row<'_>) -> io::Result<()> {
+        self.rows.write(row)
+    }
+
+    /// Makes the output whole, and gives a file its name.
+    pub fn finish(mut self) -> anyhow::Result<()> {
+        self.rows.finish()?;
+        if let Some((file, path)) = self.file.take() {
+            file.persist(&path).map_err(|e| e.error).with_context(|| format!("cannot write {}", path.display()))?;
+            signals::unfinished(None);
+        }
+        Ok(())
+    }
+}
+
+/// Whether rows would go to a person's terminal.
+pub fn to_terminal(to: Option<&Path>) -> bool {
+    to.is_none_or(|p| p == Path::new("-")) && io::stdout().is_terminal()
+}
+
+/// Lines without what could steer a terminal: names and warnings come from inputs.
+pub fn clean_lines(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
+}

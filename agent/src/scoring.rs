@@ -1,0 +1,83 @@
+//! From rows of features to anomalies with reasons: live traffic and files take the same way.
+
+use weir_common::entry::exempt;
+use weir_core::addr::Addr;
+use weir_core::event::{Anomaly, Reason};
+use weir_core::matrix::FeatureMatrix;
+use weir_core::profile::ProfileId;
+use weir_models::{Bundle, Contribution, ScoreError, Scored, words};
+
+/// P-values up to this are explained, and windows with them become events.
+pub const ANOMALY_P: f32 = 0.01;
+/// Reasons per observation.
+const MAX_REASONS: usize = 3;
+/// A share below this explains nothing.
+const MIN_SHARE: f32 = 0.05;
+
+/// Which rows are explained: each takes a run of both models.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Explain {
+    /// P-values up to this.
+    pub up_to: f32,
+    /// At most so many rows; counts down.
+    pub left: usize,
+}
+
+impl Explain {
+    pub const NOTHING: Self = Self { up_to: 0.0, left: 0 };
+}
+
+/// An anomaly for every row, in order.
+pub fn anomalies(bundle: &Bundle, matrix: &FeatureMatrix, explain: &mut Explain) -> Result<Vec<Anomaly>, ScoreError> {
+    let scored = bundle.score(matrix)?;
+    scored.iter().enumerate().map(|(i, s)| anomaly(bundle, matrix, i, s, explain)).collect()
+}
+
+/// Traffic that no entry ever stops (see [`weir_common::entry::exempt`]): neither learned nor held against anyone.
+pub fn housekeeping(client: Addr, proto: u8, client_port: u16, server_port: u16) -> bool {
+    exempt(proto, if client.is_v4() { 4 } else { 6 }, client_port, server_port, false)
+}
+
+fn anomaly(
+    bundle: &Bundle,
+    matrix: &FeatureMatrix,
+    row: usize,
+    s: &Scored,
+    explain: &mut Explain,
+) -> Result<Anomaly, ScoreError> {
+    let profile = matrix.profile();
+    let mut reasons = Vec::new();
+    if s.p <= explain.up_to && explain.left > 0 {
+        explain.left -= 1;
+        let all = bundle.explain(profile, matrix.row(row), matrix.present(row))?;
+        let telling = |c: &&Contribution| c.share >= MIN_SHARE;
+        let unusual = |c: &&Contribution| c.observed < c.usual_low || c.observed > c.usual_high;
+        // What lies within the usual range explains nothing to a person; it is said only where nothing else is.
+        let mut said: Vec<_> = all.iter().filter(telling).filter(unusual).take(MAX_REASONS).collect();
+        if said.is_empty() {
+            said = all.iter().filter(telling).take(MAX_REASONS).collect();
+        }
+        reasons = said.into_iter().map(|c| reason(profile, c)).collect();
+    }
+    Ok(Anomaly {
+        profile: profile.name(),
+        p_value: s.p,
+        autoencoder: s.p_autoencoder,
+        isolation_forest: s.p_isolation_forest,
+        role: s.role,
+        actionable: s.actionable,
+        extrapolated: s.extrapolated,
+        reasons,
+    })
+}
+
+fn reason(profile: ProfileId, c: &Contribution) -> Reason {
+    Reason {
+        feature: profile.features()[c.feature].name,
+        words: words(c, profile),
+        observed: c.observed,
+        usual_low: c.usual_low,
+        usual_high: c.usual_high,
+        share: c.share,
+    }
+}
