@@ -3,6 +3,7 @@
 //! [`FlowStats`] is a monoid over time: for any contiguous split of a packet sequence,
 //! `fold(xs).merge(fold(ys)) == fold(xs ++ ys)`. Times are microseconds.
 
+use crate::address::Address;
 use crate::update::gap;
 pub use crate::update::{Cells, Plain, update_cells};
 
@@ -48,6 +49,48 @@ pub struct FlowKey {
     /// 4 or 6.
     pub family: u8,
     pub reserved: u16,
+}
+
+/// A [`FlowKey`] in the making: written by words, since the kernel hashes and compares it by words (see [`Address`]).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct KeyWords {
+    addresses: [u64; 4],
+    ports_and_vlans: u64,
+    proto_and_family: u32,
+    unused: u32,
+}
+
+const _: () = {
+    use core::mem::{align_of, offset_of};
+    assert!(size_of::<KeyWords>() >= size_of::<FlowKey>() && align_of::<KeyWords>() >= align_of::<FlowKey>());
+    assert!(offset_of!(FlowKey, addr_b) == 16 && offset_of!(FlowKey, port_a) == 32);
+    assert!(offset_of!(KeyWords, ports_and_vlans) == 32 && offset_of!(FlowKey, vlan_inner) == 38);
+    assert!(offset_of!(KeyWords, proto_and_family) == 40 && offset_of!(FlowKey, family) == 41);
+};
+
+impl KeyWords {
+    /// `shorts` are `port_a`, `port_b`, `vlan_outer` and `vlan_inner`.
+    #[inline(always)]
+    pub const fn set(&mut self, a: &Address, b: &Address, shorts: [u16; 4], proto: u8, family: u8) {
+        let ([a0, a1], [b0, b1], [s0, s1, s2, s3]) = (a.words(), b.words(), shorts);
+        self.addresses = [a0, a1, b0, b1];
+        if cfg!(target_endian = "little") {
+            self.ports_and_vlans = s0 as u64 | (s1 as u64) << 16 | (s2 as u64) << 32 | (s3 as u64) << 48;
+            self.proto_and_family = proto as u32 | (family as u32) << 8;
+        } else {
+            self.ports_and_vlans = (s0 as u64) << 48 | (s1 as u64) << 32 | (s2 as u64) << 16 | s3 as u64;
+            self.proto_and_family = (proto as u32) << 24 | (family as u32) << 16;
+        }
+    }
+
+    /// The key that these words make.
+    #[inline(always)]
+    pub const fn key(&self) -> &FlowKey {
+        // SAFETY: as large and as aligned, with the same fields at the same places (asserted above); every bit pattern is
+        // a `FlowKey`.
+        unsafe { &*core::ptr::from_ref(self).cast::<FlowKey>() }
+    }
 }
 
 /// Index into [`FlowStats::dir`]: packets from endpoint `a` to `b`.

@@ -4,6 +4,7 @@
 //! [`FlowStats::update`](flow::FlowStats::update) run in XDP, in TC, on pcap files and in tests.
 #![cfg_attr(not(any(test, feature = "user")), no_std)]
 
+pub mod address;
 pub mod bytes;
 pub mod counters;
 pub mod entry;

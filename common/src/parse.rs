@@ -2,8 +2,9 @@
 //!
 //! Reads through [`Bytes`], so that each side brings its own bounds check. Nothing here panics or loops unbounded.
 
+use crate::address::Address;
 use crate::bytes::{Bytes, Header};
-use crate::flow::{FlowKey, Packet, VLAN_NONE, ip_proto};
+use crate::flow::{FlowKey, KeyWords, Packet, VLAN_NONE, ip_proto};
 
 mod ether_type {
     pub const IPV4: u16 = 0x0800;
@@ -50,13 +51,13 @@ pub enum NotParsed {
     Malformed,
 }
 
-/// What one frame says about its flow. Aligned so that the kernel programs copy it by words.
-#[repr(C, align(8))]
+/// What one frame says about its flow.
+#[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PacketMeta {
     /// IPv4 as IPv4-mapped.
-    pub src: [u8; 16],
-    pub dst: [u8; 16],
+    pub src: Address,
+    pub dst: Address,
     pub src_port: u16,
     pub dst_port: u16,
     pub vlan_outer: u16,
@@ -90,8 +91,8 @@ pub struct Offload {
 impl PacketMeta {
     /// Nothing known.
     pub const EMPTY: Self = Self {
-        src: [0; 16],
-        dst: [0; 16],
+        src: Address::UNSPECIFIED,
+        dst: Address::UNSPECIFIED,
         src_port: 0,
         dst_port: 0,
         vlan_outer: VLAN_NONE,
@@ -123,36 +124,24 @@ impl PacketMeta {
 
     /// The flow and the direction ([`crate::flow::A_TO_B`] or [`crate::flow::B_TO_A`]).
     pub fn key(&self) -> (FlowKey, u32) {
-        let mut key = FlowKey::default();
-        let dir = self.key_into(&mut key);
-        (key, dir)
+        let mut words = KeyWords::default();
+        let dir = self.key_into(&mut words);
+        (*words.key(), dir)
     }
 
     /// [`PacketMeta::key`] into a caller's key, by words and without copies: BPF stacks hold few of either. Returns the
     /// direction.
     #[inline(always)]
-    pub fn key_into(&self, key: &mut FlowKey) -> u32 {
-        let (sh, sl) = halves(&self.src);
-        let (dh, dl) = halves(&self.dst);
+    pub fn key_into(&self, key: &mut KeyWords) -> u32 {
+        let ((sh, sl), (dh, dl)) = (self.src.halves(), self.dst.halves());
         let forward = sh < dh || (sh == dh && (sl < dl || (sl == dl && self.src_port <= self.dst_port)));
-        key.vlan_outer = self.vlan_outer;
-        key.vlan_inner = self.vlan_inner;
-        key.proto = self.proto;
-        key.family = self.family;
-        key.reserved = 0;
-        if forward {
-            set_halves(&mut key.addr_a, sh, sl);
-            set_halves(&mut key.addr_b, dh, dl);
-            key.port_a = self.src_port;
-            key.port_b = self.dst_port;
-            0
+        let (a, b, port_a, port_b) = if forward {
+            (&self.src, &self.dst, self.src_port, self.dst_port)
         } else {
-            set_halves(&mut key.addr_a, dh, dl);
-            set_halves(&mut key.addr_b, sh, sl);
-            key.port_a = self.dst_port;
-            key.port_b = self.src_port;
-            1
-        }
+            (&self.dst, &self.src, self.dst_port, self.src_port)
+        };
+        key.set(a, b, [port_a, port_b, self.vlan_outer, self.vlan_inner], self.proto, self.family);
+        !forward as u32
     }
 
     /// The packet as [`crate::flow::update_cells`] takes it, time and direction still to be set. Segments have the headers
@@ -192,21 +181,6 @@ impl PacketMeta {
         }
         packet
     }
-}
-
-/// An address as two numbers that compare as its bytes do.
-#[inline(always)]
-pub fn halves(addr: &[u8; 16]) -> (u64, u64) {
-    let [a0, a1, a2, a3, a4, a5, a6, a7, b0, b1, b2, b3, b4, b5, b6, b7] = *addr;
-    (u64::from_be_bytes([a0, a1, a2, a3, a4, a5, a6, a7]), u64::from_be_bytes([b0, b1, b2, b3, b4, b5, b6, b7]))
-}
-
-/// Writes an address by words: the kernel programs would copy single bytes.
-#[inline(always)]
-fn set_halves(addr: &mut [u8; 16], hi: u64, lo: u64) {
-    let (first, second) = addr.split_at_mut(8);
-    first.copy_from_slice(&hi.to_be_bytes());
-    second.copy_from_slice(&lo.to_be_bytes());
 }
 
 /// The lower half of `::ffff:0:0`.
@@ -295,8 +269,8 @@ fn ipv4<B: Bytes + ?Sized>(bytes: &B, offset: usize, meta: &mut PacketMeta) -> R
         return Err(NotParsed::Malformed);
     }
     meta.family = 4;
-    set_halves(&mut meta.src, 0, V4_MAPPED | u64::from(h.be32::<12>()));
-    set_halves(&mut meta.dst, 0, V4_MAPPED | u64::from(h.be32::<16>()));
+    meta.src = Address::new(0, V4_MAPPED | u64::from(h.be32::<12>()));
+    meta.dst = Address::new(0, V4_MAPPED | u64::from(h.be32::<16>()));
     meta.claimed = u32::from(h.be16::<2>());
     meta.ip_len = ip_len(meta.claimed, meta.ip_len);
     meta.proto = h.byte::<9>();
@@ -316,8 +290,8 @@ fn ipv6<B: Bytes + ?Sized>(bytes: &B, offset: usize, meta: &mut PacketMeta) -> R
         return Err(NotParsed::Malformed);
     }
     meta.family = 6;
-    set_halves(&mut meta.src, h.be64::<8>(), h.be64::<16>());
-    set_halves(&mut meta.dst, h.be64::<24>(), h.be64::<32>());
+    meta.src = Address::new(h.be64::<8>(), h.be64::<16>());
+    meta.dst = Address::new(h.be64::<24>(), h.be64::<32>());
     let next = h.byte::<6>();
     let claimed = u32::from(h.be16::<4>());
     // A zero payload length is a jumbogram (RFC 2675) only behind a hop-by-hop header, or a super-packet of TCP or UDP.

@@ -3,7 +3,7 @@
 use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::maps::HashMap;
-use weir_common::flow::{FlowKey, FlowStats, Packet, update_cells};
+use weir_common::flow::{FlowKey, FlowStats, KeyWords, Packet, update_cells};
 use weir_common::names::switch;
 use weir_common::parse::PacketMeta;
 
@@ -45,46 +45,27 @@ fn slot(map: &HashMap<FlowKey, FlowStats>, key: &FlowKey) -> Option<*mut FlowSta
         return Some(s);
     }
     // Another processor may insert the same flow meanwhile: then its record is the one to use.
-    let _ = map.insert(key, EMPTY, u64::from(BPF_NOEXIST));
+    #[expect(clippy::needless_borrows_for_generic_args, reason = "by value it would take 288 bytes of stack")]
+    let _ = map.insert(key, &EMPTY, u64::from(BPF_NOEXIST));
     map.get_ptr_mut(key)
 }
 
-/// A function of its own for the verifier, which then looks at it once, not once for every way through the parser.
-/// `packet` still lacks direction and time. Returns a [`Counted`].
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn weir_account(meta: *const PacketMeta, packet: *mut Packet, key: *mut FlowKey) -> u32 {
-    // The verifier wants to see it; nobody passes null.
-    if meta.is_null() || packet.is_null() || key.is_null() {
-        return OVERFLOW;
-    }
-    // SAFETY: just checked; the callers pass references.
-    let (meta, packet, key) = unsafe { (&*meta, &mut *packet, &mut *key) };
+/// Counts `packet`, which still lacks direction and time, in its flow. `key` is where the flow's key is put together.
+#[inline(always)]
+pub fn account(meta: &PacketMeta, packet: &mut Packet, key: &mut KeyWords) -> Counted {
     packet.dir = meta.key_into(key);
     packet.now_us = now_us();
+    let key = key.key();
     let epoch = SWITCHES.get(switch::EPOCH).copied().unwrap_or(0);
     let stats = if epoch & 1 == 0 { slot(&FLOWS_0, key) } else { slot(&FLOWS_1, key) };
     match stats {
         Some(stats) => {
             // SAFETY: a value of the map; cells are changed atomically.
             unsafe { update_cells::<Atomic>(stats, packet) };
-            COUNTED
+            Counted::Yes
         }
-        None if first_in(epoch) => FIRST_OVERFLOW,
-        None => OVERFLOW,
-    }
-}
-
-const COUNTED: u32 = 0;
-const OVERFLOW: u32 = 1;
-const FIRST_OVERFLOW: u32 = 2;
-
-#[inline(always)]
-pub fn account(meta: &PacketMeta, packet: &mut Packet, key: &mut FlowKey) -> Counted {
-    match weir_account(meta, packet, key) {
-        COUNTED => Counted::Yes,
-        FIRST_OVERFLOW => Counted::FirstOverflow,
-        _ => Counted::Overflow,
+        None if first_in(epoch) => Counted::FirstOverflow,
+        None => Counted::Overflow,
     }
 }
 

@@ -2,13 +2,14 @@
 
 use aya_ebpf::helpers::{bpf_jiffies64, bpf_ktime_get_coarse_ns};
 use aya_ebpf::maps::{Array, HashMap};
+use weir_common::address::Address;
 use weir_common::entry::{
     CELLS_PER_WORD, Entry, FOREVER, Lengths, Lists, MAX_LENGTHS, NO_SLOT, PortKey, V4Key, V6Key, action, cell, side,
     v4_cell, v4_masked, v6_cell, v6_masked,
 };
 use weir_common::flow::Cells;
 use weir_common::names::switch;
-use weir_common::parse::{PacketMeta, halves};
+use weir_common::parse::PacketMeta;
 
 use crate::atomic::Atomic;
 use crate::maps::{
@@ -121,9 +122,7 @@ impl Search {
             let len = u32::from(lengths.len[i]);
             let (hi, lo) = v6_masked(self.hi, self.lo, len);
             let mut key = V6Key { addr: [0; 16], len };
-            let (first, second) = key.addr.split_at_mut(8);
-            first.copy_from_slice(&hi.to_be_bytes());
-            second.copy_from_slice(&lo.to_be_bytes());
+            set_halves(&mut key.addr, hi, lo);
             // SAFETY: as in `v4`.
             if let Some(entry) = unsafe { map.get(key) }
                 && self.decided::<ALLOW>(entry)
@@ -132,6 +131,13 @@ impl Search {
             }
         }
     }
+}
+
+#[inline(always)]
+fn set_halves(addr: &mut [u8; 16], hi: u64, lo: u64) {
+    let (first, second) = addr.split_at_mut(8);
+    first.copy_from_slice(&hi.to_be_bytes());
+    second.copy_from_slice(&lo.to_be_bytes());
 }
 
 /// The live description of the lists.
@@ -143,7 +149,7 @@ fn live_lists() -> Option<&'static Lists> {
 
 /// Whether any entry may concern `remote`: bits of [`cell`].
 #[inline(always)]
-fn near(lists: &Lists, v4: bool, remote: &[u8; 16]) -> u64 {
+fn near(lists: &Lists, v4: bool, remote: &Address) -> u64 {
     let any = if v4 {
         lists.v4_block.count | lists.v4_allow.count | lists.ports
     } else {
@@ -152,58 +158,26 @@ fn near(lists: &Lists, v4: bool, remote: &[u8; 16]) -> u64 {
     if any == 0 {
         return 0;
     }
+    let (hi, lo) = remote.halves();
     let bits = if v4 {
-        neighbourhood(&V4_BITMAP, v4_cell([remote[12], remote[13], remote[14], remote[15]]))
+        neighbourhood(&V4_BITMAP, v4_cell(lo as u32))
     } else {
         let wide = |l: &Lengths, bit| if l.wide != 0 { bit } else { 0 };
-        neighbourhood(&V6_BITMAP, v6_cell(remote))
-            | wide(&lists.v6_allow, cell::ALLOW)
-            | wide(&lists.v6_block, cell::BLOCK)
+        neighbourhood(&V6_BITMAP, v6_cell(hi)) | wide(&lists.v6_allow, cell::ALLOW) | wide(&lists.v6_block, cell::BLOCK)
     };
     bits & (cell::ALLOW | cell::BLOCK)
 }
 
 /// What the lists say of a packet that comes in from its source, or goes out to its destination. Most packets have nobody
-/// on a list anywhere near: they are done without a call.
+/// on a list anywhere near.
 #[inline(always)]
 pub fn look_up(meta: &PacketMeta, side: u8) -> Found {
-    let remote = if side == side::IN { &meta.src } else { &meta.dst };
-    let near = match live_lists() {
-        Some(lists) => near(lists, meta.family == 4, remote),
-        None => 0,
-    };
-    if near == 0 {
-        return NOTHING;
-    }
-    let found = weir_look_up(meta, u32::from(side), near);
-    Found { action: found as u32, slot: (found >> 32) as u32 }
-}
-
-/// A function of its own for the verifier, which then looks at it once, not once for every way through the parser.
-/// Returns the action, and the slot in the upper half.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn weir_look_up(meta: *const PacketMeta, side: u32, near: u64) -> u64 {
-    // The verifier wants to see it; nobody passes null.
-    if meta.is_null() {
-        return 0;
-    }
-    // SAFETY: just checked; the callers pass references.
-    let meta = unsafe { &*meta };
-    let found = if side == u32::from(side::IN) {
-        search_all(meta, &meta.src, meta.dst_port, side as u8, near)
-    } else {
-        search_all(meta, &meta.dst, meta.src_port, side as u8, near)
-    };
-    u64::from(found.slot) << 32 | u64::from(found.action)
-}
-
-/// `remote` is the far end's address, `port` the one on our side.
-#[inline(always)]
-fn search_all(meta: &PacketMeta, remote: &[u8; 16], port: u16, side: u8, near: u64) -> Found {
+    // The far end's address, and the port on our side.
+    let (remote, port) = if side == side::IN { (&meta.src, meta.dst_port) } else { (&meta.dst, meta.src_port) };
     let Some(lists) = live_lists() else { return NOTHING };
     let v4 = meta.family == 4;
-    let (hi, lo) = halves(remote);
+    let near = near(lists, v4, remote);
+    let (hi, lo) = remote.halves();
     let mut s = Search { hi, lo, found: NOTHING, side };
     if near & cell::ALLOW != 0 {
         if v4 {
@@ -216,7 +190,7 @@ fn search_all(meta: &PacketMeta, remote: &[u8; 16], port: u16, side: u8, near: u
         }
     }
     if near & cell::BLOCK != 0 {
-        search_port(lists, meta, remote, port, &mut s);
+        search_port(lists, meta, port, &mut s);
         if s.found.action != u32::from(action::DROP) {
             if v4 {
                 s.v4::<false>(&V4_BLOCK, &lists.v4_block);
@@ -229,11 +203,12 @@ fn search_all(meta: &PacketMeta, remote: &[u8; 16], port: u16, side: u8, near: u
 }
 
 #[inline(always)]
-fn search_port(lists: &Lists, meta: &PacketMeta, remote: &[u8; 16], port: u16, s: &mut Search) {
+fn search_port(lists: &Lists, meta: &PacketMeta, port: u16, s: &mut Search) {
     if lists.ports == 0 || meta.fragment != 0 {
         return;
     }
-    let key = PortKey { addr: *remote, port, proto: meta.proto, reserved: 0 };
+    let mut key = PortKey { addr: [0; 16], port, proto: meta.proto, reserved: 0 };
+    set_halves(&mut key.addr, s.hi, s.lo);
     // SAFETY: as in `Search::v4`.
     if let Some(entry) = unsafe { PORT_BLOCK.get(key) } {
         s.decided::<false>(entry);

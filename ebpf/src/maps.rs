@@ -5,7 +5,7 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
 use weir_common::counters::{Counter, Reason};
 use weir_common::entry::{CELLS_PER_WORD, Entry, Hits, Lists, PortKey, V4_CELLS, V4Key, V6_CELLS, V6Key};
-use weir_common::flow::{FlowKey, FlowStats, Packet};
+use weir_common::flow::{FlowKey, FlowStats, KeyWords, Packet};
 use weir_common::names::{DEFAULT_ALLOWS, DEFAULT_BLOCKS, DEFAULT_FLOWS, Meta, switch};
 use weir_common::parse::PacketMeta;
 
@@ -60,7 +60,7 @@ pub static TICK: PerCpuArray<Tick> = PerCpuArray::with_max_entries(1, 0);
 pub struct Work {
     pub meta: PacketMeta,
     pub packet: Packet,
-    pub key: FlowKey,
+    pub key: KeyWords,
 }
 
 /// One at ingress, one at egress. Not pinned.

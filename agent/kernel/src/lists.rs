@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use weir_common::address::Address;
 use weir_common::entry::{
     Entry, Hits, Lengths, Lists, MAX_LENGTHS, NO_SLOT, PortKey, V4_CELL_PREFIX, V4_CELLS, V4Key, V6_CELL_PREFIX,
     V6_CELLS, V6Key, v4_cell, v6_cell,
@@ -210,14 +211,16 @@ impl EntryTable {
         }
         match key.span() {
             Span::V4(k) => {
-                let from = v4_cell(k.addr);
+                let from = v4_cell(u32::from_be_bytes(k.addr));
                 if k.len >= u32::from(V4_CELL_PREFIX) {
                     self.v4.mark(from, list);
                 } else {
                     self.v4.mark_range(from, from + ((1 << (u32::from(V4_CELL_PREFIX) - k.len)) - 1), list);
                 }
             }
-            Span::V6(k) if k.len >= u32::from(V6_CELL_PREFIX) => self.v6.mark(v6_cell(&k.addr), list),
+            Span::V6(k) if k.len >= u32::from(V6_CELL_PREFIX) => {
+                self.v6.mark(v6_cell(Address::from(k.addr).halves().0), list)
+            }
             // Wider ones are looked for whatever the bitmap says: see `Lengths::wide`.
             Span::V6(_) => {}
         }
@@ -239,14 +242,16 @@ impl EntryTable {
         }
         match key.span() {
             Span::V4(k) => {
-                let from = v4_cell(k.addr);
+                let from = v4_cell(u32::from_be_bytes(k.addr));
                 if k.len >= u32::from(V4_CELL_PREFIX) {
                     self.v4.unmark(from, list);
                 } else {
                     self.v4.unmark_range(from, from + ((1 << (u32::from(V4_CELL_PREFIX) - k.len)) - 1), list);
                 }
             }
-            Span::V6(k) if k.len >= u32::from(V6_CELL_PREFIX) => self.v6.unmark(v6_cell(&k.addr), list),
+            Span::V6(k) if k.len >= u32::from(V6_CELL_PREFIX) => {
+                self.v6.unmark(v6_cell(Address::from(k.addr).halves().0), list)
+            }
             Span::V6(_) => {}
         }
     }

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// One instruction.
-const fn insn(code: u8, dst: u8, src: u8, off: i16, imm: i32) -> u64 {
+pub const fn insn(code: u8, dst: u8, src: u8, off: i16, imm: i32) -> u64 {
     code as u64 | (dst as u64) << 8 | (src as u64) << 12 | (off as u16 as u64) << 16 | (imm as u32 as u64) << 32
 }
 
@@ -20,6 +20,11 @@ const JUMP_GT_REG: u8 = 0x2d;
 const LOAD_IMM64: u8 = 0x18;
 const CALL: u8 = 0x85;
 const EXIT: u8 = 0x95;
+
+/// An XDP program of these instructions.
+pub fn xdp_of(name: &str, code: &[u64]) -> io::Result<OwnedFd> {
+    load(PROG_TYPE_XDP, name, code)
+}
 
 const PROG_TYPE_SCHED_CLS: u32 = 3;
 const PROG_TYPE_XDP: u32 = 6;
@@ -121,23 +126,26 @@ pub fn address_at(position: u32) -> [u8; 4] {
     position.wrapping_mul(SPREAD).to_be_bytes()
 }
 
+/// Makes a map of this type, key size, value size and capacity.
+fn create_map(of: [u32; 4]) -> io::Result<OwnedFd> {
+    let mut attr = [0u32; 18];
+    attr[..4].copy_from_slice(&of);
+    // SAFETY: BPF_MAP_CREATE with a valid attribute; the descriptor is fresh.
+    unsafe {
+        let fd = libc::syscall(libc::SYS_bpf, 0, attr.as_ptr(), size_of_val(&attr));
+        if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(OwnedFd::from_raw_fd(fd as i32)) }
+    }
+}
+
+/// A hash, preallocated.
+pub fn hash(key_size: u32, value_size: u32, capacity: u32) -> io::Result<OwnedFd> {
+    create_map([weir_common::names::map_type::HASH, key_size, value_size, capacity])
+}
+
 /// An XDP program that moves the packet on to its next address, then jumps to `target`. The test run repeats one buffer, so
 /// what a run writes is there in the next. The tail call's table comes along: it must outlive the runs.
 pub fn rotor(rotation: Rotation, target: BorrowedFd<'_>) -> io::Result<(OwnedFd, OwnedFd)> {
-    // map_type, key_size, value_size, max_entries.
-    let attr: [u32; 18] = {
-        let mut a = [0; 18];
-        a[..4].copy_from_slice(&[PROG_ARRAY, 4, 4, 1]);
-        a
-    };
-    // SAFETY: BPF_MAP_CREATE with a valid attribute.
-    let table = unsafe {
-        let fd = libc::syscall(libc::SYS_bpf, 0, attr.as_ptr(), size_of_val(&attr));
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        OwnedFd::from_raw_fd(fd as i32)
-    };
+    let table = create_map([PROG_ARRAY, 4, 4, 1])?;
     let Rotation { address_at, state_at, count, stride } = rotation;
     let code = [
         insn(MOV_REG, 6, 1, 0, 0),

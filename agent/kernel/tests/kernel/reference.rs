@@ -44,8 +44,8 @@ impl Seen {
     pub fn of(m: &PacketMeta) -> Self {
         let full = m.depth == Depth::Full;
         Self {
-            src: m.src,
-            dst: m.dst,
+            src: m.src.bytes(),
+            dst: m.dst.bytes(),
             ports: (m.src_port, m.dst_port),
             vlans: (m.vlan_outer, m.vlan_inner),
             ip_len: m.ip_len,

@@ -1,5 +1,5 @@
 //! What a packet costs, and a drain: `cargo xtask bench datapath`, or
-//! `cargo run --release -p weir-kernel --example datapath_bench [-- --quick | --drain]`.
+//! `cargo run --release -p weir-kernel --example datapath_bench [-- --quick | --drain | --ladder]`.
 //!
 //! Method. `BPF_PROG_TEST_RUN` repeats a program on one buffer and gives the mean time of a run. One packet again and again
 //! would keep its flow or entry in the nearest cache, so a few instructions in front of the program (the rotor) move the
@@ -9,13 +9,16 @@
 //! packet without rotor, over the floor of its own kind. Every figure is the median of several runs; the best one stands
 //! beside it, since others may share the machine.
 
-#[path = "../tests/kernel/raw.rs"]
+#[path = "../../tests/kernel/raw.rs"]
 #[expect(dead_code, reason = "tests use the rest")]
 mod raw;
+
+mod ladder;
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
+use ladder::Ladder;
 use raw::{Rotation, address_at, rotor, xdp_return};
 use weir_common::entry::{Entry, action, origin, side};
 use weir_common::flow::v4_mapped;
@@ -35,6 +38,8 @@ struct Effort {
     runs: u32,
     rounds: usize,
     quick: bool,
+    /// The single steps as well.
+    ladder: bool,
 }
 
 /// A datapath of its own, on no interface; its pins go with it.
@@ -194,6 +199,25 @@ fn rotating(bench: &Bench, v6: bool, count: u32, verdict: u32, e: Effort) -> Res
     measure(floor.as_fd(), case.as_fd(), &frame(v6), verdict, e)
 }
 
+/// The steps of a path by themselves, one line each.
+fn climb(ladder: Ladder, count: u32, verdict: u32, e: Effort) -> Result<(), Failure> {
+    let nothing = xdp_return("floor", verdict)?;
+    let mut same = frame(false);
+    same[26..30].copy_from_slice(&address_at(0));
+    let Ladder { steps, maps } = ladder;
+    for (what, step) in steps {
+        let step = step.finish(verdict)?;
+        let (floor, _keep) = rotor(rotation(false, count, FAR), nothing.as_fd())?;
+        let (case, _keep2) = rotor(rotation(false, count, FAR), step.as_fd())?;
+        let far = Effort { runs: e.runs.max(count), ..e };
+        let far = measure(floor.as_fd(), case.as_fd(), &frame(false), verdict, far)?;
+        let hot = measure(nothing.as_fd(), step.as_fd(), &same, verdict, e)?;
+        row(&format!("  {what}"), far, Some(hot), None, 0);
+    }
+    drop(maps);
+    Ok(())
+}
+
 fn known_flow(count: u32, aim: Option<u32>, e: Effort) -> Result<Bench, Failure> {
     let bench = Bench::new(Capacity { flows: count, blocks: 1024, allows: 1024 })?;
     // In the order of their addresses: measured is another one.
@@ -203,6 +227,9 @@ fn known_flow(count: u32, aim: Option<u32>, e: Effort) -> Result<Bench, Failure>
     let hot = hot(&bench, false, XDP_PASS, e)?;
     let memory = bench.memory(&[names::FLOWS_0])?;
     row(&format!("known flow, {count} flows"), figures, Some(hot), aim, memory);
+    if e.ladder {
+        climb(ladder::flows(&bench, count)?, count, XDP_PASS, e)?;
+    }
     Ok(bench)
 }
 
@@ -231,6 +258,9 @@ fn drop_path(v6: bool, count: u32, aim: Option<u32>, e: Effort) -> Result<(), Fa
     };
     let family = if v6 { "IPv6" } else { "IPv4" };
     row(&format!("drop, {count} {family} entries"), figures, Some(hot), aim, bench.memory(maps)?);
+    if e.ladder && !v6 {
+        climb(ladder::drops(&bench)?, count, XDP_DROP, e)?;
+    }
     eprintln!("  (entries written in {:.2} s)", written.as_secs_f64());
     // Most packets belong to nobody on the list. Their neighbourhood is not marked.
     let hits = rotating_strangers(&bench, v6, e)?;
@@ -273,13 +303,17 @@ fn drain(bench: &mut Bench, count: u32) -> Result<(), Failure> {
 
 fn main() -> Result<(), Failure> {
     let quick = std::env::args().any(|a| a == "--quick");
-    let e =
-        if quick { Effort { runs: 100_000, rounds: 3, quick } } else { Effort { runs: 1_000_000, rounds: 9, quick } };
+    let ladder = std::env::args().any(|a| a == "--ladder");
+    let e = if quick {
+        Effort { runs: 20_000, rounds: 9, quick, ladder }
+    } else {
+        Effort { runs: 100_000, rounds: 41, quick, ladder }
+    };
     if weir_kernel::object::EBPF_OBJECT.is_none() {
         return Err("built without the kernel programs: `cargo xtask build-ebpf` makes them".into());
     }
     if std::env::args().any(|a| a == "--drain") {
-        let mut bench = known_flow(1 << 20, None, Effort { runs: 1, rounds: 1, quick })?;
+        let mut bench = known_flow(1 << 20, None, Effort { runs: 1, rounds: 1, quick, ladder })?;
         return drain(&mut bench, 1 << 20);
     }
     header();
