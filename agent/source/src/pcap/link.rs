@@ -157,9 +157,8 @@ pub(super) fn network(link: LinkType, data: &[u8]) -> Result<Network, LeftOut> {
         LinkType::LINUX_SLL => be16(data, 14).and_then(|t| behind_ether_type(data, t, 16)),
         LinkType::LINUX_SLL2 => be16(data, 0).and_then(|t| behind_ether_type(data, t, 20)),
         LinkType::NULL | LinkType::LOOP => null(data),
-        LinkType::PPP => ppp_framed(data),
-        LinkType::PPP_HDLC => match data {
-            // Cisco HDLC: unicast or multicast address.
+        LinkType::PPP | LinkType::PPP_HDLC => match data {
+            // Cisco HDLC: unicast or multicast address. (As PPP these would be protocols 0x0f and 0x8f, which are none.)
             [0x0f | 0x8f, ..] => cisco_hdlc(data),
             _ => ppp_framed(data),
         },
