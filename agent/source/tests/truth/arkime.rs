@@ -13,7 +13,8 @@ use crate::engine::{Counted, Flow, Key, Reading, Rule, Sent, Table, Tool};
 use crate::inside::{Inside, look};
 
 const TUNNELS: Rule = "looks into tunnels (as --decap does)";
-const MORE_TUNNELS: Rule = "looks into ERSPAN and Geneve";
+const MORE_TUNNELS: Rule = "looks into ERSPAN, Geneve, VXLAN-GPE, NSH and Cisco MetaData";
+const DHCP: Rule = "keeps the messages of a DHCP transaction in one session, whoever sent them";
 const FRAGMENTS: Rule = "puts fragments together and counts the datagram";
 const SCTP_PORTS: Rule = "tells SCTP flows apart by ports";
 const SHARED: Rule = "keeps all IGMP in one session, and all PIM";
@@ -42,7 +43,7 @@ impl Tool for Arkime {
         packet.wire_len.into()
     }
 
-    fn read(&self, capture: &Capture) -> Vec<Reading> {
+    fn read(&self, capture: &Capture, _: usize) -> Vec<Reading> {
         read(capture, |p| self.plain(p))
     }
 
@@ -52,37 +53,37 @@ impl Tool for Arkime {
 }
 
 /// What it looks into besides what Weir knows.
-const KNOWN: [Inside; 2] = [Inside::Erspan, Inside::Geneve];
+const KNOWN: [Inside; 5] = [Inside::Erspan, Inside::Geneve, Inside::VxlanGpe, Inside::Nsh, Inside::MetaData];
 
 fn read(capture: &Capture, plain: impl Fn(&Packet) -> Option<Counted>) -> Vec<Reading> {
-    let seen: Vec<Vec<Layers>> = capture.packets.iter().map(|p| look(p, &KNOWN)).collect();
-    let layers: Vec<Option<Layers>> = seen.iter().map(|s| s.last().copied()).collect();
+    let layers: Vec<Option<Layers>> = capture.packets.iter().map(|p| look(p, &KNOWN).pop()).collect();
     let pieces = pieces(&capture.packets, &layers);
     // Groups that all share a session: the ends are those of its first packet.
     let mut shared: HashMap<u8, Key> = HashMap::new();
     let mut readings = Vec::new();
-    for (((p, seen), piece), l) in capture.packets.iter().zip(&seen).zip(&pieces).zip(&layers) {
+    let mut dhcp: HashMap<Vec<u8>, (Key, usize)> = HashMap::new();
+    for ((p, piece), l) in capture.packets.iter().zip(&pieces).zip(&layers) {
         let Some(inner) = l else {
-            readings.push(Reading { counted: plain(p).into_iter().collect(), rules: Vec::new() });
+            readings.push(Reading { counted: plain(p).into_iter().collect(), ..Reading::default() });
             continue;
         };
         let mut rules = Vec::new();
-        if seen.len() > 1 {
+        if p.inner.ok().is_none_or(|i| i.ip_at != inner.ip_at) {
             rules.push(MORE_TUNNELS);
         } else if p.outer.ok().is_none_or(|o| o.ip_at != inner.ip_at) {
             rules.push(TUNNELS);
         }
         let (mut m, mut bytes) = (inner.meta, u64::from(p.wire_len));
-        match *piece {
+        match piece {
             Piece::Whole => {}
             Piece::Part => {
-                readings.push(Reading { counted: Vec::new(), rules: vec![FRAGMENTS] });
+                readings.push(Reading { counted: Vec::new(), rules: vec![FRAGMENTS], ..Reading::default() });
                 continue;
             }
-            Piece::Last { first, ip_len } => {
+            Piece::Last(datagram) => {
                 rules.push(FRAGMENTS);
-                m = layers[first].map_or(m, |l| l.meta);
-                bytes = inner.ip_at as u64 + ip_len;
+                m = datagram.outer.map_or(m, |l| l.meta);
+                bytes = inner.ip_at as u64 + u64::from(datagram.wire_len);
             }
         }
         let l4 = inner.ip_at + m.l3_len as usize;
@@ -105,9 +106,29 @@ fn read(capture: &Capture, plain: impl Fn(&Packet) -> Option<Counted>) -> Vec<Re
             (key, sender) = (first, if first == key { sender } else { 0 });
             rules.push(SHARED);
         }
-        readings.push(Reading { counted: vec![Counted { key, sender, bytes }], rules });
+        if let Some((transaction, from_client)) = transaction(p, inner) {
+            let (first, client) = *dhcp.entry(transaction).or_insert((key, sender));
+            (key, sender) = (first, if from_client { client } else { 1 - client });
+            rules.push(DHCP);
+        }
+        readings.push(Reading { counted: vec![Counted { key, sender, bytes }], rules, ..Reading::default() });
     }
     readings
+}
+
+/// Which exchange a DHCP (RFC 2131) or DHCPv6 (RFC 8415) message belongs to, and whether a client sent it.
+fn transaction(p: &Packet, l: &Layers) -> Option<(Vec<u8>, bool)> {
+    let m = &l.meta;
+    if m.proto != ip_proto::UDP || m.fragment != 0 {
+        return None;
+    }
+    let at = l.ip_at + m.l3_len as usize + 8;
+    let kind = p.byte(at)?;
+    match (m.src_port, m.dst_port) {
+        (67 | 68, 67 | 68) => Some((p.data.get(at + 4..at + 8)?.to_vec(), kind == 1)),
+        (546 | 547, 546 | 547) => Some((p.data.get(at + 1..at + 4)?.to_vec(), !matches!(kind, 2 | 7 | 10 | 13))),
+        _ => None,
+    }
 }
 
 /// `None`: not of IP.

@@ -3,7 +3,8 @@
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
-use weir_common::parse::PacketMeta;
+use weir_common::flow::ip_proto;
+use weir_common::parse::{Depth, PacketMeta};
 use weir_core::addr::Addr;
 use weir_core::record::FlowRecord;
 use weir_core::table::TableConfig;
@@ -124,65 +125,130 @@ pub fn text(path: &Path) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-
 /// What a packet is to a tool that puts IP fragments together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Piece {
     Whole,
     /// A fragment that does not complete its datagram, or whose datagram is never complete.
     Part,
-    /// Completes a datagram that begins with packet `first` and is `ip_len` long, header included.
-    Last { first: usize, ip_len: u64 },
+    /// Completes this datagram: an IP packet with no link header.
+    Last(Box<Packet>),
 }
 
-/// Puts together fragments of IPv4 (RFC 791) and IPv6 (RFC 8200). `layers`: the IP packet that counts of each packet.
+/// Puts together fragments of IPv4 (RFC 791) and IPv6 (RFC 8200), those of one datagram by its identification, in any
+/// order. `layers`: the IP packet that counts of each packet.
 pub fn pieces(packets: &[Packet], layers: &[Option<Layers>]) -> Vec<Piece> {
     #[derive(Default)]
     struct Datagram {
-        first: Option<(usize, u64)>,
-        payload: u64,
-        length: Option<u64>,
+        header: Option<Vec<u8>>,
+        payload: Vec<u8>,
+        got: usize,
+        length: Option<usize>,
     }
     let mut open: HashMap<([u8; 16], [u8; 16], u32, u8), Datagram> = HashMap::new();
     let mut all = Vec::with_capacity(packets.len());
-    for (i, (p, l)) in packets.iter().zip(layers).enumerate() {
-        let Some((id, offset, more, header)) = l.and_then(|l| fragment(p, &l)) else {
+    for (p, l) in packets.iter().zip(layers) {
+        let Some((f, l)) = l.and_then(|l| Some((fragment(p, &l)?, l))) else {
             all.push(Piece::Whole);
             continue;
         };
-        let Some(m) = l.map(|l| l.meta) else { continue };
-        let d = open.entry((m.src, m.dst, id, m.proto)).or_default();
-        let payload = u64::from(m.ip_len).saturating_sub(header);
-        d.payload += payload;
-        if offset == 0 {
-            d.first = Some((i, header));
+        let id = (l.meta.src, l.meta.dst, f.id, l.meta.proto);
+        let d = open.entry(id).or_default();
+        let (begin, end) = (l.ip_at + f.header, l.ip_at + l.meta.ip_len as usize);
+        let part = p.data.get(begin..end.min(p.data.len())).unwrap_or_default();
+        let behind = f.offset + end.saturating_sub(begin);
+        d.got += behind - f.offset;
+        d.payload.resize(d.payload.len().max(behind), 0);
+        d.payload[f.offset..f.offset + part.len()].copy_from_slice(part);
+        if f.offset == 0 {
+            d.header = p.data.get(l.ip_at..begin).map(<[u8]>::to_vec);
         }
-        if !more {
-            d.length = Some(offset + payload);
+        if !f.more {
+            d.length = Some(behind);
         }
-        match (d.first, d.length) {
-            (Some((first, header)), Some(length)) if length == d.payload => {
-                open.remove(&(m.src, m.dst, id, m.proto));
-                all.push(Piece::Last { first, ip_len: header + length });
-            }
-            _ => all.push(Piece::Part),
+        if d.header.is_none() || d.length != Some(d.got) {
+            all.push(Piece::Part);
+            continue;
         }
+        let d = open.remove(&id).unwrap_or_default();
+        all.push(Piece::Last(Box::new(whole(p.at_us, l.meta.family, d.header.unwrap_or_default(), &d.payload))));
     }
     all
 }
 
-/// Identification, offset in bytes, whether more follow, and bytes of headers before the payload. `None`: no fragment.
-fn fragment(p: &Packet, l: &Layers) -> Option<(u32, u64, bool, u64)> {
+/// The datagram behind the header of its first fragment, which is made that of a whole one.
+fn whole(at_us: u64, family: u8, mut header: Vec<u8>, payload: &[u8]) -> Packet {
+    let length = |n: usize| u16::try_from(n).unwrap_or_default().to_be_bytes();
+    if family == 4 {
+        let total = length(header.len() + payload.len());
+        header[2..4].copy_from_slice(&total);
+        header[6..8].fill(0);
+    } else {
+        // The fragment header goes.
+        header[6] = header[40];
+        header.truncate(40);
+        header[4..6].copy_from_slice(&length(payload.len()));
+    }
+    let data = [header.as_slice(), payload].concat();
+    let wire_len = u32::try_from(data.len()).unwrap_or(u32::MAX);
+    let frame = weir_source::pcap::Packet { at_us, link: LinkType::RAW, data: &data, wire_len, offset: 0 };
+    let (outer, inner) = (Layers::of(&frame), Layers::innermost(&frame));
+    Packet { at_us, link: LinkType::RAW, data, wire_len, outer, inner }
+}
+
+struct Fragment {
+    id: u32,
+    /// Bytes.
+    offset: usize,
+    more: bool,
+    /// Bytes of headers before the payload.
+    header: usize,
+}
+
+/// `None`: no fragment.
+fn fragment(p: &Packet, l: &Layers) -> Option<Fragment> {
     let at = l.ip_at;
     if l.meta.family == 4 {
         let bits = p.be16(at + 6)?;
-        let (offset, more) = (u64::from(bits & 0x1fff) * 8, bits & 0x2000 != 0);
-        return (more || offset != 0).then_some((p.be16(at + 4)?.into(), offset, more, u64::from(l.meta.l3_len)));
+        let (offset, more) = (usize::from(bits & 0x1fff) * 8, bits & 0x2000 != 0);
+        let header = l.meta.l3_len as usize;
+        return (more || offset != 0).then_some(Fragment { id: p.be16(at + 4)?.into(), offset, more, header });
     }
     if p.byte(at + 6)? != 44 {
         return None;
     }
     let bits = p.be16(at + 42)?;
     let id = u32::from(p.be16(at + 44)?) << 16 | u32::from(p.be16(at + 46)?);
-    Some((id, u64::from(bits & 0xfff8), bits & 1 != 0, 48))
+    Some(Fragment { id, offset: usize::from(bits & 0xfff8), more: bits & 1 != 0, header: 48 })
+}
+
+/// The checksum of layer 4 (RFC 1071), or of an IPv4 header, is wrong. Only where all of it was captured.
+pub fn bad_checksum(p: &Packet, l: &Layers) -> bool {
+    let m = &l.meta;
+    let end = l.ip_at + m.ip_len as usize;
+    let l4 = l.ip_at + m.l3_len as usize;
+    let (Some(header), Some(body)) = (p.data.get(l.ip_at..l4), p.data.get(l4..end)) else { return false };
+    if m.depth != Depth::Full || m.fragment != 0 || fragment(p, l).is_some() {
+        return false;
+    }
+    if m.family == 4 && sum(header, 0) != 0xffff {
+        return true;
+    }
+    let (from, to) = if m.family == 4 { (&m.src[12..], &m.dst[12..]) } else { (&m.src[..], &m.dst[..]) };
+    let pseudo = sum(from, 0) + sum(to, 0) + u32::from(m.proto) + body.len() as u32;
+    let checked = match m.proto {
+        ip_proto::ICMP if m.family == 4 => sum(body, 0),
+        ip_proto::UDP if body.get(6..8) == Some(&[0, 0]) => 0xffff,
+        ip_proto::TCP | ip_proto::UDP | ip_proto::ICMPV6 => sum(body, pseudo),
+        _ => 0xffff,
+    };
+    checked != 0xffff
+}
+
+fn sum(bytes: &[u8], start: u32) -> u32 {
+    let words = bytes.chunks(2).map(|w| u32::from(w[0]) << 8 | u32::from(*w.get(1).unwrap_or(&0)));
+    let mut all = words.fold(u64::from(start), |all, w| all + u64::from(w));
+    while all > 0xffff {
+        all = (all & 0xffff) + (all >> 16);
+    }
+    all as u32
 }

@@ -22,6 +22,14 @@ pub enum Inside {
     /// RFC 4380.
     Teredo,
     Ayiya,
+    /// RFC 8086.
+    GreInUdp,
+    /// VXLAN with a next protocol (draft-ietf-nvo3-vxlan-gpe), read by that field alone.
+    VxlanGpe,
+    /// Network Service Header (RFC 8300) as an EtherType.
+    Nsh,
+    /// Cisco MetaData.
+    MetaData,
     /// TaZmen Sniffer Protocol.
     Tzsp,
     /// RFC 5415, data of 802.11.
@@ -38,19 +46,56 @@ impl Inside {
             Self::FabricPath => (frame_of(p, l)? == 0x8903).then_some((16, ETHERNET)),
             Self::Pbb => match frame_of(p, l)? {
                 0x88e7 => Some((18, ETHERNET)),
-                0x88a8 if p.be16(16)? == 0x88e7 => Some((22, ETHERNET)),
+                0x8100 | 0x88a8 if p.be16(16)? == 0x88e7 => Some((22, ETHERNET)),
                 _ => None,
             },
             // As if the addresses began later: the EtherType is where one of Ethernet would be.
-            Self::VnTag => (frame_of(p, l)? == 0x8926).then_some((6, ETHERNET)),
-            Self::Erspan => erspan(p, l?),
+            Self::VnTag => match frame_of(p, l)? {
+                0x8926 => Some((6, ETHERNET)),
+                0x8100 if p.be16(16)? == 0x8926 => Some((10, ETHERNET)),
+                _ => None,
+            },
+            Self::Erspan => match l {
+                None => (frame_of(p, l)? == 0x88be).then_some((22, ETHERNET)),
+                Some(l) => erspan(p, l),
+            },
+            Self::Nsh if frame_of(p, l)? == 0x894f => {
+                let behind = 14 + usize::from(p.byte(15)? & 0x3f) * 4;
+                Some((behind, if p.byte(17)? == 3 { ETHERNET } else { RAW }))
+            }
+            Self::Nsh => None,
+            Self::MetaData => (frame_of(p, l)? == 0x8909).then_some((22, RAW)),
+            Self::GreInUdp => {
+                let at = udp(l?, 4754)?;
+                let flags = p.be16(at)?;
+                let options = [0x8000, 0x2000, 0x1000].iter().filter(|f| flags & *f != 0).count();
+                Some((at + 4 + options * 4, if p.be16(at + 2)? == 0x6558 { ETHERNET } else { RAW }))
+            }
+            Self::VxlanGpe => {
+                let at = udp(l?, 4790).filter(|_| l.is_some_and(|l| l.meta.dst_port == 4790))?;
+                match p.byte(at + 3)? {
+                    1 | 2 => Some((at + 8, RAW)),
+                    3 => Some((at + 8, ETHERNET)),
+                    _ => None,
+                }
+            }
             Self::Geneve => {
                 let at = udp(l?, 6081)?;
                 let behind = at + 8 + usize::from(p.byte(at)? & 0x3f) * 4;
                 Some((behind, if p.be16(at + 2)? == 0x6558 { ETHERNET } else { RAW }))
             }
             Self::Teredo => {
-                let mut at = udp(l?, 3544)?;
+                let l = l?;
+                let Some(mut at) = udp(l, 3544) else {
+                    // Between peers the ports are anything, the addresses are Teredo's, and the lengths fit.
+                    let at = udp(l, l.meta.dst_port)?;
+                    let inside = usize::from(p.be16(at + 4)?) + 40;
+                    let of_teredo = |at: usize| p.be16(at) == Some(0x2001) && p.be16(at + 2) == Some(0);
+                    let right = p.byte(at)? >> 4 == 6
+                        && l.ip_at + l.meta.ip_len as usize == at + inside
+                        && (of_teredo(at + 8) || of_teredo(at + 24));
+                    return right.then_some((at, RAW));
+                };
                 if p.be16(at)? == 1 {
                     at += 13 + usize::from(p.byte(at + 2)?) + usize::from(p.byte(at + 3)?);
                 }
@@ -122,17 +167,26 @@ fn erspan(p: &Packet, l: &Layers) -> Option<(usize, LinkType)> {
     Some((behind, ETHERNET))
 }
 
-/// The innermost IP packet that a tool sees which knows `known` besides what Weir knows, with every one that it passed on
-/// the way, outermost first.
+/// The IP packets that a tool passes on its way into a frame, outermost first, which knows `known` besides what Weir knows.
+/// The last is the innermost.
 pub fn look(p: &Packet, known: &[Inside]) -> Vec<Layers> {
-    let mut all: Vec<Layers> = p.inner.ok().into_iter().collect();
+    let mut all: Vec<Layers> = Vec::new();
+    let pass = |outer: Option<Layers>, inner: Option<Layers>, at: usize, all: &mut Vec<Layers>| {
+        for l in [outer, inner].into_iter().flatten() {
+            let l = Layers { ip_at: l.ip_at + at, ..l };
+            if all.last().is_none_or(|last| last.ip_at != l.ip_at) {
+                all.push(l);
+            }
+        }
+    };
+    pass(p.outer.ok(), p.inner.ok(), 0, &mut all);
     for _ in 0..4 {
         let Some((at, link)) = known.iter().find_map(|k| k.behind(p, all.last())) else { break };
         let Some(data) = p.data.get(at..) else { break };
         let wire_len = p.wire_len.saturating_sub(at as u32);
         let frame = Frame { at_us: p.at_us, link, data, wire_len, offset: 0 };
         let Ok(inner) = Layers::innermost(&frame) else { break };
-        all.push(Layers { ip_at: inner.ip_at + at, ..inner });
+        pass(Layers::of(&frame).ok(), Some(inner), at, &mut all);
     }
     all
 }

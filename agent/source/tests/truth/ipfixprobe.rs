@@ -55,7 +55,7 @@ impl Tool for Ipfixprobe {
         meta.ip_len.into()
     }
 
-    fn read(&self, capture: &Capture) -> Vec<Reading> {
+    fn read(&self, capture: &Capture, _: usize) -> Vec<Reading> {
         capture.packets.iter().map(|p| read(self, p)).collect()
     }
 
@@ -70,9 +70,9 @@ fn read(tool: &Ipfixprobe, p: &Packet) -> Reading {
     if matches!(m.proto, ip_proto::ICMP | ip_proto::ICMPV6) {
         (m.src_port, m.dst_port) = (0, 0);
         let (key, sender) = key_of(&m, tool.tag(&m));
-        return Reading { counted: vec![Counted { key, sender, ..plain }], rules: vec![ICMP] };
+        return Reading { counted: vec![Counted { key, sender, ..plain }], rules: vec![ICMP], ..Reading::default() };
     }
-    Reading { counted: vec![plain], rules: Vec::new() }
+    Reading { counted: vec![plain], rules: Vec::new(), ..Reading::default() }
 }
 
 /// Rows behind a header of `type NAME` columns, which sorting has put anywhere.

@@ -40,7 +40,7 @@ impl Tool for Ndpi {
         packet.wire_len.into()
     }
 
-    fn read(&self, capture: &Capture) -> Vec<Reading> {
+    fn read(&self, capture: &Capture, _: usize) -> Vec<Reading> {
         capture.packets.iter().map(|p| read(p, self.plain(p))).collect()
     }
 
@@ -50,9 +50,11 @@ impl Tool for Ndpi {
 }
 
 fn read(p: &Packet, plain: Option<Counted>) -> Reading {
-    let out = |rule| Reading { counted: Vec::new(), rules: vec![rule] };
+    let out = |rule| Reading { counted: Vec::new(), rules: vec![rule], ..Reading::default() };
     let seen = look(p, &[Inside::Tzsp, Inside::Capwap]);
-    let Some(inner) = seen.last() else { return Reading { counted: plain.into_iter().collect(), rules: Vec::new() } };
+    let Some(inner) = seen.last() else {
+        return Reading { counted: plain.into_iter().collect(), ..Reading::default() };
+    };
     if p.data.len() < 28 {
         return out(SHORT);
     }
@@ -65,7 +67,7 @@ fn read(p: &Packet, plain: Option<Counted>) -> Reading {
 
     let mut rules = Vec::new();
     let outer = p.outer.ok();
-    if seen.len() > 1 {
+    if p.inner.ok().is_none_or(|i| i.ip_at != inner.ip_at) {
         rules.push(MORE_TUNNELS);
     } else if outer.is_none_or(|o| o.ip_at != inner.ip_at) {
         rules.push(TUNNELS);
@@ -95,7 +97,7 @@ fn read(p: &Packet, plain: Option<Counted>) -> Reading {
     // A frame within a tunnel may have no tag of its own.
     let vlan = if tag(&m) != 0 { tag(&m) } else { outer.map_or(0, |o| tag(&o.meta)) };
     let (key, sender) = key_of(&m, vlan);
-    Reading { counted: vec![Counted { key, sender, bytes: p.data.len() as u64 }], rules }
+    Reading { counted: vec![Counted { key, sender, bytes: p.data.len() as u64 }], rules, ..Reading::default() }
 }
 
 /// Where the IP packet ends by its own header; the frame's end where it does not say.

@@ -7,12 +7,14 @@ use weir_common::parse::PacketMeta;
 use weir_core::record::FlowRecord;
 use weir_source::pcap::Layers;
 
-use crate::capture::{Capture, Packet, Piece, corpus, key_of, pieces, text};
+use crate::capture::{Capture, Packet, Piece, bad_checksum, corpus, key_of, pieces, text};
 use crate::engine::{Counted, Flow, Reading, Rule, Sent, Table, Tool};
 use crate::inside::{Inside, look};
 
-const TUNNELS: Rule = "logs tunnels over UDP and what is in them; of IP in IP and GRE only what is in them (as --decap)";
+const TUNNELS: Rule =
+    "logs tunnels over UDP and what is in them; of IP in IP and GRE only what is in them (as --decap)";
 
+const CHECKSUM: Rule = "leaves out packets with a wrong checksum, unless it is told not to";
 const FRAGMENTS: Rule = "puts fragments together and counts the datagram";
 
 struct Zeek;
@@ -20,7 +22,12 @@ struct Zeek;
 impl Tool for Zeek {
     const NAME: &'static str = "Zeek";
     const VLAN: bool = false;
-    const CLIENT_RULE: Rule = "takes who sent the first packet for the client, or turns it around and says so (^ in its history)";
+    /// With and without `-C`, which its tests use where a capture was taken before the network card set checksums.
+    const VARIANTS: usize = 2;
+    const CLIENT_RULE: Rule =
+        "takes who sent the first packet for the client, or turns it around and says so (^ in its history)";
+
+    const STOP_RULE: Rule = "stops counting a connection that it finds to carry GridFTP data";
 
     /// `tcp_inactivity_timeout`, `udp_inactivity_timeout`, `icmp_inactivity_timeout`.
     fn records(&self, capture: &Capture) -> Vec<FlowRecord> {
@@ -31,8 +38,8 @@ impl Tool for Zeek {
         meta.ip_len.into()
     }
 
-    fn read(&self, capture: &Capture) -> Vec<Reading> {
-        read(capture, |p| self.plain(p))
+    fn read(&self, capture: &Capture, variant: usize) -> Vec<Reading> {
+        read(capture, variant == 0, |p| self.plain(p))
     }
 
     fn client(&self, flow: &Flow, packets: &[(&Packet, Counted)]) -> Option<usize> {
@@ -42,7 +49,8 @@ impl Tool for Zeek {
 }
 
 /// What it looks into besides what Weir knows.
-const KNOWN: [Inside; 7] = [
+const KNOWN: [Inside; 8] = [
+    Inside::GreInUdp,
     Inside::FabricPath,
     Inside::Pbb,
     Inside::VnTag,
@@ -52,56 +60,59 @@ const KNOWN: [Inside; 7] = [
     Inside::Ayiya,
 ];
 
-fn read(capture: &Capture, plain: impl Fn(&Packet) -> Option<Counted>) -> Vec<Reading> {
-    // Every IP packet that it meets on its way in; the innermost may be a fragment.
-    let seen: Vec<Vec<Layers>> = capture
-        .packets
-        .iter()
-        .map(|p| {
-            let mut all = look(p, &KNOWN);
-            if let Ok(outer) = p.outer
-                && all.first().is_none_or(|l| l.ip_at != outer.ip_at)
-            {
-                all.insert(0, outer);
-            }
-            all
-        })
-        .collect();
-    let layers: Vec<Option<Layers>> = seen.iter().map(|s| s.last().copied()).collect();
-    let pieces = pieces(&capture.packets, &layers);
+fn read(capture: &Capture, checksums: bool, plain: impl Fn(&Packet) -> Option<Counted>) -> Vec<Reading> {
+    let seen: Vec<Vec<Layers>> = capture.packets.iter().map(|p| look(p, &KNOWN)).collect();
+    let innermost: Vec<Option<Layers>> = seen.iter().map(|s| s.last().copied()).collect();
+    let pieces = pieces(&capture.packets, &innermost);
     let mut readings = Vec::new();
     for ((p, seen), piece) in capture.packets.iter().zip(&seen).zip(&pieces) {
         let mut read = Reading::default();
-        let Some((inner, carriers)) = seen.split_last() else {
-            readings.push(Reading { counted: plain(p).into_iter().collect(), rules: Vec::new() });
+        if seen.is_empty() {
+            readings.push(Reading { counted: plain(p).into_iter().collect(), ..Reading::default() });
             continue;
-        };
-        if !carriers.is_empty() || p.outer.is_err() {
+        }
+        if seen.len() > 1 || p.outer.is_err() {
             read.rules.push(TUNNELS);
         }
-        for l in carriers.iter().filter(|l| l.meta.proto == ip_proto::UDP) {
-            let (key, sender) = key_of(&l.meta, 0);
-            read.counted.push(Counted { key, sender, bytes: l.meta.ip_len.into() });
-        }
-        let (mut m, mut bytes) = (inner.meta, u64::from(inner.meta.ip_len));
-        match *piece {
+        // The innermost layer is counted, and each one of UDP that carries another.
+        let carriers = seen.len() - 1;
+        let (mut layers_here, mut from) = (seen.clone(), p);
+        match piece {
             Piece::Whole => {}
             Piece::Part => {
                 read.rules.push(FRAGMENTS);
-                readings.push(read);
-                continue;
+                layers_here.truncate(carriers);
             }
-            Piece::Last { first, ip_len } => {
+            Piece::Last(datagram) => {
                 read.rules.push(FRAGMENTS);
-                m = layers[first].map_or(m, |l| l.meta);
-                bytes = ip_len;
+                layers_here.truncate(carriers);
+                for l in &layers_here {
+                    count(&mut read, p, l, checksums, true);
+                }
+                (layers_here, from) = (look(datagram, &KNOWN), datagram);
             }
         }
-        let (key, sender) = key_of(&m, 0);
-        read.counted.push(Counted { key, sender, bytes });
+        let ends_here = !matches!(piece, Piece::Part);
+        let last = layers_here.len();
+        for (i, l) in layers_here.iter().enumerate() {
+            count(&mut read, from, l, checksums, !ends_here || i + 1 < last);
+        }
         readings.push(read);
     }
     readings
+}
+
+fn count(read: &mut Reading, p: &Packet, l: &Layers, checksums: bool, carries: bool) {
+    if carries && l.meta.proto != ip_proto::UDP {
+        return;
+    }
+    let (key, sender) = key_of(&l.meta, 0);
+    if checksums && bad_checksum(p, l) {
+        read.rules.push(CHECKSUM);
+        read.left_out.push(key);
+        return;
+    }
+    read.counted.push(Counted { key, sender, bytes: l.meta.ip_len.into() });
 }
 
 /// Rows under `#fields`; `#separator` is a tab throughout. Scripts rename columns: both ends are found by any of the
@@ -128,8 +139,14 @@ fn flows(log: &str) -> Vec<Flow> {
                 let server_port = cell(&["id.resp_p", "id_resp_p", "dst_port"])?.parse().ok()?;
                 let there = Sent { packets: number("orig_pkts")?, bytes: number("orig_ip_bytes")? };
                 let back = Sent { packets: number("resp_pkts")?, bytes: number("resp_ip_bytes")? };
+                // GridFTP's data is skipped once it is seen to be that.
+                let stopped = cell(&["service"])?.split(',').any(|s| s == "gridftp-data");
                 let turned = cell(&["history"])?.starts_with('^');
-                Some(Flow { turned, ..Flow::told(proto, (client, client_port), (server, server_port), 0, there, back) })
+                Some(Flow {
+                    turned,
+                    stopped,
+                    ..Flow::told(proto, (client, client_port), (server, server_port), 0, there, back)
+                })
             };
             flows.push(flow().unwrap_or_else(|| panic!("not understood: {line}")));
         }
@@ -143,15 +160,22 @@ fn zeek_counts_the_same_connections() {
     let mut table = Table::default();
     // Some captures have several logs. Scripts under test filter and shunt: the log with the most packets is Zeek's own.
     let mut logs: BTreeMap<String, Vec<Flow>> = BTreeMap::new();
+    let mut dropping = 0;
     let packets = |flows: &[Flow]| flows.iter().flat_map(|f| f.sent).map(|s| s.packets).sum::<u64>();
     for line in text(&root.join("MAP.tsv")).lines() {
         let Some((capture, log)) = line.split_once('\t') else { continue };
+        // A test in which a script drops packets while Zeek reads says nothing of the capture.
+        if log.contains(".frameworks.netcontrol.") {
+            dropping += 1;
+            continue;
+        }
         let told = flows(&text(&root.join(log.strip_prefix("testing/btest/").unwrap_or(log))));
-        let fullest = logs.entry(capture.to_string()).or_default();
+        let fullest = logs.entry(capture.to_string()).or_insert_with(|| told.clone());
         if packets(&told) > packets(fullest) {
             *fullest = told;
         }
     }
+    eprintln!("Zeek: {dropping} logs of tests in which its netcontrol framework drops packets are set aside");
     for (capture, told) in logs {
         table.compare(&Zeek, &Capture::open(&root.join("Traces").join(capture)), &told);
     }
