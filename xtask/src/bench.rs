@@ -1,5 +1,7 @@
 //! Benchmarks: programs of the crates they measure, run as root.
 
+mod ingest;
+
 use std::ffi::OsString;
 
 use anyhow::Result;
@@ -16,10 +18,23 @@ pub enum What {
         #[arg(last = true)]
         args: Vec<String>,
     },
+    /// The same capture through Weir, nfpcapd, softflowd, Argus, tshark and NFStream, one after the other on one thread
+    Ingest {
+        #[arg(long, default_value_t = 2_000_000)]
+        packets: u64,
+        #[arg(long, default_value_t = 200_000)]
+        flows: u64,
+    },
 }
 
 pub fn run(what: &What) -> Result<()> {
-    let What::Datapath { args } = what;
+    match what {
+        What::Datapath { args } => datapath(args),
+        What::Ingest { packets, flows } => ingest::run(*packets, *flows),
+    }
+}
+
+fn datapath(args: &[String]) -> Result<()> {
     crate::setup::ensure(&[Use::BuildEbpf])?;
     crate::ebpf::build(crate::ebpf::Choice::Auto)?;
     let words = ["run", "--release", "-p", "weir-kernel", "--example", "datapath_bench", "--"];

@@ -3,6 +3,7 @@
 mod bench;
 mod check;
 mod ebpf;
+mod fuzz;
 mod host;
 mod lab;
 mod needs;
@@ -52,6 +53,8 @@ enum Task {
         #[command(subcommand)]
         what: bench::What,
     },
+    /// Fuzz the readers of input formats
+    Fuzz(fuzz::Options),
     /// A part of the lab: one host's processes
     #[command(hide = true)]
     LabRole {
@@ -69,6 +72,7 @@ fn main() -> std::process::ExitCode {
         Task::Test { args } => suite::run(&args),
         Task::Lab(options) => lab::run(&options),
         Task::Bench { what } => bench::run(&what),
+        Task::Fuzz(options) => fuzz::run(&options),
         Task::LabRole { role } => lab::roles::run(role),
     };
     match result {

@@ -12,10 +12,11 @@ pub enum Use {
     Test,
     Lab,
     Check,
+    Fuzz,
 }
 
 impl Use {
-    pub const ALL: &[Use] = &[Use::BuildEbpf, Use::Test, Use::Lab, Use::Check];
+    pub const ALL: &[Use] = &[Use::BuildEbpf, Use::Test, Use::Lab, Use::Check, Use::Fuzz];
 
     pub const fn name(self) -> &'static str {
         match self {
@@ -23,6 +24,7 @@ impl Use {
             Use::Test => "test",
             Use::Lab => "lab",
             Use::Check => "check",
+            Use::Fuzz => "fuzz",
         }
     }
 }
@@ -117,6 +119,14 @@ pub const NEEDS: &[Need] = &[
         used_by: &[Use::Check],
         probe: |host| version(host, "cargo-deny", &["--version"], CARGO_DENY),
         install: Install::Cargo { name: "cargo-deny", version: CARGO_DENY },
+        optional: false,
+    },
+    Need {
+        name: "C++ compiler",
+        why: "libFuzzer is built from its source",
+        used_by: &[Use::Test, Use::Fuzz],
+        probe: |host| host.says("c++", &["--version"]),
+        install: Install::Apt(&["g++"]),
         optional: false,
     },
     Need {

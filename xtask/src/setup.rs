@@ -79,6 +79,11 @@ fn bpf_compiler(host: &Host, apt: &mut Apt) -> Result<()> {
         .context("neither rustup's nightly with rust-src nor Debian's rustc-web could be had; `rustup toolchain install nightly --component rust-src` is the other way")
 }
 
+/// Installs Debian packages that one task alone wants.
+pub fn apt(host: &Host, packages: &[&str]) -> Result<()> {
+    Apt { updated: false }.install(host, packages)
+}
+
 /// apt-get, with its lists brought up to date at most once.
 pub struct Apt {
     updated: bool,

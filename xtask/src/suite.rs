@@ -42,14 +42,32 @@ pub fn run(args: &[String]) -> Result<()> {
     for skip in &report.skips {
         writeln!(out, "{skip}")?;
     }
-    writeln!(out, "\n{}", report.closing())?;
+    drop(out);
+    // A filter asks for certain tests.
+    let fuzzed = if args.is_empty() { fuzz() } else { Ok(()) };
+    match &fuzzed {
+        Ok(()) => report.passed += u64::from(args.is_empty()),
+        Err(e) => {
+            report.failed += 1;
+            eprintln!("{e:#}");
+        }
+    }
+    println!("\n{}", report.closing());
     if !status.success() {
         bail!("tests failed ({status})");
     }
+    fuzzed?;
     if report.passed + report.failed == 0 {
         bail!("no test ran; does a test's name contain {:?}?", args.join(" "));
     }
     Ok(())
+}
+
+/// Seconds of fuzzing per input format; `cargo xtask fuzz` takes longer.
+const FUZZ_SECONDS: u64 = 10;
+
+fn fuzz() -> Result<()> {
+    crate::fuzz::run(&crate::fuzz::Options::all(FUZZ_SECONDS))
 }
 
 /// What is known so far from the lines of `cargo test -- --show-output`. A test that cannot run says `SKIP: ` and what

@@ -31,6 +31,7 @@ pub use flows::Flows;
 pub use input::{Format, Input};
 pub use report::{Report, SourceError};
 pub use sink::{Observation, Sink, Stop};
+pub use weir_common::flow::{FlowKey, FlowStats};
 
 /// How sources are read.
 #[derive(Clone, Debug)]
