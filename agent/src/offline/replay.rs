@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use weir_core::event::Anomaly;
-use weir_core::feature::core_matrix;
+use weir_core::feature::{core_matrix, full_matrix};
 use weir_core::matrix::FeatureMatrix;
 use weir_core::profile::ProfileId;
 use weir_core::record::{FlowRecord, Have};
 use weir_models::{Bundle, ScoreError};
 use weir_source::Observation;
+use weir_source::profiles::Profile;
 
 use crate::human::grouped;
 use crate::scoring::{Explain, anomalies, housekeeping};
@@ -27,15 +28,15 @@ fn flow_profiles() -> impl Iterator<Item = ProfileId> {
 /// What a record must tell for the profile's features.
 fn needs(profile: ProfileId) -> Have {
     match profile {
-        ProfileId::Core | ProfileId::Source => {
-            Have::PROTO.with(Have::DURATION).with(Have::PACKETS).with(Have::BYTES).with(Have::STATE)
-        }
+        ProfileId::Core | ProfileId::Source => Profile::Core.needs(),
+        ProfileId::Full => Profile::Full.needs(),
     }
 }
 
 fn matrix<'a>(profile: ProfileId, records: impl Iterator<Item = &'a FlowRecord>) -> FeatureMatrix {
     match profile {
         ProfileId::Core | ProfileId::Source => core_matrix(records),
+        ProfileId::Full => full_matrix(records),
     }
 }
 
