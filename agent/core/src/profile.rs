@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::record::Have;
+
 /// How a value is prepared for the models (inside the exported graph, so that models take raw features).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -57,6 +59,17 @@ impl ProfileId {
             ProfileId::Core => &CORE,
             ProfileId::Full => &FULL,
             ProfileId::Source => &SOURCE,
+        }
+    }
+
+    /// What a record must tell for every feature to come from what was seen; contexts and windows take more than one
+    /// record.
+    pub const fn needs(self) -> Have {
+        let core = Have::PROTO.with(Have::DURATION).with(Have::PACKETS).with(Have::BYTES).with(Have::STATE);
+        match self {
+            ProfileId::Core => core,
+            ProfileId::Full => core.with(Have::PAYLOAD).with(Have::STATS).with(Have::SIDES),
+            ProfileId::Source => core.with(Have::TIME).with(Have::ADDRESSES).with(Have::SIDES),
         }
     }
 

@@ -99,6 +99,31 @@ impl<R: Read> Read for Counted<R> {
     }
 }
 
+/// What comes behind the bytes that the format was recognised by.
+struct Rest {
+    /// Reading them ended with this.
+    failed: Option<io::Error>,
+    inner: Box<dyn BufRead + Send>,
+}
+
+impl Read for Rest {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.failed.take().map_or_else(|| self.inner.read(buf), Err)
+    }
+}
+
+impl BufRead for Rest {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        match self.failed.take() {
+            Some(e) => Err(e),
+            None => self.inner.fill_buf(),
+        }
+    }
+    fn consume(&mut self, n: usize) {
+        self.inner.consume(n);
+    }
+}
+
 impl Input {
     /// `-` is standard input.
     pub fn open(path: &Path, options: &Options) -> Result<Self, SourceError> {
@@ -142,12 +167,17 @@ impl Input {
         };
         // A pipe may give its first bytes in crumbs.
         let mut head = Vec::with_capacity(LOOK);
-        (&mut reader).take(LOOK as u64).read_to_end(&mut head)?;
+        let failed = match (&mut reader).take(LOOK as u64).read_to_end(&mut head) {
+            Ok(_) => None,
+            Err(e) if head.is_empty() => return Err(e.into()),
+            // A short compressed file that was cut: what there is comes first.
+            Err(e) => Some(e),
+        };
         let format = match options.format {
             Some(f) => f,
             None => crate::recognise::recognise(&head)?,
         };
-        let reader = Box::new(io::Cursor::new(head).chain(reader));
+        let reader = Box::new(io::Cursor::new(head).chain(Rest { failed, inner: reader }));
         Ok(Self { reader, format, name, file: None, compressed, size, read })
     }
 

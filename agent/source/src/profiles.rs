@@ -3,45 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+pub use weir_core::profile::ProfileId as Profile;
 use weir_core::record::{FlowRecord, Have};
 
 use crate::input::Format;
-
-/// A profile, whether this build can compute it or not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Profile {
-    Core,
-    Full,
-    Source,
-}
-
-impl Profile {
-    pub const ALL: [Profile; 3] = [Profile::Core, Profile::Full, Profile::Source];
-
-    pub const fn name(self) -> &'static str {
-        match self {
-            Profile::Core => "core",
-            Profile::Full => "full",
-            Profile::Source => "source",
-        }
-    }
-
-    /// What a record must tell for each of the profile's features to have its value.
-    pub const fn needs(self) -> Have {
-        let core = Have::PROTO.with(Have::DURATION).with(Have::PACKETS).with(Have::BYTES).with(Have::STATE);
-        match self {
-            Profile::Core => core,
-            Profile::Full => core.with(Have::PAYLOAD).with(Have::STATS).with(Have::SIDES),
-            Profile::Source => core.with(Have::TIME).with(Have::ADDRESSES).with(Have::SIDES),
-        }
-    }
-}
-
-impl fmt::Display for Profile {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
 
 /// Whether a profile can be had.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -251,6 +251,9 @@ pub struct InputArgs {
 pub struct FlowsArgs {
     #[command(flatten)]
     pub input: InputArgs,
+    /// Instead of flows: which profiles of features each input can supply, and why not the others
+    #[arg(long, conflicts_with = "out")]
+    pub explain_profile: bool,
 }
 
 #[derive(Debug, Args)]

@@ -5,15 +5,18 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
+use weir_core::profile::ProfileId;
 use weir_models::Bundle;
+use weir_source::profiles::{Offer, Told};
 use weir_source::write::{Form, Row, Shape};
 use weir_source::{Observation, Stop};
 
 use super::args::{FlowsArgs, Format, InputArgs, ReplayArgs};
 use super::usage;
 use crate::config::Config;
+use crate::human::grouped;
 use crate::model;
-use crate::offline::output::{Output, to_terminal};
+use crate::offline::output::{Output, clean_lines, to_terminal};
 use crate::offline::progress::Progress;
 use crate::offline::replay::{BATCH, Replay};
 use crate::offline::tally::Tally;
@@ -70,6 +73,9 @@ fn end(output: Output, failed: Option<anyhow::Error>, tally: &Tally, more: &str)
 
 pub fn flows(args: FlowsArgs, asked: Option<Format>) -> anyhow::Result<ExitCode> {
     let (reading, to) = reading(args.input)?;
+    if args.explain_profile {
+        return explain_profile(&reading, asked);
+    }
     let (mut output, progress) = open(to.as_deref(), asked, Shape::default())?;
     let mut failed = None;
     let tally = reading.read(&progress, |flow| {
@@ -80,6 +86,59 @@ pub fn flows(args: FlowsArgs, asked: Option<Format>) -> anyhow::Result<ExitCode>
     });
     drop(progress);
     end(output, failed, &tally, "")
+}
+
+/// Says of each input which profiles its flows can supply.
+fn explain_profile(reading: &Reading, asked: Option<Format>) -> anyhow::Result<ExitCode> {
+    if !matches!(asked, None | Some(Format::Table | Format::Json)) {
+        return Err(usage("--explain-profile is written as a table or as JSON"));
+    }
+    signals::watch().context("cannot wait for signals")?;
+    let progress = Progress::new(to_terminal(None));
+    let mut tally = Tally::default();
+    let mut text = String::new();
+    for input in &reading.inputs {
+        let mut told = Told::default();
+        let one = Reading { inputs: vec![input.clone()], ..reading.clone() }.read(&progress, |flow| {
+            told.add(&flow.record);
+            Ok(())
+        });
+        if let Some((name, format)) = one.formats.first() {
+            let offers = told.explain(*format);
+            text += &if asked == Some(Format::Json) {
+                as_json(name, *format, &told, &offers) + "\n"
+            } else {
+                as_text(name, *format, &told, &offers)
+            };
+        }
+        tally.join(one);
+    }
+    drop(progress);
+    io::Write::write_all(&mut io::stdout(), clean_lines(&text).as_bytes())?;
+    let summary = tally.summary();
+    let _ = io::Write::write_all(&mut io::stderr(), summary.as_bytes());
+    Ok(if tally.is_fine() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn as_text(name: &str, format: weir_source::Format, told: &Told, offers: &[(ProfileId, Offer, u64)]) -> String {
+    let mut text = format!("{name}: {format}, {} flows\n", grouped(told.records()));
+    for (profile, offer, complete) in offers {
+        text += &format!("  {profile:<8}{offer} ({} flows have all of it)\n", grouped(*complete));
+    }
+    text
+}
+
+fn as_json(name: &str, format: weir_source::Format, told: &Told, offers: &[(ProfileId, Offer, u64)]) -> String {
+    let profiles: serde_json::Map<_, _> = offers
+        .iter()
+        .map(|(profile, offer, complete)| {
+            let offered = matches!(offer, Offer::Offered { .. });
+            let said = serde_json::json!({ "offered": offered, "why": offer.to_string(), "complete_flows": complete });
+            (profile.name().to_owned(), said)
+        })
+        .collect();
+    serde_json::json!({ "input": name, "format": format.name(), "flows": told.records(), "profiles": profiles })
+        .to_string()
 }
 
 /// The bundle that is named, or the one that serves on this machine.

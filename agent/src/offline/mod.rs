@@ -68,6 +68,7 @@ impl Reading {
             let name = if path.as_os_str() == "-" { "standard input".to_owned() } else { path.display().to_string() };
             match Input::open(path, &options) {
                 Ok(input) => {
+                    tally.formats.push((name.clone(), input.format()));
                     progress.begin(&name, input.size, input.position());
                     let mut watched = Watched { inner: &mut flows, stopped: false };
                     let (report, result) = input.read(&options, &mut watched);

@@ -10,7 +10,6 @@ use weir_core::profile::ProfileId;
 use weir_core::record::{FlowRecord, Have};
 use weir_models::{Bundle, ScoreError};
 use weir_source::Observation;
-use weir_source::profiles::Profile;
 
 use crate::human::grouped;
 use crate::scoring::{Explain, anomalies, housekeeping};
@@ -23,14 +22,6 @@ const MAX_LABELS: usize = 50;
 /// What profiles of flows there are, the richest first.
 fn flow_profiles() -> impl Iterator<Item = ProfileId> {
     ProfileId::ALL.into_iter().rev().filter(|p| *p != ProfileId::Source)
-}
-
-/// What a record must tell for the profile's features.
-fn needs(profile: ProfileId) -> Have {
-    match profile {
-        ProfileId::Core | ProfileId::Source => Profile::Core.needs(),
-        ProfileId::Full => Profile::Full.needs(),
-    }
 }
 
 fn matrix<'a>(profile: ProfileId, records: impl Iterator<Item = &'a FlowRecord>) -> FeatureMatrix {
@@ -107,11 +98,11 @@ impl Replay {
         {
             return Err("DHCP and neighbour discovery are never scored".into());
         }
-        if let Some(p) = self.profiles.iter().find(|p| r.have.has(needs(**p))) {
+        if let Some(p) = self.profiles.iter().find(|p| r.have.has(p.needs())) {
             return Ok(*p);
         }
         let Some(last) = self.profiles.last() else { return Err("no profile".into()) };
-        let lacks: Vec<_> = needs(*last).without(r.have).names().collect();
+        let lacks: Vec<_> = last.needs().without(r.have).names().collect();
         Err(format!("profile `{last}` needs what the input does not tell: {}", lacks.join(", ")))
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use weir_core::record::EndReason;
-use weir_source::{Observation, Report, SourceError};
+use weir_source::{Format, Observation, Report, SourceError};
 
 use crate::human::grouped;
 
@@ -35,6 +35,8 @@ impl Counts {
 
 #[derive(Debug, Default)]
 pub struct Tally {
+    /// Inputs that could be opened, and what they are.
+    pub formats: Vec<(String, Format)>,
     /// Inputs read to their end.
     pub whole: u64,
     /// Inputs that ended in the middle of something.
@@ -66,6 +68,23 @@ impl Tally {
                 self.unsaid += 1;
             }
         }
+    }
+
+    /// Takes in what came of further inputs.
+    pub fn join(&mut self, other: Tally) {
+        self.formats.extend(other.formats);
+        self.whole += other.whole;
+        self.truncated += other.truncated;
+        self.failed.extend(other.failed);
+        self.counts.flows += other.counts.flows;
+        self.counts.packets = self.counts.packets.saturating_add(other.counts.packets);
+        self.counts.checkpoints += other.counts.checkpoints;
+        for (reason, n) in other.left_out {
+            *self.left_out.entry(reason).or_default() += n;
+        }
+        self.warnings.extend(other.warnings);
+        self.unsaid += other.unsaid;
+        self.stopped |= other.stopped;
     }
 
     pub fn failed(&mut self, name: &str, e: &SourceError) {

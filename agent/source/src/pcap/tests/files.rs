@@ -236,3 +236,30 @@ fn a_wire_length_below_what_was_captured_is_raised_to_it() {
     file.extend(pcap_record(Little, 1, 0, b"abcdef", 2));
     assert_eq!(packets_of(&file).unwrap().0[0].3, 6);
 }
+
+#[test]
+fn a_compressed_capture_that_is_cut_gives_its_complete_packets() {
+    use std::io::Write as _;
+    // Bytes that do not compress, so that the cut falls among the packets.
+    let mut noise = 1u32;
+    let mut byte = || {
+        noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (noise >> 24) as u8
+    };
+    let packets: Vec<Vec<u8>> = (0..40u8)
+        .map(|i| {
+            let udp: Vec<u8> = [[0x10, i, 0, 53].as_slice(), &[0, 208, 0, 0]].concat();
+            ethernet(0x0800, &ipv4(17, &udp.into_iter().chain((0..200).map(|_| byte())).collect::<Vec<_>>()))
+        })
+        .collect();
+    let file = pcap(1, &packets);
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(&file).unwrap();
+    let whole = gzip.finish().unwrap();
+    let (all, report, result) = read_file(&whole, false);
+    assert!(result.is_ok() && !report.truncated);
+    assert_eq!(all.len(), 40);
+    let (some, report, result) = read_file(&whole[..whole.len() / 2], false);
+    assert!(report.truncated || result.is_err(), "a cut is not passed over in silence");
+    assert!((5..40).contains(&some.len()), "{} of 40 flows, {report}, {result:?}", some.len());
+}
