@@ -9,8 +9,9 @@ use weir_core::record::FlowRecord;
 use weir_source::pcap::Layers;
 
 use crate::capture::{Capture, Packet, Piece, corpus, files, key_of, pieces, text};
-use crate::engine::{Counted, Flow, Key, Reading, Rule, Sent, Table, Tool};
+use crate::engine::{Counted, Flow, Key, Reading, Rule, Sent, Tool};
 use crate::inside::{Inside, look};
+use crate::table::Table;
 
 const TUNNELS: Rule = "looks into tunnels (as --decap does)";
 const MORE_TUNNELS: Rule = "looks into ERSPAN, Geneve, VXLAN-GPE, NSH and Cisco MetaData";

@@ -41,7 +41,7 @@ const ETHERNET: LinkType = LinkType::ETHERNET;
 
 impl Inside {
     /// Where what is inside begins, and what that is.
-    fn behind(self, p: &Packet, l: Option<&Layers>) -> Option<(usize, LinkType)> {
+    pub fn behind(self, p: &Packet, l: Option<&Layers>) -> Option<(usize, LinkType)> {
         match self {
             Self::FabricPath => (frame_of(p, l)? == 0x8903).then_some((16, ETHERNET)),
             Self::Pbb => match frame_of(p, l)? {

@@ -7,7 +7,8 @@ use weir_common::parse::PacketMeta;
 use weir_core::record::FlowRecord;
 
 use crate::capture::{Capture, Packet, corpus, key_of, text};
-use crate::engine::{Counted, Flow, Reading, Rule, Sent, Table, Tool};
+use crate::engine::{Counted, Flow, Reading, Rule, Sent, Tool};
+use crate::table::Table;
 
 const ICMP: Rule = "keeps all ICMP between two hosts in one flow";
 

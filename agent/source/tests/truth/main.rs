@@ -10,13 +10,16 @@
 //! gives ICMP no ports. It explains a flow only where the packets that Weir read, taken as the rule says, come to the
 //! tool's numbers exactly. So no rule can excuse a wrong count, and no capture is named anywhere.
 //!
-//! `WEIR_TRUTH=1 cargo test -p weir-source --test truth -- --nocapture` also prints the first unexplained flows; with a
-//! part of a capture's name for 1, everything about that capture.
+//! `cargo test -p weir-source --test truth` prints the tables. With `WEIR_TRUTH=1` it also prints the flows that no rule
+//! explains, with a part of a rule in place of 1 those that it explains, and with a capture's name all of that capture.
 
 mod arkime;
 mod capture;
+mod case;
 mod engine;
 mod inside;
 mod ipfixprobe;
 mod ndpi;
+mod softflowd;
+mod table;
 mod zeek;

@@ -11,8 +11,9 @@ use weir_core::record::FlowRecord;
 use weir_source::pcap::Layers;
 
 use crate::capture::{Capture, Packet, corpus, files, key_of, tag, text};
-use crate::engine::{Counted, End, Flow, Reading, Rule, Sent, Table, Tool};
+use crate::engine::{Counted, End, Flow, Reading, Rule, Sent, Tool};
 use crate::inside::{Inside, look};
+use crate::table::Table;
 
 const TUNNELS: Rule = "looks into tunnels (as --decap does)";
 const FRAGMENTS: Rule = "leaves out fragments but the first";
@@ -20,6 +21,7 @@ const CUT: Rule = "leaves out packets that the capture holds less of than their 
 const SHORT: Rule = "leaves out frames of under 28 bytes";
 const CAPTURED: Rule = "counts the bytes captured, not those on the wire";
 const MORE_TUNNELS: Rule = "looks into TZSP and CAPWAP";
+const NOT_IP: Rule = "leaves out data in CAPWAP that is not IP";
 const MALFORMED: Rule = "takes ports behind a header that is malformed";
 const NO_HEADER: Rule = "gives no ports to a packet whose IP length leaves no room for a TCP or UDP header";
 const ICMP: Rule = "keeps all ICMP between two hosts in one flow";
@@ -57,6 +59,9 @@ fn read(p: &Packet, plain: Option<Counted>) -> Reading {
     };
     if p.data.len() < 28 {
         return out(SHORT);
+    }
+    if Inside::Capwap.behind(p, Some(inner)).is_some_and(|(at, _)| at < p.data.len()) {
+        return out(NOT_IP);
     }
     let mut m = inner.meta;
     if m.fragment != 0 {

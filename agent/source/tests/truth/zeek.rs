@@ -1,6 +1,7 @@
 //! Zeek over its own captures: `conn.log` as its own tests expect it.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io::Write as _;
 
 use weir_common::flow::ip_proto;
 use weir_common::parse::PacketMeta;
@@ -8,12 +9,14 @@ use weir_core::record::FlowRecord;
 use weir_source::pcap::Layers;
 
 use crate::capture::{Capture, Packet, Piece, bad_checksum, corpus, key_of, pieces, text};
-use crate::engine::{Counted, Flow, Reading, Rule, Sent, Table, Tool};
+use crate::engine::{Counted, Flow, Reading, Rule, Sent, Tool};
 use crate::inside::{Inside, look};
+use crate::table::Table;
 
 const TUNNELS: Rule =
     "logs tunnels over UDP and what is in them; of IP in IP and GRE only what is in them (as --decap)";
 
+const CUT: Rule = "leaves out packets whose TCP header was not captured to its end";
 const CHECKSUM: Rule = "leaves out packets with a wrong checksum, unless it is told not to";
 const FRAGMENTS: Rule = "puts fragments together and counts the datagram";
 
@@ -107,8 +110,11 @@ fn count(read: &mut Reading, p: &Packet, l: &Layers, checksums: bool, carries: b
         return;
     }
     let (key, sender) = key_of(&l.meta, 0);
-    if checksums && bad_checksum(p, l) {
-        read.rules.push(CHECKSUM);
+    let cut = l.meta.proto == ip_proto::TCP
+        && l.meta.fragment == 0
+        && p.data.len() < l.ip_at + (l.meta.l3_len + l.meta.l4_len) as usize;
+    if cut || (checksums && bad_checksum(p, l)) {
+        read.rules.push(if cut { CUT } else { CHECKSUM });
         read.left_out.push(key);
         return;
     }
@@ -175,7 +181,10 @@ fn zeek_counts_the_same_connections() {
             *fullest = told;
         }
     }
-    eprintln!("Zeek: {dropping} logs of tests in which its netcontrol framework drops packets are set aside");
+    let _ = writeln!(
+        std::io::stderr(),
+        "Zeek: {dropping} logs of tests in which its netcontrol framework drops packets are set aside"
+    );
     for (capture, told) in logs {
         table.compare(&Zeek, &Capture::open(&root.join("Traces").join(capture)), &told);
     }
