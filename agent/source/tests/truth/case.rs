@@ -112,14 +112,17 @@ impl<T: Tool> Case<'_, T> {
         } else if self.ours.len() > 1 {
             rules.insert(KEPT_TOGETHER);
         }
-        if self.ours.iter().all(|o| o.flow.client != flow.client) {
+        // Who is the client must be foretold like everything else. A flow that was cut may go on as it began.
+        let client = |packets: &[(usize, Counted)]| {
             let packets: Vec<_> = packets.iter().map(|(i, c)| (&self.capture.packets[*i], *c)).collect();
-            if !packets.is_empty() && self.tool.client(flow, &packets) != Some(flow.client) {
-                return Err("another client");
-            }
-            if !self.ours.is_empty() {
-                rules.insert(T::CLIENT_RULE);
-            }
+            self.tool.client(flow, &packets)
+        };
+        let foretold = [client(packets), client(&self.packets)];
+        if !packets.is_empty() && !foretold.contains(&Some(flow.client)) {
+            return Err("another client");
+        }
+        if !self.ours.is_empty() && self.ours.iter().all(|o| o.flow.client != flow.client) {
+            rules.insert(T::CLIENT_RULE);
         }
         if rules.is_empty() { Err("differs without a rule") } else { Ok(rules) }
     }

@@ -24,6 +24,8 @@ pub struct Table {
     held: u64,
     /// The same after every one of them was told wrong.
     held_wrong: u64,
+    /// The same after every one of them was told with the other end as client.
+    held_turned: u64,
     rules: BTreeMap<Rule, u64>,
     examples: Vec<String>,
 }
@@ -61,6 +63,8 @@ impl Table {
         let _ = std::io::stderr().write_all(text.as_bytes());
         assert!(self.flows > 0, "{tool}: nothing was compared");
         assert!(self.held > 0 && self.held_wrong == 0, "{tool}: {} wrong counts were excused", self.held_wrong);
+        // Where a flow is cut, or Weir knows better than who sent first, either end may be foretold: that must stay the exception.
+        assert!(self.held_turned * 5 <= self.held, "{tool}: {} wrong clients were excused", self.held_turned);
         assert_eq!(self.equal + self.by_rule + self.unexplained, self.flows, "{tool}: every flow counts once");
         assert!(
             (self.equal + self.by_rule) * 100 >= self.flows * FLOOR_PERCENT,
@@ -103,15 +107,20 @@ impl Table {
         }
         // No rule may excuse a count that is wrong.
         const OFF: u64 = 1_000_003;
-        let wrong = theirs.iter().cloned().map(|mut f| {
-            f.sent[0].bytes += OFF;
-            f
-        });
-        let wrong: Vec<Flow> = wrong.collect();
+        let told = |wrong: fn(&mut Flow)| -> Vec<Flow> {
+            let each = theirs.iter().cloned().map(|mut f| {
+                wrong(&mut f);
+                f
+            });
+            each.collect()
+        };
         for v in 0..T::VARIANTS {
             let mut table = Table::default();
-            table.compare_as(tool, capture, &wrong, all, v);
+            table.compare_as(tool, capture, &told(|f| f.sent[0].bytes += OFF), all, v);
             self.held_wrong += table.held;
+            let mut table = Table::default();
+            table.compare_as(tool, capture, &told(|f| f.client = 1 - f.client), all, v);
+            self.held_turned += table.held;
         }
     }
 
