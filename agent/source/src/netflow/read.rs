@@ -151,7 +151,7 @@ fn export<'a>(packet: &Packet<'a>, layers: &Layers) -> Option<(SocketAddr, &'a [
     }
     let datagram = layers.payload(packet);
     let cut = (packet.data.len() as u64) < u64::from(packet.wire_len);
-    looks_like_export(datagram, cut).then(|| ((Addr(meta.src).ip(), meta.src_port).into(), datagram))
+    looks_like_export(datagram, cut).then(|| ((Addr(meta.src.bytes()).ip(), meta.src_port).into(), datagram))
 }
 
 /// As many bytes as there are.

@@ -106,8 +106,8 @@ pub fn tag(m: &PacketMeta) -> u16 {
 
 /// Endpoints and protocol of a packet, and which end sent it.
 pub fn key_of(m: &PacketMeta, vlan: u16) -> (Key, usize) {
-    let from = (Addr(m.src).ip(), m.src_port);
-    let to = (Addr(m.dst).ip(), m.dst_port);
+    let from = (Addr(m.src.bytes()).ip(), m.src_port);
+    let to = (Addr(m.dst.bytes()).ip(), m.dst_port);
     let (ends, sender) = order(from, to);
     (Key { proto: m.proto, ends, vlan }, sender)
 }
@@ -151,7 +151,7 @@ pub fn pieces(packets: &[Packet], layers: &[Option<Layers>]) -> Vec<Piece> {
             all.push(Piece::Whole);
             continue;
         };
-        let id = (l.meta.src, l.meta.dst, f.id, l.meta.proto);
+        let id = (l.meta.src.bytes(), l.meta.dst.bytes(), f.id, l.meta.proto);
         let d = open.entry(id).or_default();
         let (begin, end) = (l.ip_at + f.header, l.ip_at + l.meta.ip_len as usize);
         let part = p.data.get(begin..end.min(p.data.len())).unwrap_or_default();
@@ -233,7 +233,8 @@ pub fn bad_checksum(p: &Packet, l: &Layers) -> bool {
     if m.family == 4 && sum(header, 0) != 0xffff {
         return true;
     }
-    let (from, to) = if m.family == 4 { (&m.src[12..], &m.dst[12..]) } else { (&m.src[..], &m.dst[..]) };
+    let (from, to) = (m.src.bytes(), m.dst.bytes());
+    let (from, to) = if m.family == 4 { (&from[12..], &to[12..]) } else { (&from[..], &to[..]) };
     let pseudo = sum(from, 0) + sum(to, 0) + u32::from(m.proto) + body.len() as u32;
     let checked = match m.proto {
         ip_proto::ICMP if m.family == 4 => sum(body, 0),

@@ -184,8 +184,8 @@ pub fn with_packets<T: Tool>(tool: &T, capture: &Capture, plain: &[Option<Counte
     for r in records {
         // The record's key, from a packet that would open it.
         let opening = PacketMeta {
-            src: r.client.0,
-            dst: r.server.0,
+            src: r.client.0.into(),
+            dst: r.server.0.into(),
             src_port: r.client_port,
             dst_port: r.server_port,
             vlan_outer: r.vlan_outer,

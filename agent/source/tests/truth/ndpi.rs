@@ -175,7 +175,7 @@ fn flow(line: &str, known: &BTreeSet<IpAddr>) -> Option<Flow> {
 fn flows(path: &Path, capture: &Capture) -> Vec<Flow> {
     let text = text(path);
     let layers = capture.packets.iter().flat_map(|p| [p.outer, p.inner]).flatten();
-    let known = layers.flat_map(|l| [Addr(l.meta.src).ip(), Addr(l.meta.dst).ip()]).collect();
+    let known = layers.flat_map(|l| [Addr(l.meta.src.bytes()).ip(), Addr(l.meta.dst.bytes()).ip()]).collect();
     let lines = text.lines().filter(|l| l.contains(" pkts/") && l.contains(" bytes"));
     lines.map(|l| flow(l, &known).unwrap_or_else(|| panic!("{}: not understood: {l}", path.display()))).collect()
 }

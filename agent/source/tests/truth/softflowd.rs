@@ -49,8 +49,8 @@ fn told(path: &std::path::Path) -> Vec<Flow> {
     let mut sink = Flows::new(Default::default(), false, |o: Observation| {
         let r = o.record;
         let opening = PacketMeta {
-            src: r.client.0,
-            dst: r.server.0,
+            src: r.client.0.into(),
+            dst: r.server.0.into(),
             src_port: r.client_port,
             dst_port: r.server_port,
             proto: r.proto,
