@@ -1,5 +1,6 @@
 //! `cargo xtask fuzz`: libFuzzer over the input formats, seeded with real files.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -122,24 +123,34 @@ fn fuzz(program: &Path, target: &Target, seconds: u64) -> Result<bool> {
     if n == 0 && !target.seeds.is_empty() {
         println!("SKIP seeds of {}: no corpus at {} (WEIR_CORPUS names it)", target.format, corpus().display());
     }
-    eprintln!("\n=== fuzz {}: {seconds} s from {n} seeds", target.format);
-    let run = sh(program, [&found, &seeds])
+    let log = base.join(format!("{}.log", target.format));
+    let said = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
+    let mut command = sh(program, [&found, &seeds])
         .arg(format!("-max_total_time={seconds}"))
         .arg(format!("-max_len={MAX_LEN}"))
         .arg(format!("-rss_limit_mb={RSS_MB}"))
         .arg(format!("-timeout={TIMEOUT_S}"))
         .arg(format!("-artifact_prefix={}/{}-", crashes.display(), target.format))
-        .args_if(seconds <= 60, "-verbosity=0")
         .arg("-print_final_stats=1")
         .env("WEIR_FUZZ_FORMAT", target.format)
-        .loud();
-    match run.run() {
-        Ok(()) => Ok(true),
-        Err(e) => {
-            eprintln!("{e:#}");
-            Ok(false)
-        }
+        .into_command();
+    let status = command.stderr(said).status().context("cannot start the fuzzer")?;
+    let said = String::from_utf8_lossy(&std::fs::read(&log)?).into_owned();
+    if status.success() {
+        let stat =
+            |name: &str| said.lines().rev().find_map(|l| l.strip_prefix("stat::")?.strip_prefix(name)).map(str::trim);
+        println!(
+            "fuzz {:<13} ok: {} inputs in {seconds} s from {n} seeds, peak {} MiB",
+            target.format,
+            stat("number_of_executed_units:").unwrap_or("?"),
+            stat("peak_rss_mb:").unwrap_or("?")
+        );
+        return Ok(true);
     }
+    let lines: Vec<&str> = said.lines().collect();
+    println!("fuzz {:<13} FAILED ({status}), all of it in {}:", target.format, log.display());
+    lines[lines.len().saturating_sub(40)..].iter().for_each(|l| println!("  {l}"));
+    Ok(false)
 }
 
 fn corpus() -> PathBuf {

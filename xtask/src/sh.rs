@@ -86,11 +86,6 @@ impl Sh {
         self
     }
 
-    /// An argument that not every run has.
-    pub fn args_if(self, wanted: bool, arg: &str) -> Self {
-        if wanted { self.arg(arg) } else { self }
-    }
-
     /// Print the command before it runs.
     pub fn loud(mut self) -> Self {
         self.loud = true;
