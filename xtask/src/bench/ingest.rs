@@ -116,7 +116,8 @@ fn number(said: &str, word: &str) -> Option<u64> {
 /// The sum of softflowd's bytes per protocol: `udp (17): OCTETS PACKETS ...`.
 fn protocol_bytes(said: &str) -> Option<u64> {
     let table = said.rsplit_once("Per-protocol statistics:")?.1;
-    table.lines().skip(1).map(|l| l.split_once("):")?.1.split_whitespace().next()?.parse::<u64>().ok()).sum()
+    let rows = table.lines().filter_map(|l| l.split_once("):"));
+    Some(rows.filter_map(|(_, numbers)| numbers.split_whitespace().next()?.parse::<u64>().ok()).sum())
 }
 
 /// What a run took.
@@ -275,7 +276,7 @@ mod tests {
         assert_eq!(peer("nfpcapd")(said), Some((20_000, 2_560_000)));
         let said = "Packets processed: 30\nFragments: 0\n\nPer-protocol statistics:     Octets      Packets   Avg Life\n\
                     \u{20}          udp (17):        2560         20       0.01s       0.01s\n\
-                    \u{20}           tcp (6):         440         10       0.01s       0.01s\n";
+                    \u{20}           tcp (6):         440         10       0.01s       0.01s\n\n";
         assert_eq!(peer("softflowd")(said), Some((30, 3000)));
         let said = "racount   records     total_pkts     src_pkts       dst_pkts       total_bytes        src_bytes\n\
                     \u{20}   sum   2001        20000          10000          10000          2840000            1420000\n";
