@@ -19,12 +19,16 @@ pub struct Options {
     /// How long for each format
     #[arg(long, value_name = "N", default_value_t = 60)]
     seconds: u64,
+    /// Where chance begins; 0: elsewhere each time
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u32,
 }
 
 impl Options {
-    /// Every format for so many seconds.
+    /// Every format for so many seconds, from the same beginning each time: what a change breaks shows, what chance finds is for
+    /// longer runs.
     pub fn all(seconds: u64) -> Self {
-        Self { format: None, all: true, seconds }
+        Self { format: None, all: true, seconds, seed: 1 }
     }
 }
 
@@ -84,7 +88,7 @@ pub fn run(options: &Options) -> Result<()> {
     let program = build()?;
     let mut crashed = Vec::new();
     for target in targets {
-        if !fuzz(&program, target, options.seconds)? {
+        if !fuzz(&program, target, options)? {
             crashed.push(target.format);
         }
     }
@@ -112,7 +116,8 @@ fn build() -> Result<PathBuf> {
 }
 
 /// Whether the format stood it.
-fn fuzz(program: &Path, target: &Target, seconds: u64) -> Result<bool> {
+fn fuzz(program: &Path, target: &Target, options: &Options) -> Result<bool> {
+    let seconds = options.seconds;
     let base = target_dir().join("fuzz");
     let (seeds, found, crashes) =
         (base.join("seeds").join(target.format), base.join("corpus").join(target.format), base.join("crashes"));
@@ -131,6 +136,7 @@ fn fuzz(program: &Path, target: &Target, seconds: u64) -> Result<bool> {
         .arg(format!("-rss_limit_mb={RSS_MB}"))
         .arg(format!("-timeout={TIMEOUT_S}"))
         .arg(format!("-artifact_prefix={}/{}-", crashes.display(), target.format))
+        .arg(format!("-seed={}", options.seed))
         .arg("-print_final_stats=1")
         .env("WEIR_FUZZ_FORMAT", target.format)
         .into_command();
