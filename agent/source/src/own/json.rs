@@ -246,6 +246,7 @@ fn flow(line: &[u8], words: &mut Words) -> Result<Observation, Wrong> {
         let ContextPart { flows, ports, hosts, unanswered, same_service } = c;
         Context { flows, ports, hosts, unanswered, same_service }
     });
+    super::sound(&out)?;
     Ok(out)
 }
 

@@ -10,7 +10,7 @@ use std::io::{self, BufRead, Seek};
 use crate::Options;
 use crate::input::Format;
 use crate::report::{Halt, Report};
-use crate::sink::Sink;
+use crate::sink::{Observation, Sink};
 
 pub(crate) use json::is_ours;
 
@@ -37,6 +37,15 @@ pub(crate) fn read(
         }
     };
     parquet::read(file, report, sink)
+}
+
+/// What no writer of ours ever wrote: a file can be edited, or damaged where it still parses.
+fn sound(flow: &Observation) -> Result<(), &'static str> {
+    match flow {
+        o if o.record.end_us < o.record.start_us => Err("flow that ends before it begins"),
+        o if o.sampling == 0 => Err("flow of which one in 0 packets was looked at"),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]

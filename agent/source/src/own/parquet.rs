@@ -96,6 +96,10 @@ pub(super) fn read(file: File, report: &mut Report, sink: &mut dyn Sink) -> Resu
                 }
                 let flow;
                 (flow, words) = draft.finish();
+                if let Err(why) = super::sound(&flow) {
+                    report.leave_out(why);
+                    continue;
+                }
                 report.flows += 1;
                 sink.flow(flow)?;
             }
