@@ -67,11 +67,6 @@ pub fn core_row(record: &FlowRecord) -> [Option<f32>; 16] {
     .map(|v| v.map(|v| v as f32))
 }
 
-/// Whether the origin of a record can supply profile `full`: it saw the packets. (A single value may still be missing.)
-pub fn offers_full(record: &FlowRecord) -> bool {
-    record.have.has(Have::STATS.with(Have::PAYLOAD).with(Have::PACKETS).with(Have::BYTES).with(Have::DURATION))
-}
-
 /// One row of profile `full`: that of `core`, and what only packets and their neighbours in time can tell.
 pub fn full_row(record: &FlowRecord) -> [Option<f32>; 44] {
     let mut row = [None; 44];
@@ -195,7 +190,7 @@ pub fn core_matrix<'a>(records: impl IntoIterator<Item = &'a FlowRecord>) -> Fea
     m
 }
 
-/// Rows of profile `full`, in the order of the records, whose origin must offer it ([`offers_full`]): of another, all but
+/// Rows of profile `full`, in the order of the records, whose origin must offer it ([`ProfileId::needs`]): of another, all but
 /// the values of `core` are missing.
 pub fn full_matrix<'a>(records: impl IntoIterator<Item = &'a FlowRecord>) -> FeatureMatrix {
     let mut m = FeatureMatrix::new(ProfileId::Full);

@@ -77,8 +77,8 @@ pub fn flows(args: FlowsArgs, asked: Option<Format>) -> anyhow::Result<ExitCode>
         return explain_profile(&reading, asked);
     }
     let (mut output, progress) = open(to.as_deref(), asked, Shape::default())?;
-    let mut failed = None;
-    let tally = reading.read(&progress, |flow| {
+    let (mut failed, mut tally) = (None, Tally::default());
+    reading.read(&progress, &mut tally, |flow| {
         output.write(&Row { flow: &flow, anomaly: None, anomaly_p: 0.0 }).map_err(|e| {
             failed = Some(e.into());
             Stop
@@ -99,11 +99,12 @@ fn explain_profile(reading: &Reading, asked: Option<Format>) -> anyhow::Result<E
     let mut text = String::new();
     for input in &reading.inputs {
         let mut told = Told::default();
-        let one = Reading { inputs: vec![input.clone()], ..reading.clone() }.read(&progress, |flow| {
+        let opened = tally.formats.len();
+        Reading { inputs: vec![input.clone()], ..reading.clone() }.read(&progress, &mut tally, |flow| {
             told.add(&flow.record);
             Ok(())
         });
-        if let Some((name, format)) = one.formats.first() {
+        if let Some((name, format)) = tally.formats.get(opened) {
             let offers = told.explain(*format);
             text += &if asked == Some(Format::Json) {
                 as_json(name, *format, &told, &offers) + "\n"
@@ -111,7 +112,6 @@ fn explain_profile(reading: &Reading, asked: Option<Format>) -> anyhow::Result<E
                 as_text(name, *format, &told, &offers)
             };
         }
-        tally.join(one);
     }
     drop(progress);
     io::Write::write_all(&mut io::stdout(), clean_lines(&text).as_bytes())?;
@@ -180,7 +180,8 @@ pub fn replay(args: ReplayArgs, asked: Option<Format>) -> anyhow::Result<ExitCod
         }
         Ok(())
     };
-    let tally = reading.read(&progress, |flow| {
+    let mut tally = Tally::default();
+    reading.read(&progress, &mut tally, |flow| {
         waiting.push(flow);
         if waiting.len() < BATCH {
             return Ok(());

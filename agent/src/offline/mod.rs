@@ -43,12 +43,11 @@ impl Reading {
     }
 
     /// Reads input after input and gives every flow to `each`; one bad input does not stop the others. `each` ends all by
-    /// [`Stop`], a signal does too.
-    pub fn read(&self, progress: &Progress, mut each: impl FnMut(Observation) -> Result<(), Stop>) -> Tally {
+    /// [`Stop`], a signal does too. What it came to is added to `tally`.
+    pub fn read(&self, progress: &Progress, tally: &mut Tally, mut each: impl FnMut(Observation) -> Result<(), Stop>) {
         let options = Options { decap: self.decap, format: self.format, home: self.home(), ..Options::default() };
-        let mut tally = Tally::default();
         let mut stopped = false;
-        let mut counts = tally::Counts::default();
+        let mut counts = tally.counts;
         let config = TableConfig { home: self.home(), ..TableConfig::default() };
         let mut flows = Flows::new(config, self.checkpoints, |flow: Observation| {
             if signals::received().is_some() {
@@ -80,8 +79,7 @@ impl Reading {
         }
         drop(flows);
         tally.counts = counts;
-        tally.stopped = stopped || signals::received().is_some();
-        tally
+        tally.stopped |= stopped || signals::received().is_some();
     }
 }
 

@@ -70,23 +70,6 @@ impl Tally {
         }
     }
 
-    /// Takes in what came of further inputs.
-    pub fn join(&mut self, other: Tally) {
-        self.formats.extend(other.formats);
-        self.whole += other.whole;
-        self.truncated += other.truncated;
-        self.failed.extend(other.failed);
-        self.counts.flows += other.counts.flows;
-        self.counts.packets = self.counts.packets.saturating_add(other.counts.packets);
-        self.counts.checkpoints += other.counts.checkpoints;
-        for (reason, n) in other.left_out {
-            *self.left_out.entry(reason).or_default() += n;
-        }
-        self.warnings.extend(other.warnings);
-        self.unsaid += other.unsaid;
-        self.stopped |= other.stopped;
-    }
-
     pub fn failed(&mut self, name: &str, e: &SourceError) {
         self.failed.push((name.to_owned(), e.to_string()));
     }

@@ -161,9 +161,9 @@ fn equal_sizes_have_no_spread_however_many() {
 #[test]
 fn only_who_saw_the_packets_offers_full() {
     let r = counted(&[(5, 0, 60, 0, 0)]);
-    assert!(offers_full(&r));
+    assert!(r.have.has(ProfileId::Full.needs()));
     let told = FlowRecord { have: Have::ALL.without(Have::STATS), ..r };
-    assert!(!offers_full(&told));
+    assert!(!told.have.has(ProfileId::Full.needs()));
     // Even so, nothing is made up.
     let row = full_row(&told);
     assert_eq!(row[..16], core_row(&told));

@@ -1,13 +1,15 @@
 //! From rows to observations: what every text format does with a good row and with a bad one.
 
 use std::collections::HashMap;
+use std::io::BufRead;
 use std::sync::Arc;
 
 use weir_common::flow::ip_proto;
 use weir_core::home::Home;
 use weir_core::record::{FlowRecord, FlowState};
 
-use super::lines::Line;
+use super::fields::{Cutter, Fields, TooMany};
+use super::lines::{Line, each_line};
 use crate::report::{Halt, Report};
 use crate::sink::{Observation, Sink};
 
@@ -69,6 +71,28 @@ impl<'a> Rows<'a> {
         }
         !line.too_long && !line.text.trim_ascii().is_empty()
     }
+}
+
+/// Hands every row of comma-separated values to `each`, with its line. Lines that are none are left out.
+pub(crate) fn each_row(
+    reader: &mut dyn BufRead,
+    rows: &mut Rows<'_>,
+    mut each: impl FnMut(&mut Rows<'_>, &Line<'_>, Fields<'_>) -> Result<(), Halt>,
+) -> Result<(), Halt> {
+    let mut cutter = Cutter::comma();
+    each_line(reader, |line| {
+        if !rows.readable(&line) {
+            return Ok(());
+        }
+        match cutter.cut(line.text) {
+            Ok(row) => each(rows, &line, row),
+            Err(TooMany) => {
+                rows.report.read += 1;
+                rows.leave_out(&line, Bad::new("row with too many columns", line.text));
+                Ok(())
+            }
+        }
+    })
 }
 
 /// Strings that come again and again, each kept once. Beyond its bounds a string is still given, but not kept.

@@ -17,9 +17,8 @@ use weir_core::record::{FlowRecord, FlowState, Have, Totals};
 
 use crate::report::{Halt, Report, SourceError};
 use crate::sink::Sink;
-use crate::text::fields::{Cutter, Fields};
-use crate::text::lines::each_line;
-use crate::text::rows::{Bad, Rows, answered, blank};
+use crate::text::fields::Fields;
+use crate::text::rows::{Bad, Rows, answered, blank, each_row};
 use crate::text::{numbers, protocols};
 use crate::{Observation, Options};
 
@@ -107,17 +106,8 @@ pub(crate) fn read(
     sink: &mut dyn Sink,
 ) -> Result<(), Halt> {
     let mut rows = Rows::new(&options.home, report, sink);
-    let mut cutter = Cutter::comma();
     let mut columns: Option<Columns> = None;
-    each_line(reader, |line| {
-        if !rows.readable(&line) {
-            return Ok(());
-        }
-        let Ok(row) = cutter.cut(line.text) else {
-            rows.report.read += 1;
-            rows.leave_out(&line, Bad::new("row with too many columns", line.text));
-            return Ok(());
-        };
+    each_row(reader, &mut rows, |rows, line, row| {
         // Rows begin with a number or an address.
         if row.get(0).is_some_and(|f| f.first().is_some_and(u8::is_ascii_alphabetic)) && is_header(&row) {
             columns = Some(Columns::of_header(&row));
@@ -142,7 +132,7 @@ pub(crate) fn read(
                 rows.hand_on(Observation { label, ..record.into() })
             }
             Err(bad) => {
-                rows.leave_out(&line, bad);
+                rows.leave_out(line, bad);
                 Ok(())
             }
         }

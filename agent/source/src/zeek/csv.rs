@@ -4,24 +4,13 @@ use std::io::BufRead;
 
 use super::conn::{Conn, Field, counts, field};
 use crate::report::{Halt, SourceError};
-use crate::text::fields::Cutter;
-use crate::text::lines::each_line;
-use crate::text::rows::{Bad, Rows};
+use crate::text::rows::{Bad, Rows, each_row};
 
 pub(super) fn read(reader: &mut dyn BufRead, mut rows: Rows<'_>) -> Result<(), Halt> {
-    let mut cutter = Cutter::comma();
     let mut scratch = Vec::new();
     let mut width = 0_usize;
     let mut columns: Vec<(usize, Field)> = Vec::new();
-    each_line(reader, |line| {
-        if !rows.readable(&line) {
-            return Ok(());
-        }
-        let Ok(row) = cutter.cut(line.text) else {
-            rows.report.read += 1;
-            rows.leave_out(&line, Bad::new("row with too many columns", line.text));
-            return Ok(());
-        };
+    each_row(reader, &mut rows, |rows, line, row| {
         let is_header = row.get(0).is_some_and(|name| field(name).is_some());
         if columns.is_empty() || is_header {
             width = row.len();
@@ -40,7 +29,7 @@ pub(super) fn read(reader: &mut dyn BufRead, mut rows: Rows<'_>) -> Result<(), H
             } else {
                 "row with more columns than the header"
             };
-            rows.leave_out(&line, Bad::new(reason, line.text));
+            rows.leave_out(line, Bad::new(reason, line.text));
             return Ok(());
         }
         let mut conn = Conn::EMPTY;
@@ -48,8 +37,8 @@ pub(super) fn read(reader: &mut dyn BufRead, mut rows: Rows<'_>) -> Result<(), H
             let value = row.get(column).unwrap_or_default();
             conn.set(field, if matches!(value, b"-" | b"(empty)") { &[] } else { value });
         }
-        if let Err(bad) = conn.hand_on(&mut rows, &mut scratch)? {
-            rows.leave_out(&line, bad);
+        if let Err(bad) = conn.hand_on(rows, &mut scratch)? {
+            rows.leave_out(line, bad);
         }
         Ok(())
     })
