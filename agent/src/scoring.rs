@@ -1,6 +1,7 @@
 //! From rows of features to anomalies with reasons: live traffic and files take the same way.
 
 use weir_common::entry::exempt;
+use weir_common::flow::ip_proto;
 use weir_core::addr::Addr;
 use weir_core::event::{Anomaly, Reason};
 use weir_core::matrix::FeatureMatrix;
@@ -33,9 +34,17 @@ pub fn anomalies(bundle: &Bundle, matrix: &FeatureMatrix, explain: &mut Explain)
     scored.iter().enumerate().map(|(i, s)| anomaly(bundle, matrix, i, s, explain)).collect()
 }
 
-/// Traffic that no entry ever stops (see [`weir_common::entry::exempt`]): neither learned nor held against anyone.
+/// Neither learned nor held against anyone: what no entry ever stops (see [`weir_common::entry::exempt`]), and reports of
+/// multicast membership, which no router passes on. Hosts send either when links come and go, and never get an answer: one of
+/// them in a short baseline makes scans look usual.
 pub fn housekeeping(client: Addr, proto: u8, client_port: u16, server_port: u16) -> bool {
     exempt(proto, if client.is_v4() { 4 } else { 6 }, client_port, server_port, false)
+        || multicast_membership(proto, client_port)
+}
+
+/// IGMP (RFC 3376); MLD and MLDv2 (RFC 2710, RFC 3810), whose type stands for the sender's port.
+fn multicast_membership(proto: u8, client_port: u16) -> bool {
+    proto == ip_proto::IGMP || proto == ip_proto::ICMPV6 && matches!(client_port, 130..=132 | 143)
 }
 
 fn anomaly(
@@ -79,5 +88,24 @@ fn reason(profile: ProfileId, c: &Contribution) -> Reason {
         usual_low: c.usual_low,
         usual_high: c.usual_high,
         share: c.share,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_keeps_a_network_going_is_neither_learned_nor_held_against_anyone() {
+        let (v4, v6) = ("192.0.2.1".parse().unwrap(), "fe80::1".parse().unwrap());
+        assert!(housekeeping(v4, ip_proto::UDP, 68, 67) && !housekeeping(v4, ip_proto::UDP, 68, 53));
+        assert!(housekeeping(v4, ip_proto::IGMP, 0, 0));
+        for kind in [130, 131, 132, 143, 133, 135, 136] {
+            assert!(housekeeping(v6, ip_proto::ICMPV6, kind, 0), "type {kind}");
+        }
+        for kind in [1, 128, 129, 142, 144] {
+            assert!(!housekeeping(v6, ip_proto::ICMPV6, kind, 0), "type {kind}");
+        }
+        assert!(!housekeeping(v4, ip_proto::TCP, 143, 22), "a port is no message type");
     }
 }

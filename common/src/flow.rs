@@ -10,6 +10,7 @@ pub use crate::update::{Cells, Plain, update_cells};
 /// Protocol numbers (IANA) that Weir treats by name.
 pub mod ip_proto {
     pub const ICMP: u8 = 1;
+    pub const IGMP: u8 = 2;
     pub const TCP: u8 = 6;
     pub const UDP: u8 = 17;
     pub const ICMPV6: u8 = 58;

@@ -24,9 +24,12 @@ pub const TIE_TOLERANCE: f32 = 1e-5;
 
 /// Largest benign scores that the tail of a table is fitted to: this share of them, and at least [`TAIL_MIN`].
 const TAIL_SHARE: usize = 20;
-const TAIL_MIN: usize = 10;
+const TAIL_MIN: usize = FEW;
 /// Smallest tail index. Benign scores of little spread must not make a slightly larger one look impossible.
 const TAIL_MIN_INDEX: f64 = 0.2;
+/// Benign scores as strange as an observation, fewer than which are too few to count by: the count's own error is then over
+/// 30%, and one odd row of a short baseline would hide every attack that is less odd. The fitted tail is used instead.
+const FEW: usize = 10;
 /// No p-value is extrapolated below this: it would say more about the fit than about the observation.
 const TAIL_FLOOR: f64 = 1e-6;
 
@@ -56,12 +59,13 @@ pub(crate) struct Table {
     tail: Option<Tail>,
 }
 
-/// A Pareto tail of the autoencoder's benign scores (Hill 1975). Its errors are unbounded, and beyond the largest benign one the
-/// count of larger ones says nothing any more about how much larger this one is. The forest's scores are bounded: they have none.
+/// A Pareto tail of the autoencoder's benign scores (Hill 1975). Its errors are unbounded, and among the largest benign ones the
+/// count of larger ones says little about how much larger this one is. The forest's scores are bounded: they have none.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Tail {
     start: f64,
-    largest: f64,
+    /// Fewer than [`FEW`] benign scores are larger.
+    sparse: f64,
     /// Share of the benign scores in the tail.
     share: f64,
     /// Hill's estimate, raised by its standard error: the heavier tail is the more cautious one.
@@ -81,16 +85,16 @@ impl Tail {
         let hill = top.iter().map(|s| (f64::from(*s) / start).ln()).sum::<f64>() / k as f64;
         Some(Self {
             start,
-            largest: f64::from(top[k - 1]),
+            sparse: f64::from(top[k - FEW]),
             share: (k + 1) as f64 / (sorted.len() + 1) as f64,
             index: (hill * (1.0 + 1.0 / (k as f64).sqrt())).max(TAIL_MIN_INDEX),
         })
     }
 
-    /// P-value of a score beyond the largest benign one.
+    /// P-value of a score among or beyond the largest benign ones.
     fn p_value(&self, score: f32) -> Option<f64> {
         let score = f64::from(score);
-        (score > self.largest)
+        (score > self.sparse)
             .then(|| self.share * (score / self.start).powf(-1.0 / self.index))
             .map(|p| p.max(TAIL_FLOOR))
     }
@@ -223,8 +227,19 @@ mod tests {
             assert!(p < before && p < 0.01, "{s}: {p}");
             before = p;
         }
-        assert_eq!(tail.p_value(*scores.last().unwrap()), None);
+        assert_eq!(tail.p_value(scores[scores.len() - FEW]), None, "enough to count by");
         assert_eq!(tail.p_value(f32::MAX), Some(TAIL_FLOOR));
+    }
+
+    #[test]
+    fn one_odd_row_of_a_short_baseline_does_not_hide_what_is_less_odd() {
+        // A tail of index 0.25, as benign errors of an autoencoder have: `P(S > s) = s^-4`.
+        let mut scores: Vec<f32> = pareto(300).into_iter().map(f32::sqrt).collect();
+        let strange = 2.0 * scores.last().unwrap();
+        scores.push(2.0 * strange);
+        let (counted, tail) = (p_value(&scores, strange), Tail::fit(&scores).unwrap().p_value(strange).unwrap());
+        assert!(2.0 * tail < 0.75 * counted, "{tail} against {counted}");
+        assert!(tail > f64::from(strange).powi(-4), "{tail} is bolder than the truth");
     }
 
     #[test]
