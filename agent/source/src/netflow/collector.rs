@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use weir_core::home::Home;
 
 use super::Limits;
-use super::clocks::Clocks;
+use super::clocks::{Clocks, Settler};
 use super::decoder::{Counts, Decoder};
 use super::observe::observe;
 use super::pair::{Paired, Pairer};
@@ -19,7 +19,7 @@ pub struct Collector {
     pairer: Pairer,
     home: Home,
     /// Set where `now_us` is the time of day.
-    clocks: Option<Clocks>,
+    clocks: Option<Settler>,
     decoded: Vec<ExportedFlow>,
     paired: Vec<Paired>,
 }
@@ -33,7 +33,7 @@ impl Collector {
     /// A collector of what comes right now: `now_us` is the time of day, and exporters' clocks are held against it. Times
     /// of its flows are never later than 5 minutes ahead, nor more than 31 days back.
     pub fn live(limits: Limits, home: Home) -> Self {
-        Self { clocks: Some(Clocks::default()), ..Self::new(limits, home) }
+        Self { clocks: Some(Settler::default()), ..Self::new(limits, home) }
     }
 
     /// Takes a datagram that came from `from` (`None`: nobody knows) at `now_us`, and adds to `out` the flows that are
@@ -76,7 +76,7 @@ impl Collector {
     }
     /// What was done about exporters' clocks; nothing but for [`Collector::live`].
     pub fn clocks(&self) -> Clocks {
-        self.clocks.unwrap_or_default()
+        self.clocks.as_ref().map(|s| s.counts).unwrap_or_default()
     }
     pub fn decoder(&self) -> &Decoder {
         &self.decoder
