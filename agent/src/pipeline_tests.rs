@@ -48,11 +48,11 @@ fn told(server_port: u16) -> Observation {
 }
 
 fn flows(outcome: &Outcome) -> Vec<(&FlowRecord, Option<&str>)> {
-    let flow = |e| match e {
-        &Event::Flow { ref record, ref seen_at, .. } => Some((&**record, seen_at.as_deref())),
+    let flow = outcome.events.iter().filter_map(|e| match e {
+        Event::Flow { record, seen_at, .. } => Some((&**record, seen_at.as_deref())),
         _ => None,
-    };
-    outcome.events.iter().filter_map(flow).collect()
+    });
+    flow.collect()
 }
 
 #[test]
