@@ -1,5 +1,6 @@
 //! The state of a running agent. Only the event loop touches it; every method here returns quickly.
 
+mod collecting;
 mod commands;
 mod learning;
 mod report;
@@ -22,6 +23,7 @@ use weir_kernel::{Adoption, AttachedMode};
 use crate::app::RunOptions;
 use crate::bus::EventBus;
 use crate::clock::wall_us;
+use crate::collector::Collector;
 use crate::command::{Command, NamedCount, ReloadReport};
 use crate::config::Config;
 use crate::drain::Epoch;
@@ -31,21 +33,29 @@ use crate::model::Finished;
 use crate::pipeline::{Outcome, Pipeline, PipelineConfig};
 use crate::sink::Sink;
 use crate::store::{Saved, State, Store};
-use settings::{home, host_of, policy, report_words, safe_set};
+pub use settings::home;
+use settings::{host_of, policy, report_words, safe_set};
 
 /// Changes are stored at most this often.
 const SAVE_EVERY_US: u64 = 1_000_000;
+
+/// The programs on an interface, and what is entered there.
+pub struct Kernel {
+    pub ifindex: u32,
+    pub xdp: AttachedMode,
+    pub enforcer: Enforcer,
+    pub counters: Counters,
+}
 
 /// What an agent begins with.
 pub struct Start {
     pub options: RunOptions,
     pub config: Config,
-    pub ifindex: u32,
-    pub xdp: AttachedMode,
+    /// `None`: no interface, so nothing is counted in the kernel or entered there.
+    pub kernel: Option<Kernel>,
+    pub collector: Option<Collector>,
     pub store: Store,
     pub state: State,
-    pub enforcer: Enforcer,
-    pub counters: Counters,
     pub bus: EventBus,
     pub sink: Sink,
     pub finished: mpsc::Sender<Finished>,
@@ -63,14 +73,12 @@ struct Epochs {
 pub struct Agent {
     options: RunOptions,
     config: Config,
-    ifindex: u32,
-    xdp: AttachedMode,
+    kernel: Option<Kernel>,
+    collector: Option<Collector>,
     store: Store,
     state: State,
     decisions: Decisions,
     pipeline: Pipeline,
-    enforcer: Enforcer,
-    counters: Counters,
     bus: EventBus,
     sink: Sink,
     finished: mpsc::Sender<Finished>,
@@ -93,7 +101,6 @@ impl Agent {
     pub fn new(start: Start) -> anyhow::Result<Self> {
         let now = wall_us();
         let config = start.config;
-        let interface = config.interface.clone().unwrap_or_default();
         let elapsed = start.state.saved.elapsed_us(&Saved::now()?);
         let limits = Limits { max: config.capacity.blocks as usize, ..Limits::default() };
         let (decisions, left_out) =
@@ -103,7 +110,7 @@ impl Agent {
                 idle_us: config.flow.idle.as_micros() as u64,
                 active_us: config.flow.active.as_micros() as u64,
                 linger_us: config.flow.linger.as_micros() as u64,
-                home: home(&config, &interface),
+                home: home(&config),
                 // Twice what one epoch may hold: flows outlive epochs.
                 max_flows: 2 * config.capacity.flows as usize,
                 // Identifiers that no earlier run has given.
@@ -116,14 +123,12 @@ impl Agent {
         });
         let mut agent = Self {
             options: start.options,
-            ifindex: start.ifindex,
-            xdp: start.xdp,
+            kernel: start.kernel,
+            collector: start.collector,
             store: start.store,
             state: start.state,
             decisions,
             pipeline,
-            enforcer: start.enforcer,
-            counters: start.counters,
             bus: start.bus,
             sink: start.sink,
             finished: start.finished,
@@ -147,9 +152,10 @@ impl Agent {
                 "it ended while no agent ran, or is protected now".to_owned(),
             );
         }
-        if let AttachedMode::Generic(cause) = agent.xdp.clone() {
+        if let Some(AttachedMode::Generic(cause)) = agent.kernel.as_ref().map(|k| k.xdp.clone()) {
             agent.warn("xdp", format!("XDP runs in generic mode, slower and behind GRO: {cause}"));
         }
+        agent.tell_of_the_collector(now);
         agent.load_current();
         Ok(agent)
     }
@@ -173,15 +179,17 @@ impl Agent {
         }
         let offset = crate::drain::offset_us();
         let end_us = weir_kernel::sys::monotonic_ns() / 1000;
-        let outcome = self.pipeline.epoch(&adoption.flows, end_us, offset, &self.decisions);
+        let outcome = self.pipeline.epoch(&adoption.flows, Vec::new(), end_us, offset, &self.decisions);
         self.carry_out(now, outcome);
-        self.enforcer.reconcile(&self.decisions, self.config.mode, now, true)?;
-        self.enforcer.remember_hits(&self.decisions, now)?;
+        if let Some(Kernel { enforcer, .. }) = &mut self.kernel {
+            enforcer.reconcile(&self.decisions, self.config.mode, now, true)?;
+            enforcer.remember_hits(&self.decisions, now)?;
+        }
         self.unwritten = false;
         Ok(())
     }
 
-    /// One epoch from the kernel.
+    /// One epoch from the kernel, and what exporters told of meanwhile.
     pub fn epoch(&mut self, epoch: &Epoch) {
         let now = epoch.report.end_us.saturating_add_signed(epoch.wall_offset_us);
         let drain_us = (epoch.report.settle + epoch.report.read).as_micros() as u64;
@@ -189,7 +197,9 @@ impl Agent {
         self.epochs.flows_last = epoch.report.flows as u64;
         self.epochs.drain_last_us = drain_us;
         self.epochs.drain_max_us = self.epochs.drain_max_us.max(drain_us);
-        let outcome = self.pipeline.epoch(&epoch.flows, epoch.report.end_us, epoch.wall_offset_us, &self.decisions);
+        let exported = self.collector.as_mut().map(Collector::take).unwrap_or_default();
+        let outcome =
+            self.pipeline.epoch(&epoch.flows, exported, epoch.report.end_us, epoch.wall_offset_us, &self.decisions);
         self.carry_out(now, outcome);
         self.learn(now);
         self.expire(now);
@@ -270,7 +280,8 @@ impl Agent {
     }
 
     fn look_at_hits(&mut self, now: TimeUs) {
-        let met = match self.enforcer.new_hits(&self.decisions, now) {
+        let Some(Kernel { enforcer, .. }) = &mut self.kernel else { return };
+        let met = match enforcer.new_hits(&self.decisions, now) {
             Ok(met) => met,
             Err(e) => return self.warn("hits", format!("hit counters could not be read: {e}")),
         };
@@ -292,16 +303,23 @@ impl Agent {
 
     /// Makes the kernel hold what is wanted, and confirms what is new from the kernel itself.
     fn write(&mut self, now: TimeUs) {
+        let Some(Kernel { enforcer, .. }) = &mut self.kernel else { return };
         if self.unwritten {
-            match self.enforcer.reconcile(&self.decisions, self.config.mode, now, false) {
+            match enforcer.reconcile(&self.decisions, self.config.mode, now, false) {
                 Ok(_) => self.unwritten = false,
                 // The next epoch tries again.
                 Err(e) => return self.warn("entries", format!("entries could not be written: {e}")),
             }
         }
-        for id in std::mem::take(&mut self.unconfirmed) {
-            let Some(d) = self.decisions.get(id).cloned() else { continue };
-            match self.enforcer.holds(d.target) {
+        let unconfirmed = std::mem::take(&mut self.unconfirmed);
+        let held: Vec<_> = unconfirmed
+            .into_iter()
+            .filter_map(|id| self.decisions.get(id).cloned())
+            .map(|d| (enforcer.holds(d.target), d))
+            .collect();
+        for (held, d) in held {
+            let id = d.id;
+            match held {
                 Ok(true) => self.decided(now, DecisionChange::Enforced, d, String::new()),
                 Ok(false) if self.config.mode == Mode::Observe => {}
                 Ok(false) => self.warn("entries", format!("the kernel does not hold the entry of decision {id}")),
@@ -314,7 +332,9 @@ impl Agent {
     pub fn care(&mut self) {
         let now = wall_us();
         self.set_safe(now);
-        match self.enforcer.reconcile(&self.decisions, self.config.mode, now, true) {
+        self.look_at_exporters();
+        let Some(Kernel { enforcer, .. }) = &mut self.kernel else { return };
+        match enforcer.reconcile(&self.decisions, self.config.mode, now, true) {
             Ok(pass) => {
                 self.unwritten = false;
                 if pass.drift > 0 {
@@ -364,7 +384,10 @@ impl Agent {
         logging::set_level(config.log.level);
         self.sink.configure(config.log.events.clone(), config.log.flows);
         self.pipeline.all_flows = config.log.flows;
-        self.pipeline.set_home(home(config, config.interface.as_deref().unwrap_or_default()));
+        self.pipeline.set_home(home(config));
+        if let Some(collector) = &self.collector {
+            collector.configure(&config.netflow, home(config));
+        }
         let promoted = self.pipeline.policy.config().promoted;
         self.pipeline.policy.set_config(policy(config, promoted));
         let now = wall_us();
@@ -378,7 +401,8 @@ impl Agent {
     /// The last words: what is alive is recorded, and everything is stored.
     pub fn close(mut self) {
         let now = wall_us();
-        let outcome = self.pipeline.flush(now, &self.decisions);
+        let exported = self.collector.take().map(Collector::stop).unwrap_or_default();
+        let outcome = self.pipeline.flush(exported, now, &self.decisions);
         self.carry_out(now, outcome);
         self.write(now);
         self.save(now, true);

@@ -1,6 +1,7 @@
 //! The agent's wiring: start, one event loop, stop.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -11,17 +12,20 @@ use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use weir_core::event::Mode;
+use weir_kernel::flows::Epochs;
 use weir_kernel::pins::Pins;
-use weir_kernel::{Datapath, datapath, link};
+use weir_kernel::{Adoption, Datapath, Held, datapath, link};
 
-use crate::agent::{Agent, Start};
+use crate::agent::{self, Agent, Kernel, Start};
 use crate::api::{self, ControlSocket};
 use crate::bus::EventBus;
 use crate::clock::wall_us;
+use crate::collector::Collector;
 use crate::command::{self, Command};
 use crate::config::{Config, ConfigError, DEFAULT_PATH, XdpChoice};
-use crate::drain::{Drainer, Epoch};
+use crate::drain::{self, Drainer, Epoch};
 use crate::enforce::Enforcer;
+use crate::lock::Lock;
 use crate::model::Finished;
 use crate::render::Rendered;
 use crate::sink::Sink;
@@ -34,6 +38,8 @@ const BUS: usize = 4096;
 const RUN_DIR: &str = "/run/weir";
 /// How often the kernel's entries are read back, and the host is asked who must stay reachable.
 const CARE: Duration = Duration::from_secs(30);
+/// How often the collector is emptied, whatever the length of an epoch.
+const COLLECT: Duration = Duration::from_millis(200);
 
 /// What the command line says about `weir run`; it goes before the configuration file, at a reload too.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -42,13 +48,15 @@ pub struct RunOptions {
     pub config: Option<PathBuf>,
     pub interface: Option<String>,
     pub mode: Option<Mode>,
+    /// Where to collect NetFlow and IPFIX.
+    pub netflow: Option<SocketAddr>,
     pub state_dir: Option<PathBuf>,
     pub socket: Option<PathBuf>,
     pub log_level: Option<log::LevelFilter>,
 }
 
 impl RunOptions {
-    /// Reads the file and applies what the command line says. The interface is set afterwards.
+    /// Reads the file and applies what the command line says. Afterwards there is an interface, or a collector, or both.
     pub fn load(&self) -> Result<Config, ConfigError> {
         let mut config = Config::load(self.config.as_deref())?;
         if self.interface.is_some() {
@@ -56,6 +64,9 @@ impl RunOptions {
         }
         if let Some(mode) = self.mode {
             config.mode = mode;
+        }
+        if let Some(listen) = self.netflow {
+            (config.netflow.enabled, config.netflow.listen) = (true, listen);
         }
         if let Some(dir) = &self.state_dir {
             config.state_dir.clone_from(dir);
@@ -66,7 +77,7 @@ impl RunOptions {
         if let Some(level) = self.log_level {
             config.log.level = level;
         }
-        if config.interface.is_none() {
+        if config.interface.is_none() && !config.netflow.enabled {
             return Err(ConfigError::NoInterface(self.config.clone().unwrap_or_else(|| DEFAULT_PATH.into())));
         }
         Ok(config)
@@ -84,38 +95,75 @@ pub fn run(options: RunOptions) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The programs on an interface, attached, and what the agent makes of them.
+struct Attached {
+    kernel: Kernel,
+    epochs: Epochs,
+    adoption: Adoption,
+    logger: Option<KernelLogger>,
+    held: Held,
+}
+
+type KernelLogger = aya_log::EbpfLogger<&'static dyn log::Log>;
+
+fn attach(config: &Config, interface: &str, ifindex: u32) -> anyhow::Result<Attached> {
+    let mut kernel = Datapath::open(interface, kernel_options(config))?;
+    let (full, reserved) = capacity(config).memory();
+    log::info!("kernel maps take {} now, and up to {} when they are full", human_bytes(reserved), human_bytes(full));
+    let logger = kernel.take_logger(log::logger());
+    // Whoever was blocked stays blocked meanwhile: what an earlier agent left attached is replaced in one step.
+    let xdp = kernel.attach()?;
+    let adoption = kernel.take_adoption();
+    let (epochs, entries, counters, held) = kernel.into_parts();
+    let kernel = Kernel { ifindex, xdp, enforcer: Enforcer::new(entries), counters };
+    Ok(Attached { kernel, epochs, adoption, logger, held })
+}
+
+fn collect(config: &Config) -> anyhow::Result<Option<Collector>> {
+    let netflow = &config.netflow;
+    if !netflow.enabled {
+        return Ok(None);
+    }
+    let collector = Collector::start(netflow, agent::home(config), config.capacity.flows as usize);
+    collector.map(Some).with_context(|| {
+        format!("cannot collect NetFlow on {}; another program may listen there (`ss -ulpn`)", netflow.listen)
+    })
+}
+
 async fn start(options: RunOptions, config: Config) -> anyhow::Result<()> {
-    let interface = config.interface.clone().unwrap_or_default();
-    let ifindex = link::index_of(&interface)?;
-    let _lock = lock_interface(RUN_DIR.as_ref(), &interface, ifindex)?;
+    let interface = config.interface.clone();
+    let locked = interface.as_deref().map(|name| -> anyhow::Result<(u32, Lock)> {
+        let ifindex = link::index_of(name)?;
+        Ok((ifindex, lock_interface(RUN_DIR.as_ref(), name, ifindex)?))
+    });
+    let locked = locked.transpose()?;
     let opened = Store::open(&config.state_dir, wall_us())?;
     if let Some(parent) = config.socket.parent() {
         std::fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
     }
     let socket = ControlSocket::bind(&config.socket, config.group.as_deref())?;
-
-    let mut kernel = Datapath::open(&interface, kernel_options(&config))?;
-    let (full, reserved) = capacity(&config).memory();
-    log::info!("kernel maps take {} now, and up to {} when they are full", human_bytes(reserved), human_bytes(full));
-    let logger = kernel.take_logger(log::logger());
-    // Whoever was blocked stays blocked meanwhile: what an earlier agent left attached is replaced in one step.
-    let mode = kernel.attach()?;
-    let adoption = kernel.take_adoption();
-    let (epochs, entries, counters, held) = kernel.into_parts();
+    let collector = collect(&config)?;
+    let attached = match (&interface, &locked) {
+        (Some(name), Some((ifindex, _))) => Some(attach(&config, name, *ifindex)?),
+        _ => None,
+    };
+    let (kernel, counting, logger, held) = match attached {
+        Some(a) => (Some(a.kernel), Some((a.epochs, a.adoption)), a.logger, Some(a.held)),
+        None => (None, None, None, None),
+    };
 
     let bus = EventBus::new(BUS);
     let render = Arc::new(Rendered { interface: interface.clone() });
     let sink = Sink::start(config.log.events.clone(), config.log.flows, render.clone())?;
     let (finished_tx, finished) = mpsc::channel(4);
+    let collects = collector.is_some();
     let mut agent = Agent::new(Start {
         options,
         config: config.clone(),
-        ifindex,
-        xdp: mode,
+        kernel,
+        collector,
         store: opened.store,
         state: opened.state,
-        enforcer: Enforcer::new(entries),
-        counters,
         bus: bus.clone(),
         sink,
         finished: finished_tx,
@@ -123,8 +171,13 @@ async fn start(options: RunOptions, config: Config) -> anyhow::Result<()> {
     if let Some(warning) = opened.warning {
         agent.warn("state", warning);
     }
-    agent.adopt(adoption)?;
-    let (drainer, epochs) = Drainer::start(epochs, config.epoch)?;
+    let (drainer, epochs) = match counting {
+        Some((mut epochs, adoption)) => {
+            agent.adopt(adoption)?;
+            Drainer::start(move |flows| epochs.drain(flows), config.epoch)?
+        }
+        None => Drainer::start(drain::nothing, config.epoch)?,
+    };
 
     let (commands_tx, commands) = command::queue();
     let (stop_api, api_stopped) = oneshot::channel::<()>();
@@ -132,9 +185,10 @@ async fn start(options: RunOptions, config: Config) -> anyhow::Result<()> {
         // A dropped sender means stop as well.
         let _ = api_stopped.await;
     }));
-    log::info!("running on {interface}; control socket {}", config.socket.display());
+    let on = interface.as_deref().unwrap_or("exported flows alone");
+    log::info!("running on {on}; control socket {}", config.socket.display());
 
-    let end = event_loop(&mut agent, &drainer, Inputs { epochs, commands, finished, logger }).await;
+    let end = event_loop(&mut agent, &drainer, Inputs { epochs, commands, finished, logger, collects }).await;
     drop(drainer);
     let _ = stop_api.send(());
     if let Ok(Err(e)) = server.await {
@@ -142,9 +196,12 @@ async fn start(options: RunOptions, config: Config) -> anyhow::Result<()> {
     }
     agent.close();
     drop(held);
-    log::info!(
-        "stopped; what is blocked stays blocked until it expires (`weir unload -i {interface}` removes everything)"
-    );
+    match interface {
+        Some(interface) => log::info!(
+            "stopped; what is blocked stays blocked until it expires (`weir unload -i {interface}` removes everything)"
+        ),
+        None => log::info!("stopped"),
+    }
     end
 }
 
@@ -152,7 +209,9 @@ struct Inputs {
     epochs: mpsc::Receiver<Result<Epoch, weir_kernel::KernelError>>,
     commands: mpsc::Receiver<Command>,
     finished: mpsc::Receiver<Finished>,
-    logger: Option<aya_log::EbpfLogger<&'static dyn log::Log>>,
+    logger: Option<KernelLogger>,
+    /// There is a collector to be emptied.
+    collects: bool,
 }
 
 async fn event_loop(agent: &mut Agent, drainer: &Drainer, mut inputs: Inputs) -> anyhow::Result<()> {
@@ -161,6 +220,8 @@ async fn event_loop(agent: &mut Agent, drainer: &Drainer, mut inputs: Inputs) ->
     let mut hangup = signal(SignalKind::hangup())?;
     let mut care = tokio::time::interval(CARE);
     care.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut collect = tokio::time::interval(COLLECT);
+    collect.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     // SAFETY: the logger owns its descriptor and keeps it until the AsyncFd is dropped.
     let kernel_log = inputs.logger.map(|l| unsafe { AsyncFd::register(l) }.map_err(io::Error::from));
     let mut kernel_log = kernel_log.transpose()?;
@@ -179,6 +240,7 @@ async fn event_loop(agent: &mut Agent, drainer: &Drainer, mut inputs: Inputs) ->
             Some(command) = inputs.commands.recv(), if !stopping => agent.command(command),
             Some(finished) = inputs.finished.recv() => agent.finished(finished),
             _ = care.tick() => agent.care(),
+            _ = collect.tick(), if inputs.collects => agent.collect(),
             readable = log_readable(&mut kernel_log) => readable?,
             _ = hangup.recv() => agent.hangup(),
             _ = terminate.recv(), if !stopping => { stopping = true; drainer.stop(); }
@@ -188,7 +250,7 @@ async fn event_loop(agent: &mut Agent, drainer: &Drainer, mut inputs: Inputs) ->
 }
 
 /// Passes on what the kernel programs logged; never ends where they log nothing.
-async fn log_readable(log: &mut Option<AsyncFd<aya_log::EbpfLogger<&'static dyn log::Log>>>) -> std::io::Result<()> {
+async fn log_readable(log: &mut Option<AsyncFd<KernelLogger>>) -> std::io::Result<()> {
     match log {
         Some(fd) => {
             let mut guard = fd.readable_mut().await?;

@@ -286,6 +286,7 @@ pub enum XdpMode {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct StatusReport {
     pub version: String,
+    /// Empty: only a collector.
     pub interface: String,
     pub ifindex: u32,
     pub mode_configured: Mode,
@@ -311,6 +312,33 @@ pub struct StatusReport {
     pub decisions: Vec<DecisionCount>,
     pub maps: Vec<MapUse>,
     pub warnings: Vec<String>,
+    /// `None`: no collector.
+    pub netflow: Option<NetflowReport>,
+}
+
+/// The collector of NetFlow and IPFIX.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NetflowReport {
+    pub listen: String,
+    /// Exporters that are heard; empty: all.
+    pub allowed: Vec<String>,
+    pub datagrams: u64,
+    /// Of flows; often one for each direction.
+    pub records: u64,
+    pub flows: u64,
+    /// Flows that told too little to be scored.
+    pub unscored: u64,
+    /// Known now, by address and port.
+    pub exporters: u64,
+    pub templates: u64,
+    /// Records that wait for their other direction.
+    pub unpaired: u64,
+    /// Data that waits for its template.
+    pub waiting_bytes: u64,
+    /// Bytes of memory for all of that.
+    pub memory: u64,
+    /// What was given up or never came, by reason.
+    pub dropped: Vec<NamedCount>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use weir_kernel::KernelError;
-use weir_kernel::flows::{DrainReport, Drained, Epochs};
+use weir_kernel::flows::{DrainReport, Drained};
 
 use crate::clock;
 
@@ -34,9 +34,10 @@ pub struct Drainer {
 }
 
 impl Drainer {
-    /// Ends an epoch at each multiple of `period` of wall time, so that source windows consist of whole epochs.
+    /// Ends an epoch at each multiple of `period` of wall time, so that source windows consist of whole epochs. `drain`
+    /// empties the kernel's counts.
     pub fn start(
-        mut epochs: Epochs,
+        mut drain: impl FnMut(&mut Drained) -> Result<DrainReport, KernelError> + Send + 'static,
         period: Duration,
     ) -> std::io::Result<(Drainer, mpsc::Receiver<Result<Epoch, KernelError>>)> {
         let (to_loop, from_here) = mpsc::channel(WAITING);
@@ -49,8 +50,7 @@ impl Drainer {
                 wait_for_multiple_of(period, &stopping);
                 let last = stopping.load(Ordering::Acquire);
                 let mut flows = refill.lock().ok().and_then(|mut s| s.take()).unwrap_or_default();
-                let drained =
-                    epochs.drain(&mut flows).map(|report| Epoch { flows, report, wall_offset_us: offset_us() });
+                let drained = drain(&mut flows).map(|report| Epoch { flows, report, wall_offset_us: offset_us() });
                 if to_loop.blocking_send(drained).is_err() || last {
                     return;
                 }
@@ -88,6 +88,11 @@ impl Drop for Drainer {
             let _ = thread.join();
         }
     }
+}
+
+/// An epoch where there are no programs: time passes, and the kernel counted nothing.
+pub fn nothing(_: &mut Drained) -> Result<DrainReport, KernelError> {
+    Ok(DrainReport { end_us: weir_kernel::sys::monotonic_ns() / 1000, ..DrainReport::default() })
 }
 
 /// Wall clock minus monotonic clock, µs.

@@ -20,6 +20,7 @@ use weir_models::{
 };
 
 use crate::command::LearnReport;
+use crate::exported::FIRST_ID;
 
 /// Share of the time that makes the models; the rest is held back for the thresholds.
 const MODEL_SHARE: f64 = 0.6;
@@ -78,6 +79,8 @@ pub struct Recorder {
     config: LearnConfig,
     started_us: TimeUs,
     flows: u64,
+    /// Of these, told by exporters: whoever can send them datagrams can teach by them.
+    exported: u64,
     windows: u64,
     core: Rows,
     source: Rows,
@@ -95,6 +98,7 @@ impl Recorder {
             config,
             started_us: now,
             flows: 0,
+            exported: 0,
             windows: 0,
             core: Rows::new(ProfileId::Core),
             source: Rows::new(ProfileId::Source),
@@ -107,6 +111,7 @@ impl Recorder {
     /// One epoch's flow records and source windows.
     pub fn add(&mut self, now: TimeUs, records: &[FlowRecord], windows: &[SourceWindow]) {
         self.flows += records.iter().filter(|r| r.first_record).count() as u64;
+        self.exported += records.iter().filter(|r| r.flow_id >= FIRST_ID).count() as u64;
         self.windows += windows.len() as u64;
         let core = core_matrix(records);
         for (i, r) in records.iter().enumerate() {
@@ -176,6 +181,7 @@ impl Recorder {
             core: self.core,
             source: self.source,
             flows: self.flows,
+            exported: self.exported,
             windows: self.windows,
             left_out: left_out.len(),
             left_out_rows: dropped,
@@ -201,6 +207,7 @@ pub struct Baseline {
     core: Rows,
     source: Rows,
     pub flows: u64,
+    exported: u64,
     pub windows: u64,
     pub left_out: usize,
     left_out_rows: usize,
@@ -226,6 +233,16 @@ pub struct Learned {
 }
 
 impl Baseline {
+    /// Where it comes from, in words: who promotes the model should know who could have taught it.
+    fn origin(&self) -> String {
+        let of = format!("{} flows and {} source windows of live traffic", self.flows, self.windows);
+        match self.exported {
+            0 => of,
+            n if n == self.flows => format!("{of}, told by exporters"),
+            n => format!("{of}, {n} of the flows told by exporters"),
+        }
+    }
+
     /// Trains, calibrates and writes the bundle. Takes seconds to minutes: for a thread of its own.
     pub fn train(self, dir: PathBuf, seed: u64) -> Result<Learned, LearnError> {
         let span = self.ended_us.saturating_sub(self.started_us);
@@ -233,7 +250,7 @@ impl Baseline {
         let config = TrainConfig {
             seed,
             window_us: self.config.window_us,
-            source: format!("{} flows and {} source windows of live traffic", self.flows, self.windows),
+            source: self.origin(),
             trained_at_us: Some(self.ended_us),
             ..TrainConfig::default()
         };

@@ -7,17 +7,19 @@ use weir_common::flow::{FlowKey, FlowStats};
 use weir_core::addr::Addr;
 use weir_core::busy::Busy;
 use weir_core::decisions::Decisions;
-use weir_core::event::Event;
+use weir_core::event::{Anomaly, Event};
 use weir_core::evidence::{Evidence, EvidenceConfig, Thresholds};
 use weir_core::feature::{core_matrix, source_matrix};
 use weir_core::home::Home;
 use weir_core::policy::{Case, Policy, PolicyConfig, Verdict};
-use weir_core::record::{EndReason, TimeUs};
+use weir_core::record::{EndReason, FlowRecord, TimeUs};
 use weir_core::role::{Direction, Role};
 use weir_core::table::{EpochOutput, FlowTable, TableConfig};
 use weir_core::window::{SourceWindow, SourceWindows, WindowCaps};
 use weir_models::{Bundle, ScoreError};
+use weir_source::Observation;
 
+use crate::exported::{ACCOUNTABLE, Exported, SCORED};
 use crate::learn::{Recorder, thresholds_of};
 pub use crate::scoring::ANOMALY_P;
 use crate::scoring::{Explain, anomalies, housekeeping};
@@ -49,6 +51,7 @@ pub struct Pipeline {
     recorder: Option<Recorder>,
     window_us: u64,
     out: EpochOutput,
+    exported: Exported,
     rows: Vec<SourceWindow>,
     /// Every flow becomes an event, not only anomalous ones.
     pub all_flows: bool,
@@ -80,6 +83,7 @@ impl Pipeline {
     pub fn new(config: PipelineConfig) -> Self {
         let none = Thresholds::uncalibrated();
         Self {
+            exported: Exported::new(config.table.first_flow_id),
             table: FlowTable::new(config.table),
             windows: SourceWindows::new(config.window_us, WindowCaps::default()),
             evidence: Evidence::new(EvidenceConfig::new(config.window_us, &none)),
@@ -96,6 +100,10 @@ impl Pipeline {
 
     pub fn live_flows(&self) -> usize {
         self.table.len()
+    }
+    /// Flows of exporters that told too little to be scored.
+    pub fn unscored(&self) -> u64 {
+        self.exported.unscored
     }
     pub fn evidence(&self) -> &Evidence {
         &self.evidence
@@ -128,32 +136,38 @@ impl Pipeline {
         self.evidence.forget(source);
     }
 
-    /// Takes one epoch. `end_us` is monotonic; wall times are that plus `wall_offset_us`.
+    /// Takes one epoch: what the kernel counted, and what exporters told of until its end. `end_us` is monotonic; wall
+    /// times are that plus `wall_offset_us`.
     pub fn epoch(
         &mut self,
         drained: &[(FlowKey, FlowStats)],
+        exported: Vec<Observation>,
         end_us: u64,
         wall_offset_us: i64,
         decisions: &Decisions,
     ) -> Outcome {
         let now = end_us.saturating_add_signed(wall_offset_us);
-        let flows = drained.len();
+        let flows = drained.len() + exported.len();
         self.out.clear();
         self.rows.clear();
         self.table.epoch(end_us, wall_offset_us, drained.iter().copied(), &mut self.out);
-        self.out.touched.retain(|t| !housekeeping(t.client, t.proto, t.client_port, t.server_port));
-        self.windows.epoch(now, &self.out.touched, &mut self.rows);
+        self.exported.take(exported, now, &mut self.out.records);
+        for touched in [&mut self.out.touched, &mut self.exported.touched] {
+            touched.retain(|t| !housekeeping(t.client, t.proto, t.client_port, t.server_port));
+        }
+        self.windows.epoch_with(now, &self.out.touched, &self.exported.touched, &mut self.rows);
         let mut outcome = self.take(now, decisions);
         outcome.flows = flows;
         outcome.evicted = self.out.evicted;
         outcome
     }
 
-    /// The agent stops: what is alive gives its last record.
-    pub fn flush(&mut self, now: TimeUs, decisions: &Decisions) -> Outcome {
+    /// The agent stops: what is alive gives its last record, and exporters had their last word.
+    pub fn flush(&mut self, exported: Vec<Observation>, now: TimeUs, decisions: &Decisions) -> Outcome {
         self.out.clear();
         self.rows.clear();
         self.table.flush(EndReason::Flushed, &mut self.out);
+        self.exported.take(exported, now, &mut self.out.records);
         self.take(now, decisions)
     }
 
@@ -161,10 +175,10 @@ impl Pipeline {
         let mut outcome = Outcome { records: self.out.records.len(), ..Outcome::default() };
         let (plain, scored) = std::mem::take(&mut self.out.records)
             .into_iter()
-            .partition(|r| housekeeping(r.client, r.proto, r.client_port, r.server_port));
+            .partition(|r| !r.have.has(SCORED) || housekeeping(r.client, r.proto, r.client_port, r.server_port));
         self.out.records = scored;
         if self.all_flows {
-            outcome.events.extend(plain.into_iter().map(|r| Event::Flow { record: Box::new(r), anomaly: None }));
+            outcome.events.extend(plain.into_iter().map(|r| flow_event(&self.exported, r, None)));
         }
         if let Some(recorder) = &mut self.recorder {
             recorder.add(now, &self.out.records, &self.rows);
@@ -179,7 +193,7 @@ impl Pipeline {
                 self.judge(now, &model.thresholds, decisions, &mut outcome);
             }
             None if self.all_flows => {
-                let events = self.out.records.drain(..).map(|r| Event::Flow { record: Box::new(r), anomaly: None });
+                let events = self.out.records.drain(..).map(|r| flow_event(&self.exported, r, None));
                 outcome.events.extend(events);
             }
             None => {}
@@ -192,12 +206,15 @@ impl Pipeline {
         let mut explain = Explain { up_to: ANOMALY_P, left: MAX_EXPLAINED };
         let scored = anomalies(&model.bundle, &core, &mut explain)?;
         for (record, anomaly) in self.out.records.drain(..).zip(scored) {
-            self.evidence.add_flow(now, &record, &anomaly);
+            // Nobody answers for a flow of which only a guess says that it was theirs.
+            if record.have.has(ACCOUNTABLE) {
+                self.evidence.add_flow(now, &record, &anomaly);
+            }
             if record.proven && record.direction == Direction::In && record.end_reason != EndReason::Checkpoint {
                 self.busy.add(now, record.client);
             }
             if self.all_flows || anomaly.p_value <= ANOMALY_P {
-                outcome.events.push(Event::Flow { record: Box::new(record), anomaly: Some(anomaly) });
+                outcome.events.push(flow_event(&self.exported, record, Some(anomaly)));
             }
         }
         let source = source_matrix(&self.rows);
@@ -243,3 +260,11 @@ impl Pipeline {
         }
     }
 }
+
+fn flow_event(exported: &Exported, record: FlowRecord, anomaly: Option<Anomaly>) -> Event {
+    Event::Flow { seen_at: exported.seen_at(record.flow_id), record: Box::new(record), anomaly }
+}
+
+#[cfg(test)]
+#[path = "pipeline_tests.rs"]
+mod tests;

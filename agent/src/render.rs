@@ -6,14 +6,14 @@ use weir_core::render::{Context, json, line};
 use crate::pipeline::ANOMALY_P;
 use crate::sink::Render;
 
-/// Renders the events of an agent on one interface.
+/// Renders the events of an agent on one interface, or on none.
 pub struct Rendered {
-    pub interface: String,
+    pub interface: Option<String>,
 }
 
 impl Rendered {
     fn context(&self) -> Context<'_> {
-        Context { in_iface: Some(&self.interface), label: None, anomaly_p: ANOMALY_P, whole: None }
+        Context { in_iface: self.interface.as_deref(), label: None, anomaly_p: ANOMALY_P, whole: None }
     }
 }
 

@@ -9,6 +9,13 @@ use nix::ifaddrs::getifaddrs;
 use weir_core::addr::{Addr, Prefix};
 use weir_core::guard::Safe;
 
+/// Private networks (RFC 1918, RFC 3927, RFC 4193, RFC 4291): home where nobody says which, and no interface tells.
+pub fn private_networks() -> impl Iterator<Item = Prefix> {
+    ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "fc00::/7", "fe80::/10"]
+        .iter()
+        .filter_map(|p| p.parse().ok())
+}
+
 /// Own addresses, each with the prefix that its interface is connected to.
 fn own_addresses() -> Vec<(String, Addr, Prefix)> {
     let Ok(all) = getifaddrs() else { return Vec::new() };

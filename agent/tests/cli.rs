@@ -132,6 +132,7 @@ impl Loop {
                     decisions: Vec::new(),
                     maps: Vec::new(),
                     warnings: Vec::new(),
+                    netflow: None,
                 })));
             }
             Command::ListDecisions { reply } => {

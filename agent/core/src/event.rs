@@ -1,5 +1,7 @@
 //! The one form in which everything that happens leaves the agent: log, API and page render the same [`Event`].
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
 use crate::addr::Addr;
@@ -110,6 +112,8 @@ pub enum DecisionChange {
 pub enum Event {
     Flow {
         record: Box<FlowRecord>,
+        /// The exporter that told of it; `None`: its packets were seen here.
+        seen_at: Option<Arc<str>>,
         anomaly: Option<Anomaly>,
     },
     /// One window of one source, only where it is anomalous.

@@ -38,6 +38,8 @@ pub struct PolicyConfig {
     pub mode: Mode,
     /// A person promoted the bundle that scores; until then the mode is at most shadow.
     pub promoted: bool,
+    /// There are kernel programs to enter anything into; without, the mode is observe.
+    pub enters: bool,
     /// Lifetime of an automatic drop, µs.
     pub drop_ttl_us: u64,
     /// Lifetime of a shadow entry for unproven evidence, µs; at most [`MAX_UNPROVEN_TTL_US`].
@@ -57,6 +59,7 @@ impl Default for PolicyConfig {
         Self {
             mode: Mode::Shadow,
             promoted: false,
+            enters: true,
             drop_ttl_us: HOUR_US,
             unproven_ttl_us: MAX_UNPROVEN_TTL_US,
             max_per_hour: 100,
@@ -68,8 +71,11 @@ impl Default for PolicyConfig {
 }
 
 impl PolicyConfig {
-    /// The mode that holds: at most shadow until a person has promoted the bundle.
+    /// The mode that holds: observe where nothing can be entered, at most shadow until a person has promoted the bundle.
     pub fn effective_mode(&self) -> Mode {
+        if !self.enters {
+            return Mode::Observe;
+        }
         if self.mode == Mode::Enforce && !self.promoted { Mode::Shadow } else { self.mode }
     }
 }
@@ -233,6 +239,9 @@ impl Policy {
     ) -> (Option<NewDecision>, String, bool) {
         let mode = self.config.effective_mode();
         let none = |note: &str| (None, note.to_owned(), false);
+        if !self.config.enters {
+            return none("no interface, so nothing can be stopped here: alert only");
+        }
         if mode == Mode::Observe {
             return none("mode observe: alert only");
         }

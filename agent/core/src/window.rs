@@ -232,9 +232,20 @@ impl SourceWindows {
     /// than windows; a row shows each flow as it stood at the first epoch end at least [`ANSWER_GRACE_US`] behind the
     /// window's end: every flow had that long to grow.
     pub fn epoch(&mut self, end_us: TimeUs, touched: &[Touched], out: &mut Vec<SourceWindow>) {
+        self.epoch_with(end_us, touched, &[], out);
+    }
+
+    /// [`SourceWindows::epoch`], with flows that others told of in this epoch. Exporters tell long after a flow began: such
+    /// flows belong to the window in which they were told of. Their times are those of the flows.
+    pub fn epoch_with(&mut self, end_us: TimeUs, touched: &[Touched], told: &[Touched], out: &mut Vec<SourceWindow>) {
         let before = out.len();
         let newest = end_us / self.window_us;
         let mut hit: Vec<(u64, Addr)> = Vec::new();
+        // An epoch that ends with a window belongs to that window.
+        let current = (end_us.saturating_sub(1) / self.window_us).max(self.closed);
+        for t in told {
+            self.observe(current, t, &mut hit);
+        }
         for t in touched {
             let number = t.start_us / self.window_us;
             if !t.new && number < self.closed {

@@ -45,9 +45,10 @@ impl Agent {
     }
 
     fn report(&self, decision: Decision, note: String) -> DecisionReport {
-        let (hits, last_hit_us) = self.enforcer.hits(decision.target);
+        let enforcer = self.kernel.as_ref().map(|k| &k.enforcer);
+        let (hits, last_hit_us) = enforcer.map(|e| e.hits(decision.target)).unwrap_or_default();
         // An error reads as not enforced, which is what the list is looked at for.
-        let enforced = self.enforcer.holds(decision.target).unwrap_or(false);
+        let enforced = enforcer.is_some_and(|e| e.holds(decision.target).unwrap_or(false));
         let awaiting_confirmation = self.decisions.awaits_confirmation(decision.id);
         DecisionReport {
             decision,
@@ -61,6 +62,10 @@ impl Agent {
     }
 
     fn add_decision(&mut self, new: NewDecision) -> Result<DecisionReport, CommandError> {
+        if self.kernel.is_none() {
+            let words = "this agent has no interface, so it can stop nothing; set `interface`, or run it with -i";
+            return Err(CommandError::Refused(words.to_owned()));
+        }
         let now = wall_us();
         let reason = new.reason_with_caller();
         let us = |d: std::time::Duration| d.as_micros() as u64;

@@ -13,14 +13,20 @@ use crate::command::{CommandError, Counter, DecisionCount, MapUse, StatusReport,
 impl Agent {
     pub(super) fn status(&self) -> Result<StatusReport, CommandError> {
         let now = wall_us();
-        let (xdp_mode, xdp_cause) = match &self.xdp {
-            AttachedMode::Native => (XdpMode::Native, String::new()),
-            AttachedMode::Generic(cause) => (XdpMode::Generic, cause.clone()),
+        let (xdp_mode, xdp_cause) = match self.kernel.as_ref().map(|k| &k.xdp) {
+            None => (None, String::new()),
+            Some(AttachedMode::Native) => (Some(XdpMode::Native), String::new()),
+            Some(AttachedMode::Generic(cause)) => (Some(XdpMode::Generic), cause.clone()),
         };
-        let counters = self.counters.read().map_err(|e| CommandError::Failed(e.to_string()))?;
+        let counters = match &self.kernel {
+            Some(kernel) => kernel.counters.read().map_err(|e| CommandError::Failed(e.to_string()))?,
+            None => Vec::new(),
+        };
         let effective = self.mode();
         let mode_reason = if effective == self.config.mode {
             String::new()
+        } else if self.kernel.is_none() {
+            "no interface: what is found leads to alerts alone".to_owned()
         } else if self.pipeline.model().is_none() {
             "nothing was learned yet".to_owned()
         } else {
@@ -29,11 +35,11 @@ impl Agent {
         Ok(StatusReport {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             interface: self.config.interface.clone().unwrap_or_default(),
-            ifindex: self.ifindex,
+            ifindex: self.kernel.as_ref().map_or(0, |k| k.ifindex),
             mode_configured: self.config.mode,
             mode_effective: effective,
             mode_reason,
-            xdp_mode: Some(xdp_mode),
+            xdp_mode,
             xdp_cause,
             uptime_us: now.saturating_sub(self.started_us),
             bundle: self.store.bundles().current().map(|dir| self.describe(&dir)).filter(|b| b.current),
@@ -51,6 +57,7 @@ impl Agent {
             decisions: self.decision_counts(),
             maps: self.maps(),
             warnings: self.all_warnings(),
+            netflow: self.collector.as_ref().map(|c| c.report(&self.config.netflow, self.pipeline.unscored())),
         })
     }
 
@@ -78,8 +85,9 @@ impl Agent {
     }
 
     fn maps(&self) -> Vec<MapUse> {
+        let Some(kernel) = &self.kernel else { return Vec::new() };
         let capacity = capacity(&self.config);
-        let [blocks, allows] = self.enforcer.entries();
+        let [blocks, allows] = kernel.enforcer.entries();
         MAPS.iter()
             .filter(|spec| spec.sized != names::Sized::Fixed && spec.name != names::HITS)
             .map(|spec| MapUse {

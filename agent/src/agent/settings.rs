@@ -25,9 +25,13 @@ pub(super) fn safe_set(config: &Config) -> Vec<Safe> {
     safe
 }
 
-pub(super) fn home(config: &Config, interface: &str) -> Home {
-    let networks: Vec<Prefix> =
-        if config.home.is_empty() { surroundings::home(interface) } else { config.home.clone() };
+/// Without an interface that tells which networks are near: this host, and the private ones.
+pub fn home(config: &Config) -> Home {
+    let networks: Vec<Prefix> = match &config.interface {
+        _ if !config.home.is_empty() => config.home.clone(),
+        Some(interface) => surroundings::home(interface),
+        None => surroundings::home("").into_iter().chain(surroundings::private_networks()).collect(),
+    };
     Home::new(networks)
 }
 
@@ -36,6 +40,7 @@ pub(super) fn policy(config: &Config, promoted: bool) -> PolicyConfig {
     PolicyConfig {
         mode: config.mode,
         promoted,
+        enters: config.interface.is_some(),
         drop_ttl_us: us(config.policy.drop_ttl),
         unproven_ttl_us: us(config.policy.shadow_ttl),
         max_per_hour: config.policy.max_decisions_per_hour as usize,

@@ -6,7 +6,7 @@ use weir_core::event::Mode;
 
 use crate::command::{
     AllowAdded, AllowReport, BundleReport, Counter, DecisionCount, DecisionReport, LearnReport, MapUse, NamedCount,
-    ReloadReport, StatusReport, XdpMode,
+    NetflowReport, ReloadReport, StatusReport, XdpMode,
 };
 use crate::proto as pb;
 
@@ -190,6 +190,43 @@ impl TryFrom<pb::DecisionCount> for DecisionCount {
     }
 }
 
+impl From<NetflowReport> for pb::NetflowStatus {
+    fn from(r: NetflowReport) -> Self {
+        pb::NetflowStatus {
+            listen: r.listen,
+            allowed: r.allowed,
+            datagrams: r.datagrams,
+            records: r.records,
+            flows: r.flows,
+            unscored: r.unscored,
+            exporters: r.exporters,
+            templates: r.templates,
+            unpaired: r.unpaired,
+            waiting_bytes: r.waiting_bytes,
+            memory: r.memory,
+            dropped: each(r.dropped),
+        }
+    }
+}
+impl From<pb::NetflowStatus> for NetflowReport {
+    fn from(r: pb::NetflowStatus) -> Self {
+        NetflowReport {
+            listen: r.listen,
+            allowed: r.allowed,
+            datagrams: r.datagrams,
+            records: r.records,
+            flows: r.flows,
+            unscored: r.unscored,
+            exporters: r.exporters,
+            templates: r.templates,
+            unpaired: r.unpaired,
+            waiting_bytes: r.waiting_bytes,
+            memory: r.memory,
+            dropped: each(r.dropped),
+        }
+    }
+}
+
 impl From<StatusReport> for pb::StatusResponse {
     fn from(r: StatusReport) -> Self {
         pb::StatusResponse {
@@ -214,6 +251,7 @@ impl From<StatusReport> for pb::StatusResponse {
             decisions: each(r.decisions),
             maps: each(r.maps),
             warnings: r.warnings,
+            netflow: r.netflow.map(Into::into),
         }
     }
 }
@@ -243,6 +281,7 @@ impl TryFrom<pb::StatusResponse> for StatusReport {
             decisions: try_each(r.decisions)?,
             maps: each(r.maps),
             warnings: r.warnings,
+            netflow: r.netflow.map(Into::into),
         })
     }
 }

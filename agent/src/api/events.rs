@@ -30,7 +30,7 @@ pub fn kind(event: &Event) -> EventKind {
 
 pub fn message(event: &Event, render: &dyn Render) -> pb::Event {
     let (time_us, body) = match event {
-        Event::Flow { record, anomaly: a } => (record.end_us, Body::Flow(flow(record, a.as_ref()))),
+        Event::Flow { record, anomaly: a, .. } => (record.end_us, Body::Flow(flow(record, a.as_ref()))),
         Event::Source { time_us, source, proven, flows, anomaly: a } => (
             *time_us,
             Body::Source(pb::SourceEvent {

@@ -138,6 +138,20 @@ pub(crate) fn full_status() -> StatusReport {
         decisions: vec![DecisionCount { action: Action::Drop, origin: Origin::Automatic, count: 3 }],
         maps: vec![MapUse { name: "blocks".into(), entries: 3, max_entries: 1_000_000, bytes: 520_000_000 }],
         warnings: vec!["generic XDP: super-packets are counted as one".into()],
+        netflow: Some(NetflowReport {
+            listen: "127.0.0.1:2055".into(),
+            allowed: vec!["192.0.2.1".into(), "198.51.100.0/24".into()],
+            datagrams: 12_345,
+            records: 300_000,
+            flows: 150_000,
+            unscored: 7,
+            exporters: 2,
+            templates: 5,
+            unpaired: 1_200,
+            waiting_bytes: 0,
+            memory: 90_000,
+            dropped: vec![NamedCount { name: "set of unknown kind".into(), count: 4 }],
+        }),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -79,7 +80,7 @@ impl Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Cmd {
-    /// Run the agent on an interface
+    /// Run the agent on an interface, on exported flows, or both
     Run(RunArgs),
     /// Detach the kernel programs and remove what they leave: nothing is blocked any more
     Unload(UnloadArgs),
@@ -129,6 +130,10 @@ pub struct RunArgs {
     /// observe: no entries; shadow: count what would be dropped; enforce: drop
     #[arg(short, long, value_name = "MODE", value_parser = mode)]
     pub mode: Option<Mode>,
+    /// Collect NetFlow v5, v9 and IPFIX at this address, port or both [default: 127.0.0.1:2055]; without an interface, the
+    /// agent then runs without kernel programs, and what it finds leads to alerts alone
+    #[arg(long, value_name = "ADDR", num_args = 0..=1, default_missing_value = "127.0.0.1:2055", value_parser = listen)]
+    pub netflow: Option<SocketAddr>,
     /// Where decisions, allow list and models are kept
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
@@ -350,6 +355,9 @@ fn p_value(s: &str) -> Result<f32, String> {
         _ => Err("expected a number above 0 and at most 1, for example 0.01".into()),
     }
 }
+fn listen(s: &str) -> Result<SocketAddr, String> {
+    crate::config::parse_listen(s)
+}
 fn mode(s: &str) -> Result<Mode, String> {
     named(s, MODES)
 }
@@ -403,6 +411,17 @@ mod tests {
             (Some("eth0"), Some(Mode::Enforce), Some("/x.yaml".into()))
         );
 
+        for (line, at) in [
+            ("weir run", None),
+            ("weir run --netflow", Some("127.0.0.1:2055")),
+            ("weir run --netflow -i eth0", Some("127.0.0.1:2055")),
+            ("weir run --netflow 9995", Some("127.0.0.1:9995")),
+            ("weir run --netflow=[::]:2055", Some("[::]:2055")),
+        ] {
+            let Cmd::Run(run) = parse(line).unwrap().command else { panic!() };
+            assert_eq!(run.netflow.map(|a| a.to_string()).as_deref(), at, "{line}");
+        }
+
         let cli = parse("weir decisions add 192.0.2.7/tcp/22 --action shadow --for 90s --reason x -o json").unwrap();
         assert_eq!(cli.format(), Ok(Format::Json));
         let Cmd::Decisions(DecisionsCmd::Add { target, action, lifetime, direction, .. }) = cli.command else {
@@ -441,6 +460,7 @@ mod tests {
             ("weir decisions add 10.0.0.1 --action block", "expected one of drop, shadow"),
             ("weir watch --kind drops", "expected one of flow, source, alert, decision, hits, agent"),
             ("weir run -i eth0 --mode block", "expected one of observe, shadow, enforce"),
+            ("weir run --netflow somewhere", "is nowhere to listen"),
             ("weir allowlist add 10.0.0.0/40", "at most 32"),
             ("weir unload", "--all"),
             ("weir unload -i eth0 --all", "cannot be used with"),

@@ -74,6 +74,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
                 config: run.config,
                 interface: run.interface,
                 mode: run.mode,
+                netflow: run.netflow,
                 state_dir: run.state_dir,
                 socket: cli.socket,
                 log_level: run.log_level,

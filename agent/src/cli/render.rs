@@ -7,7 +7,7 @@ use weir_core::record::TimeUs;
 
 use super::output::{Table, clean, relative};
 use crate::command::{
-    AllowAdded, AllowReport, BundleReport, DecisionReport, LearnReport, ReloadReport, StatusReport, XdpMode,
+    AllowAdded, AllowReport, BundleReport, DecisionReport, LearnReport, NamedCount, ReloadReport, StatusReport, XdpMode,
 };
 use crate::human::{bytes, grouped, micros, rough};
 
@@ -39,9 +39,11 @@ fn until(expires: Option<TimeUs>, now: TimeUs) -> String {
 
 pub fn status(s: &StatusReport) -> String {
     let mut out = String::new();
-    let interface = clean(&s.interface);
-    let _ =
-        writeln!(out, "weir {} on {interface} (ifindex {}), up {}", s.version, s.ifindex, rough(micros(s.uptime_us)));
+    let interface = match clean(&s.interface) {
+        none if none.is_empty() => "without an interface".to_owned(),
+        interface => format!("on {interface} (ifindex {})", s.ifindex),
+    };
+    let _ = writeln!(out, "weir {} {interface}, up {}", s.version, rough(micros(s.uptime_us)));
     let mut line = |name: &str, value: String| {
         let _ = writeln!(out, "  {name:<10} {}", clean(&value));
     };
@@ -89,13 +91,26 @@ pub fn status(s: &StatusReport) -> String {
         .collect();
     line("decisions", if decisions.is_empty() { "none".into() } else { decisions.join(", ") });
     line("memory", format!("{} of kernel maps", bytes(s.maps.iter().map(|m| m.bytes).sum())));
-    let lost: Vec<_> = s
-        .lost
-        .iter()
-        .filter(|l| l.count > 0)
-        .map(|l| format!("{} {}", grouped(l.count), l.name.replace('_', " ")))
-        .collect();
-    line("lost", if lost.is_empty() { "nothing".into() } else { lost.join(", ") });
+    if let Some(n) = &s.netflow {
+        let from = if n.allowed.is_empty() { "anybody".to_owned() } else { n.allowed.join(", ") };
+        let counts =
+            [(n.datagrams, "datagrams"), (n.records, "records"), (n.flows, "flows"), (n.unscored, "not scored")];
+        let counts = counts.map(|(n, what)| format!("{} {what}", grouped(n))).join(", ");
+        line("netflow", format!("{} from {from}: {counts}", n.listen));
+        line(
+            "exporters",
+            format!(
+                "{} with {} templates; {} records and {} of data wait; {} of memory",
+                grouped(n.exporters),
+                grouped(n.templates),
+                grouped(n.unpaired),
+                bytes(n.waiting_bytes),
+                bytes(n.memory)
+            ),
+        );
+        line("left out", counted(&n.dropped));
+    }
+    line("lost", counted(&s.lost));
     if !s.counters.is_empty() {
         let mut t = Table::new(&["REASON", ">PACKETS", ">BYTES"]);
         for c in &s.counters {
@@ -114,6 +129,16 @@ pub fn status(s: &StatusReport) -> String {
         let _ = writeln!(out, "{}warning: {}", if i == 0 { "\n" } else { "" }, clean(w));
     }
     out
+}
+
+/// "3 epoch records, 1 event"; "nothing".
+fn counted(all: &[NamedCount]) -> String {
+    let some: Vec<_> = all
+        .iter()
+        .filter(|l| l.count > 0)
+        .map(|l| format!("{} {}", grouped(l.count), l.name.replace('_', " ")))
+        .collect();
+    if some.is_empty() { "nothing".into() } else { some.join(", ") }
 }
 
 /// "collecting: 12m of 24h, 1,200 of 2,000 flows, 40 of 200 source windows".

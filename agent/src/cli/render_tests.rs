@@ -52,6 +52,9 @@ weir 1.2.3 on eth0 (ifindex 2), up 3h12m
   drain      8.2ms last, 12ms longest
   decisions  3 drop automatic
   memory     520 MB of kernel maps
+  netflow    127.0.0.1:2055 from 192.0.2.1, 198.51.100.0/24: 12,345 datagrams, 300,000 records, 150,000 flows, 7 not scored
+  exporters  2 with 5 templates; 1,200 records and 0 B of data wait; 90 kB of memory
+  left out   4 set of unknown kind
   lost       3 epoch records
 
 REASON            PACKETS          BYTES
@@ -78,6 +81,7 @@ fn a_quiet_agent_says_so() {
         decisions: Vec::new(),
         maps: Vec::new(),
         warnings: Vec::new(),
+        netflow: None,
         ..full_status()
     };
     let text = status(&quiet);
@@ -89,7 +93,10 @@ fn a_quiet_agent_says_so() {
     ] {
         assert!(text.contains(line), "{line:?} is missing in:\n{text}");
     }
-    assert!(!text.contains("learning") && !text.contains("warning"));
+    assert!(!text.contains("learning") && !text.contains("warning") && !text.contains("netflow"));
+    let alone = StatusReport { interface: String::new(), ifindex: 0, xdp_mode: None, ..quiet };
+    let text = status(&alone);
+    assert!(text.starts_with("weir 1.2.3 without an interface, up 3h12m\n") && text.contains("not attached"), "{text}");
 }
 
 #[test]

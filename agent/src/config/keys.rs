@@ -106,6 +106,9 @@ keys! {
     "log.events", Reload, [log.events], any, "events as JSON lines: a path, journald, stderr or none";
     "log.flows", Reload, [log.flows], any, "write flows to the event log too, not only alerts, anomalous sources and decisions";
     "xdp.mode", Restart, [xdp.mode], any, "auto: native where the driver can, else generic";
+    "netflow.enabled", Restart, [netflow.enabled], any, "collect NetFlow v5, v9 and IPFIX, beside an interface or without one; true where the section is written";
+    "netflow.listen", Restart, [netflow.listen], any, "where exporters send to; beyond loopback anybody who reaches it can make flows up";
+    "netflow.exporters", Reload, [netflow.exporters], any, "addresses and prefixes whose datagrams are taken; empty: anybody's";
 }
 
 /// What follows `prefix` in the table, in its order, each name once. `""` is the top.

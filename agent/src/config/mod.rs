@@ -6,6 +6,7 @@ mod show;
 pub mod tree;
 
 use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,10 +20,12 @@ use tree::At;
 pub const DEFAULT_PATH: &str = "/etc/weir/weir.yaml";
 pub const DEFAULT_SOCKET: &str = "/run/weir/weir.sock";
 pub const DEFAULT_STATE_DIR: &str = "/var/lib/weir";
+/// Where exporters commonly send to; on loopback, because nobody can tell who sent a datagram.
+pub const DEFAULT_NETFLOW: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 2055);
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// `None`: named on the command line.
+    /// `None`: named on the command line, or there is only a collector.
     pub interface: Option<String>,
     pub mode: Mode,
     /// Empty: own and connected networks.
@@ -40,6 +43,24 @@ pub struct Config {
     pub policy: Policy,
     pub log: Log,
     pub xdp: Xdp,
+    pub netflow: NetFlow,
+}
+
+/// The collector of NetFlow and IPFIX.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetFlow {
+    /// Naming the section in the file turns it on.
+    pub enabled: bool,
+    pub listen: SocketAddr,
+    /// Empty: anybody.
+    pub exporters: Vec<Prefix>,
+}
+
+impl NetFlow {
+    /// Others than this host's own processes can send to it.
+    pub fn reachable(&self) -> bool {
+        !self.listen.ip().to_canonical().is_loopback()
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -144,6 +165,7 @@ impl Default for Config {
                 flows: false,
             },
             xdp: Xdp { mode: XdpChoice::Auto },
+            netflow: NetFlow { enabled: false, listen: DEFAULT_NETFLOW, exporters: Vec::new() },
         }
     }
 }
@@ -169,8 +191,17 @@ pub enum ConfigError {
     Read { path: PathBuf, cause: std::io::Error },
     #[error("{}", Listed(path, problems))]
     Invalid { path: PathBuf, problems: Vec<Problem> },
-    #[error("no interface: name one with `weir run -i INTERFACE` or set `interface` in {}", .0.display())]
+    #[error(
+        "no interface: name one with `weir run -i INTERFACE` or set `interface` in {}; to collect NetFlow alone, \
+         `weir run --netflow` or set `netflow`",
+        .0.display()
+    )]
     NoInterface(PathBuf),
+}
+
+/// An address to listen at, as the configuration and the command line take it.
+pub fn parse_listen(text: &str) -> Result<SocketAddr, String> {
+    <SocketAddr as setting::Word>::parse(text)
 }
 
 struct Listed<'a>(&'a Path, &'a [Problem]);
@@ -209,6 +240,8 @@ impl Config {
         let mut config = Config::default();
         let mut problems = Vec::new();
         let root = tree::parse(text).map_err(|(at, message)| vec![Problem::new(at, "", message)])?;
+        // The section says that it is wanted, whatever is in it.
+        config.netflow.enabled = root.has_section("netflow");
         let places = keys::read_tree(&root, &mut config, &mut problems);
         if problems.is_empty() {
             config.check_together(&places, &mut problems);
@@ -261,6 +294,7 @@ impl Config {
             capacity: self.capacity.clone(),
             flow: self.flow.clone(),
             xdp: self.xdp.clone(),
+            netflow: NetFlow { exporters: new.netflow.exporters.clone(), ..self.netflow.clone() },
             log: Log { to: self.log.to, ..new.log.clone() },
             ..new.clone()
         }

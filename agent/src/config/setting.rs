@@ -1,5 +1,6 @@
 //! How each type of setting is read from the tree and written back.
 
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use weir_core::addr::Prefix;
 use weir_core::event::Mode;
 
 use super::tree::{At, Kind, Node};
-use super::{AllowRule, EventTarget, LogTarget, Problem, XdpChoice};
+use super::{AllowRule, DEFAULT_NETFLOW, EventTarget, LogTarget, Problem, XdpChoice};
 use crate::human;
 
 /// A value on its way to YAML, JSON or a comparison.
@@ -187,6 +188,21 @@ impl Word for EventTarget {
             EventTarget::Stderr => "stderr".into(),
             EventTarget::None => "none".into(),
         }
+    }
+}
+
+/// Where to listen: what is left out of ADDRESS:PORT is that of [`DEFAULT_NETFLOW`].
+impl Word for SocketAddr {
+    const EXPECTED: &'static str = "an address and port such as 127.0.0.1:2055, [::1]:2055, 192.0.2.7 or 9995";
+    fn parse(text: &str) -> Result<Self, String> {
+        let at = text.parse().ok();
+        let at = at.or_else(|| Some(SocketAddr::new(text.parse::<IpAddr>().ok()?, DEFAULT_NETFLOW.port())));
+        let at = at.or_else(|| Some(SocketAddr::new(DEFAULT_NETFLOW.ip(), text.parse::<u16>().ok()?)));
+        let at = at.filter(|at| at.port() != 0);
+        at.ok_or_else(|| format!("`{text}` is nowhere to listen; write {}", Self::EXPECTED))
+    }
+    fn word(&self) -> String {
+        self.to_string()
     }
 }
 

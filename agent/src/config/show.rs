@@ -49,17 +49,42 @@ impl Config {
     pub fn summary(&self) -> String {
         let d = human::duration;
         let mut lines = Vec::new();
-        let interface = self
-            .interface
-            .as_deref()
-            .map_or("the interface named by `weir run -i`".into(), |i| format!("interface {i}"));
+        let interface = match self.interface.as_deref() {
+            Some(interface) => format!("interface {interface}"),
+            None => "the interface named by `weir run -i`".into(),
+        };
         let mode = match self.mode {
             Mode::Observe => "observe: it alerts and makes no entries",
             Mode::Shadow => "shadow: entries count what they would have dropped, and drop nothing",
             Mode::Enforce => "enforce: what is blocked is dropped",
         };
-        lines.push(format!("Watches {interface} in mode {mode}."));
-        lines.push(if self.home.is_empty() {
+        let netflow = &self.netflow;
+        if netflow.enabled && self.interface.is_none() {
+            lines.push(
+                "Watches no interface (unless `weir run -i` names one): what it finds leads to alerts alone.".into(),
+            );
+        } else {
+            lines.push(format!("Watches {interface} in mode {mode}."));
+        }
+        if netflow.enabled {
+            let from = match netflow.exporters.as_slice() {
+                [] => "anybody".to_owned(),
+                some => some.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+            };
+            lines.push(format!("Collects NetFlow and IPFIX on {} from {from}.", netflow.listen));
+        }
+        if netflow.enabled && netflow.reachable() {
+            lines.push(
+                "Warning: exporters are not authenticated; whoever reaches that address can make flows up, and teach by them."
+                    .into(),
+            );
+        }
+        if netflow.enabled && self.interface.is_some() {
+            lines.push("Note: flows that an exporter and the interface both see are counted twice.".into());
+        }
+        lines.push(if self.home.is_empty() && netflow.enabled && self.interface.is_none() {
+            "Protects this host and the private networks.".into()
+        } else if self.home.is_empty() {
             "Protects the host's own and connected networks.".into()
         } else {
             format!("Protects {}.", self.home.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))

@@ -34,6 +34,7 @@ policy:
   busy_share: 10%
 log: {level: debug, to: stderr, events: journald, flows: true}
 xdp: {mode: generic}
+netflow: {listen: "[::]:9995", exporters: [192.0.2.1, "2001:db8:1::/48"]}
 "#;
 
 #[test]
@@ -60,6 +61,11 @@ fn every_key_can_be_set() {
         policy: Policy { drop_ttl: s(14_400), shadow_ttl: s(90), max_decisions_per_hour: 7, busy_share: 0.1 },
         log: Log { level: log::LevelFilter::Debug, to: LogTarget::Stderr, events: EventTarget::Journald, flows: true },
         xdp: Xdp { mode: XdpChoice::Generic },
+        netflow: NetFlow {
+            enabled: true,
+            listen: "[::]:9995".parse().unwrap(),
+            exporters: vec!["192.0.2.1".parse().unwrap(), "2001:db8:1::/48".parse().unwrap()],
+        },
     };
     assert_eq!(c, expected);
     // And it was every key: none shows its default.
@@ -140,6 +146,31 @@ fn an_empty_value_means_the_default() {
 }
 
 #[test]
+fn naming_the_section_turns_the_collector_on_loopback_unless_told_otherwise() {
+    let listen = |text: &str| Some(parse(text).netflow).filter(|n| n.enabled).map(|n| n.listen.to_string());
+    assert_eq!(listen(""), None);
+    assert_eq!(listen("netflow:\n"), None, "an empty value means the default");
+    assert_eq!(listen("netflow: {}").as_deref(), Some("127.0.0.1:2055"));
+    assert_eq!(listen("netflow: {exporters: [192.0.2.1]}").as_deref(), Some("127.0.0.1:2055"));
+    assert_eq!(listen("netflow: {enabled: false, listen: 9995}"), None);
+    for (text, at) in [
+        ("9995", "127.0.0.1:9995"),
+        ("192.0.2.7", "192.0.2.7:2055"),
+        ("192.0.2.7:6343", "192.0.2.7:6343"),
+        ("'::1'", "[::1]:2055"),
+        ("'[::1]:99'", "[::1]:99"),
+    ] {
+        assert_eq!(listen(&format!("netflow: {{listen: {text}}}")).as_deref(), Some(at), "{text}");
+    }
+    for wrong in ["localhost:2055", "0", "127.0.0.1:0", "70000"] {
+        assert!(errors(&format!("netflow: {{listen: '{wrong}'}}"))[0].contains("is nowhere to listen"), "{wrong}");
+    }
+    let alone = parse("netflow: {}").summary();
+    assert!(alone.contains("alerts alone") && alone.contains("private networks"), "{alone}");
+    assert!(!alone.contains("not authenticated") && !alone.contains("twice"), "{alone}");
+}
+
+#[test]
 fn a_missing_file_is_an_error_only_where_it_was_named() {
     let dir = tempfile::tempdir().unwrap();
     let gone = dir.path().join("gone.yaml");
@@ -172,6 +203,9 @@ fn the_summary_says_what_happens() {
         "last 4h",
         "the journal",
         "until they expire",
+        "Collects NetFlow and IPFIX on [::]:9995 from 192.0.2.1, 2001:db8:1::/48.",
+        "not authenticated",
+        "counted twice",
     ] {
         assert!(words.contains(part), "{part:?} is missing in:\n{words}");
     }

@@ -33,6 +33,12 @@ pub enum Kind {
 }
 
 impl Node {
+    /// Whether this is a mapping with a mapping under `name`.
+    pub fn has_section(&self, name: &str) -> bool {
+        let Kind::Map(entries) = &self.kind else { return false };
+        entries.iter().any(|(n, _, v)| n == name && matches!(v.kind, Kind::Map(_)))
+    }
+
     /// What it is, for messages.
     pub fn describe(&self) -> String {
         match &self.kind {

@@ -14,11 +14,9 @@ use weir_core::home::Home;
 use weir_core::table::TableConfig;
 use weir_source::{Flows, Format, Input, Observation, Options, Stop};
 
+use crate::surroundings::private_networks;
 use progress::Progress;
 use tally::Tally;
-
-/// Networks at home where nobody says which: private ones (RFC 1918, RFC 3927, RFC 4193, RFC 4291).
-const PRIVATE: [&str; 6] = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "fc00::/7", "fe80::/10"];
 
 /// What to read, and how.
 #[derive(Clone, Debug)]
@@ -37,7 +35,7 @@ pub struct Reading {
 impl Reading {
     fn home(&self) -> Home {
         if self.home.is_empty() {
-            return Home::new(PRIVATE.iter().filter_map(|p| p.parse().ok()));
+            return Home::new(private_networks());
         }
         Home::new(self.home.iter().copied())
     }

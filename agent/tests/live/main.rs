@@ -5,6 +5,7 @@ mod allow;
 mod kills;
 mod learning;
 mod modes;
+mod netflow;
 #[expect(dead_code, reason = "the kernel tests use the rest")]
 #[path = "../../kernel/tests/kernel/raw.rs"]
 mod raw;

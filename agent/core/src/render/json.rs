@@ -191,7 +191,10 @@ fn anomaly_part<'a>(a: &'a Anomaly, context: &Context<'_>) -> AnomalyPart<'a> {
 impl<'a> Eve<'a> {
     pub(super) fn of(event: &'a Event, context: &Context<'a>) -> Self {
         match event {
-            Event::Flow { record, anomaly } => Self::flow(record, anomaly.as_ref(), context),
+            Event::Flow { record, seen_at, anomaly } => {
+                let context = Context { in_iface: seen_at.as_deref().or(context.in_iface), ..*context };
+                Self::flow(record, anomaly.as_ref(), &context)
+            }
             Event::Source { time_us, source, proven, flows, anomaly } => Self {
                 src_ip: Some(*source),
                 anomaly: Some(anomaly_part(anomaly, context)),

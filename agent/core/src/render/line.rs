@@ -19,7 +19,7 @@ pub fn line(event: &Event) -> String {
 
 fn words(event: &Event) -> String {
     match event {
-        Event::Flow { record, anomaly } => flow(record, anomaly.as_ref()),
+        Event::Flow { record, anomaly, .. } => flow(record, anomaly.as_ref()),
         Event::Source { time_us, source, proven, flows, anomaly } => {
             let what = if *proven { "proven flows" } else { "flows" };
             format!("{} source {source} {flows} {what}{}", rfc3339(*time_us), anomaly_words(anomaly))

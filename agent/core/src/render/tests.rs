@@ -53,7 +53,7 @@ fn flow(proto: u8, ports: (u16, u16)) -> Event {
         first_record: true,
         context: None,
     };
-    Event::Flow { record: Box::new(record), anomaly: Some(anomaly()) }
+    Event::Flow { record: Box::new(record), seen_at: None, anomaly: Some(anomaly()) }
 }
 
 fn decision(action: Action, instead_of: Option<Action>, mode: Mode) -> Event {

@@ -1,6 +1,8 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::record::FlowState;
+use crate::role::Direction;
 use crate::testkit::*;
 
 fn table() -> FlowTable {

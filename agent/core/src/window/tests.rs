@@ -214,3 +214,19 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn flows_that_others_told_of_belong_to_the_window_they_were_told_of_in() {
+    let mut w = windows();
+    let mut out = Vec::new();
+    // An exporter tells of them a minute after they began; one clock is ahead.
+    let told = |at: u64| touched(at, at, "192.0.2.1", "10.0.0.1", 22);
+    w.epoch_with(100 * S, &[], &[told(40 * S), told(42 * S)], &mut out);
+    w.epoch_with(101 * S, &[touched(7, 100 * S + 5, "192.0.2.9", "10.0.0.1", 22)], &[told(43 * S)], &mut out);
+    w.epoch(100 * S + DUE, &[], &mut out);
+    let rows: Vec<_> = out.iter().map(|r| (r.source.to_string(), r.end_us / S, r.summary.flows)).collect();
+    // What came until 100 s is of the window that ended then.
+    assert_eq!(rows, [("192.0.2.1".into(), 100, 2), ("192.0.2.1".into(), 110, 1), ("192.0.2.9".into(), 110, 1)]);
+    assert_eq!(value(&out[0], "gap_mean"), Some(2.0), "gaps are those of the flows");
+    assert_eq!(value(&out[0], "unanswered_share"), Some(1.0));
+}

@@ -91,6 +91,14 @@ impl Decoder {
     pub fn exporters(&self) -> usize {
         self.exporters.len()
     }
+    /// Templates that are known now.
+    pub fn templates(&self) -> usize {
+        self.exporters.templates()
+    }
+    /// Bytes of data sets that wait for their template.
+    pub fn waiting(&self) -> usize {
+        self.waiting.memory()
+    }
     /// Exporters pushed out by others.
     pub fn exporters_forgotten(&self) -> u64 {
         self.exporters.forgotten

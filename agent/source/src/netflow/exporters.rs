@@ -135,6 +135,10 @@ impl Exporters {
     pub fn len(&self) -> usize {
         self.by_addr.len()
     }
+    /// Templates of all of them.
+    pub fn templates(&self) -> usize {
+        self.by_addr.values().map(|e| e.templates).sum()
+    }
     pub fn iter(&self) -> impl Iterator<Item = &Exporter> {
         self.by_rank.values().filter_map(|addr| self.by_addr.get(addr))
     }

@@ -21,6 +21,7 @@
 //! Records are never proven: whoever can send a datagram can make them up.
 
 mod bytes;
+mod clocks;
 mod collector;
 mod decoder;
 mod exporters;
@@ -36,9 +37,10 @@ mod template;
 mod v5;
 mod waiting;
 
+pub use clocks::Clocks;
 pub use collector::Collector;
 pub use decoder::{Counts, Decoder};
-pub use listen::{ListenOptions, Listener};
+pub use listen::{ListenOptions, Listener, Tally};
 pub use pair::{Paired, Pairer};
 pub(crate) use read::read;
 pub use record::{ExportedFlow, Opener, Way};

@@ -11,11 +11,20 @@ use crate::sink::{Sink, Stop};
 
 /// Flows of one epoch. Where there are more, what was counted so far is handed on before the epoch's end.
 const MAX_FLOWS: usize = 1 << 18;
+/// A packet that is further ahead of the clock than this moves it only if the packet behind it does not go back by as much:
+/// otherwise one wrong time would hold up the timeouts of everything that follows.
+const LEAP_US: u64 = 3_600_000_000;
 
 pub(super) struct Epochs {
     epoch_us: u64,
     /// End of the current epoch; 0 before the first packet.
     end_us: u64,
+    /// Packets from here on need more than to be counted: the end of the epoch, and 0 while one is held back.
+    gate_us: u64,
+    /// A packet whose time is not believed yet.
+    held: Option<(u64, PacketMeta)>,
+    /// Packets whose time was not believed: counted with the packets around them.
+    strays: u64,
     /// In the order of their first packets: the order does not depend on the hashes.
     flows: Vec<(FlowKey, FlowStats)>,
     index: HashTable<u32>,
@@ -29,6 +38,9 @@ impl Epochs {
         Self {
             epoch_us: epoch_us.max(1),
             end_us: 0,
+            gate_us: 0,
+            held: None,
+            strays: 0,
             flows: Vec::new(),
             index: HashTable::new(),
             hasher: RandomState::default(),
@@ -39,9 +51,47 @@ impl Epochs {
     /// Counts a packet. The clock never runs back: a packet from the past belongs to the current epoch.
     #[inline]
     pub(super) fn add(&mut self, at_us: u64, meta: &PacketMeta, sink: &mut dyn Sink) -> Result<(), Stop> {
-        if at_us >= self.end_us {
-            self.go_to(at_us, sink)?;
+        if at_us >= self.gate_us && !self.believe(at_us, meta, sink)? {
+            return Ok(());
         }
+        self.count(at_us, meta, sink)
+    }
+
+    /// Packets whose time was far ahead of all around them.
+    pub(super) fn strays(&self) -> u64 {
+        self.strays
+    }
+
+    /// Moves the clock to a packet that is beyond the current epoch. `false`: it is held back until the next one comes.
+    #[cold]
+    fn believe(&mut self, at_us: u64, meta: &PacketMeta, sink: &mut dyn Sink) -> Result<bool, Stop> {
+        if let Some((held_us, held)) = self.held.take() {
+            self.gate_us = self.end_us;
+            if at_us >= held_us.saturating_sub(LEAP_US) {
+                self.go_to(held_us, sink)?;
+                self.count(held_us, &held, sink)?;
+            } else {
+                self.strays += 1;
+                if self.end_us == 0 {
+                    self.go_to(at_us, sink)?;
+                }
+                self.count(at_us.min(self.end_us - 1), &held, sink)?;
+            }
+        }
+        if at_us < self.end_us {
+            return Ok(true);
+        }
+        if self.end_us == 0 || at_us - self.end_us > LEAP_US {
+            self.held = Some((at_us, *meta));
+            self.gate_us = 0;
+            return Ok(false);
+        }
+        self.go_to(at_us, sink)?;
+        Ok(true)
+    }
+
+    #[inline]
+    fn count(&mut self, at_us: u64, meta: &PacketMeta, sink: &mut dyn Sink) -> Result<(), Stop> {
         let (key, dir) = meta.key();
         let mut packet = meta.packet(Offload::default());
         (packet.dir, packet.now_us) = (dir, at_us);
@@ -95,6 +145,7 @@ impl Epochs {
             self.flows.clear();
         }
         self.end_us = begin.saturating_add(self.epoch_us);
+        self.gate_us = self.end_us;
         Ok(())
     }
 
@@ -108,8 +159,12 @@ impl Epochs {
         Ok(())
     }
 
-    /// The input has ended.
+    /// The input has ended. Nothing speaks against the last packet's time.
     pub(super) fn finish(&mut self, sink: &mut dyn Sink) -> Result<(), Stop> {
+        if let Some((held_us, held)) = self.held.take() {
+            self.go_to(held_us, sink)?;
+            self.count(held_us, &held, sink)?;
+        }
         self.hand_on(sink)
     }
 }

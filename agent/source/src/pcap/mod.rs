@@ -58,6 +58,12 @@ pub(crate) fn read(
             report.read
         ));
     }
+    if epochs.strays() > 0 {
+        report.warn(format!(
+            "{} packets have a time more than an hour ahead of the packets around them: they count at the time of those",
+            epochs.strays()
+        ));
+    }
     if packets.untimed() > 0 {
         report.warn(format!(
             "{} packets have no time of their own (Simple Packet Blocks): they count at the time of the packet before",

@@ -80,9 +80,9 @@ fn the_clock_never_runs_back_and_a_packet_from_the_past_keeps_its_time() {
 #[test]
 fn a_silence_of_years_is_one_step() {
     let far = 4_000_000_000 * S;
-    let (kept, _) = epochs(&[(10 * S, 7), (far, 7), (11 * S, 8)], S);
+    let (kept, report) = epochs(&[(10 * S, 7), (far, 7), (far + 1, 8), (11 * S, 8)], S);
     let ends: Vec<u64> = kept.epochs.iter().map(|e| e.0).collect();
-    assert_eq!(ends, [11 * S, far, far + S]);
+    assert_eq!((ends, report.warnings), (vec![11 * S, far, far + S], Vec::new()));
     // The latest time that there can be.
     let mut file = [section(Little), interface(Little, 101, 0, &[])].concat();
     file.extend(enhanced(Little, 0, u64::MAX, &small(1), 29));
@@ -91,6 +91,46 @@ fn a_silence_of_years_is_one_step() {
     result.unwrap();
     assert_eq!(records.iter().map(|o| o.record.fwd.packets).sum::<u64>(), 2);
     assert!(records.iter().all(|o| o.record.end_us <= LATEST_US));
+}
+
+#[test]
+fn a_lone_time_far_ahead_does_not_stop_the_clock() {
+    const YEARS: u64 = 10 * 365 * 86_400 * S;
+    let stray =
+        "1 packets have a time more than an hour ahead of the packets around them: they count at the time of those";
+    let normal = [(10 * S, 1), (11 * S + 5, 2), (12 * S, 1), (200 * S, 3)];
+    let ends = |kept: &Kept| kept.epochs.iter().map(|e| e.0).collect::<Vec<_>>();
+    let clock = ends(&epochs(&normal, S).0);
+    for at in 0..normal.len() {
+        let mut packets = normal.to_vec();
+        packets.insert(at, (normal[at].0 + YEARS, 9));
+        let (kept, report) = epochs(&packets, S);
+        assert_eq!(ends(&kept), clock, "ahead at {at}");
+        let lone = kept.whole.iter().find(|(k, _)| k.port_a.min(k.port_b) == 9).unwrap().1;
+        let begun = lone.dir.iter().find(|d| d.packets > 0).unwrap().first_us;
+        assert!(begun <= normal[at].0 && begun + 2 * S > normal[at.saturating_sub(1)].0, "at {at}: {begun}");
+        assert_eq!(report.warnings, [stray], "at {at}");
+    }
+    // The flows behind it time out as if it were not there.
+    let mut file = pcap_header(Little, false, 101);
+    for (us, port) in [(10 * S, 1), (10 * S + YEARS, 9), (11 * S, 2), (300 * S, 3), (301 * S, 1)] {
+        file.extend(at(us, port));
+    }
+    let (records, ..) = read_file(&file, false);
+    let mut packets: Vec<_> =
+        records.iter().map(|o| (o.record.server_port.min(o.record.client_port), o.record.fwd.packets)).collect();
+    packets.sort_unstable();
+    assert_eq!(packets, [(1, 1), (1, 1), (2, 1), (3, 1), (9, 1)]);
+    assert!(records.iter().all(|o| o.record.end_us <= 301 * S));
+}
+
+#[test]
+fn long_silences_between_single_packets_are_believed() {
+    let hours = |n: u64| 10 * S + n * 3600 * S;
+    let beacon = [(hours(0), 1), (hours(2), 1), (hours(4), 1), (hours(4000), 1)];
+    let (kept, report) = epochs(&beacon, S);
+    let ends: Vec<u64> = kept.epochs.iter().filter(|e| !e.1.is_empty()).map(|e| e.0 - S).collect();
+    assert_eq!((ends, report.warnings), (beacon.map(|b| b.0).to_vec(), Vec::new()));
 }
 
 #[test]
