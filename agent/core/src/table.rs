@@ -10,14 +10,14 @@ mod timer;
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hasher};
-use std::hint::black_box;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use weir_common::flow::{DirStats, FlowKey, FlowStats};
+use weir_common::near;
 
 use crate::addr::Addr;
-use crate::context::{Begun, Context, ContextCaps, Contexts};
+use crate::context::{Begun, Context, ContextCaps, Contexts, Start};
 use crate::home::Home;
 use crate::record::{EndReason, FlowRecord, FlowState, Have, TimeUs, Totals};
 use crate::role::Direction;
@@ -38,6 +38,8 @@ pub struct TableConfig {
     /// Bounds of what records tell of their source (see [`crate::context`]); `None`: nothing, for who needs no profile
     /// `full`.
     pub context: Option<ContextCaps>,
+    /// Whether [`EpochOutput::touched`] is wanted: who makes no source windows does without.
+    pub touched: bool,
     pub home: Home,
     /// Identifier of the first flow. An agent that restarts continues where nothing was used yet.
     pub first_flow_id: u64,
@@ -52,6 +54,7 @@ impl Default for TableConfig {
             checkpoints: [8, 64, 512],
             max_flows: 1_000_000,
             context: Some(ContextCaps::default()),
+            touched: true,
             home: Home::default(),
             first_flow_id: 1,
         }
@@ -63,7 +66,7 @@ impl Default for TableConfig {
 pub struct EpochOutput {
     /// Ended flows and checkpoints, in the order in which they were decided.
     pub records: Vec<FlowRecord>,
-    /// Every flow that had packets in this epoch, as it stands at the epoch's end.
+    /// Every flow that had packets in this epoch, as it stands at the epoch's end. Empty unless [`TableConfig::touched`].
     pub touched: Vec<Touched>,
     /// Flows ended in this epoch to make room.
     pub evicted: u64,
@@ -168,8 +171,10 @@ pub struct FlowTable {
     /// flood of forged SYNs pushes out itself. Entries may be stale.
     unanswered: VecDeque<(u32, u32)>,
     contexts: Option<Contexts>,
-    /// Slots of fresh flows.
-    fresh: Vec<u32>,
+    /// Flows of this epoch that are new: slot, direction of the client, and what the contexts are told.
+    begins: Vec<(u32, u8, Start)>,
+    /// Fresh flows: slot, identifier, and what their contexts ask.
+    fresh: Vec<(u32, u64, Begun)>,
     /// Records of fresh flows, by their place in the output, and the starts of these flows (monotonic).
     early: Vec<(usize, u64)>,
     next_id: u64,
@@ -181,6 +186,7 @@ impl FlowTable {
         Self {
             next_id: config.first_flow_id,
             contexts: config.context.map(Contexts::new),
+            begins: Vec::new(),
             fresh: Vec::new(),
             early: Vec::new(),
             config: TableConfig { max_flows: config.max_flows.clamp(1, u32::MAX as usize - 1), ..config },
@@ -227,7 +233,8 @@ impl FlowTable {
             contexts.advance(end_us);
         }
         for (key, stats) in drained {
-            self.take(end_us, wall_offset_us, hash(&self.hasher, &key), &key, &stats, out);
+            let hash = hash(&self.hasher, &key);
+            self.take(end_us, wall_offset_us, (hash, u32::MAX), &key, &stats, out);
         }
         self.work_off(end_us, out);
     }
@@ -243,32 +250,28 @@ impl FlowTable {
         if let Some(contexts) = &mut self.contexts {
             contexts.advance(end_us);
         }
-        let mut hashes = [0; AHEAD];
-        let mut likely = [u32::MAX; AHEAD];
+        let mut places = [(0, u32::MAX); AHEAD];
         for ahead in drained.chunks(AHEAD) {
             // Step by step for all of them: what each step reads from memory then does not depend on the read before.
-            for (h, (key, _)) in hashes.iter_mut().zip(ahead) {
-                *h = hash(&self.hasher, key);
+            for (place, (key, _)) in places.iter_mut().zip(ahead) {
+                let hash = hash(&self.hasher, key);
+                *place = (hash, self.index.iter_hash(hash).next().copied().unwrap_or(u32::MAX));
             }
-            for (slot, &h) in likely.iter_mut().zip(&hashes[..ahead.len()]) {
-                *slot = self.index.iter_hash(h).next().copied().unwrap_or(u32::MAX);
-            }
-            for &slot in &likely[..ahead.len()] {
+            for &(_, slot) in &places[..ahead.len()] {
                 self.ask_for(slot);
             }
-            for (&h, (key, stats)) in hashes.iter().zip(ahead) {
-                self.take(end_us, wall_offset_us, h, key, stats, out);
+            for (&place, (key, stats)) in places.iter().zip(ahead) {
+                self.take(end_us, wall_offset_us, place, key, stats, out);
             }
         }
         self.work_off(end_us, out);
     }
 
-    /// Reads something of each cache line of a flow, so that it is near by the time it is needed.
+    /// So that the flow is near by the time it is needed.
     #[inline]
     fn ask_for(&self, slot: u32) {
-        if let Some(Slot { flow: Some(f), .. }) = self.slots.get(slot as usize) {
-            let [a, b] = &f.stats.dir;
-            black_box(a.packets ^ a.first_us ^ b.packets ^ b.first_us ^ f.queued_tick ^ u64::from(a.seen ^ b.seen));
+        if let Some(slot) = self.slots.get(slot as usize) {
+            near::ask_for(slot);
         }
     }
 
@@ -291,34 +294,63 @@ impl FlowTable {
         }
     }
 
+    /// `place`: the hash, and the slot that it probably is.
     #[inline]
-    fn find(&self, hash: u64, key: &FlowKey) -> Option<u32> {
+    fn find(&self, (hash, likely): (u64, u32), key: &FlowKey) -> Option<u32> {
         let slots = &self.slots;
-        let same = |&s: &u32| slots.get(s as usize).and_then(|s| s.flow.as_ref()).is_some_and(|f| f.key == *key);
-        self.index.find(hash, same).copied()
+        let same = |&s: &u32| slots.get(s as usize).and_then(|s| s.flow.as_ref()).is_some_and(|f| f.key.is(key));
+        if same(&likely) { Some(likely) } else { self.index.find(hash, same).copied() }
     }
 
     /// Ends every flow, oldest slot first: at the end of a capture ([`EndReason::Idle`] where it reads as a timeout)
     /// or when the agent stops ([`EndReason::Flushed`]). Flows that ended already keep [`EndReason::Ended`].
     pub fn flush(&mut self, reason: EndReason, out: &mut EpochOutput) {
-        for slot in 0..self.slots.len() {
-            let Some(flow) = &self.slots[slot].flow else { continue };
-            let reason = if judge::ended(&flow.key, &flow.stats) { EndReason::Ended } else { reason };
-            self.finish(slot as u32, reason, out);
-        }
+        self.flush_each(reason, |record| out.records.push(record));
+    }
+
+    /// [`FlowTable::flush`] without room for all the records at once.
+    pub fn flush_each(&mut self, reason: EndReason, mut each: impl FnMut(FlowRecord)) {
+        self.index.clear();
         self.timers = Timers::default();
         self.unanswered.clear();
+        for (at, slot) in self.slots.iter_mut().enumerate() {
+            let Some(flow) = slot.flow.take() else { continue };
+            slot.generation = slot.generation.wrapping_add(1);
+            self.free.push(at as u32);
+            self.counts.finished += 1;
+            let reason = if judge::ended(&flow.key, &flow.stats) { EndReason::Ended } else { reason };
+            each(record(&flow, &self.config.home, reason));
+        }
     }
 
     /// Every flow of the epoch is known: what their sources were doing can be told.
     fn take_contexts(&mut self, out: &mut EpochOutput) {
-        let Some(contexts) = &self.contexts else { return };
-        for slot in self.fresh.drain(..) {
-            let Some(flow) = self.slots[slot as usize].flow.as_mut().filter(|f| f.fresh) else { continue };
-            flow.fresh = false;
-            let client = judge::client_dir(&flow.key, &flow.stats, &self.config.home);
-            flow.context = contexts.of(&begun(flow, client));
+        let Some(contexts) = &mut self.contexts else { return };
+        contexts.begin_each(self.begins.iter().map(|(.., start)| start), |i, counted| {
+            let (slot, client, start) = &self.begins[i];
+            // Where the flow has ended meanwhile nobody asks.
+            if let Some(flow) = &mut self.slots[*slot as usize].flow {
+                flow.waits = (counted && !start.answered).then_some(*client);
+            }
+        });
+        self.begins.clear();
+        for ahead in self.fresh.chunks(AHEAD) {
+            for (slot, ..) in ahead {
+                if let Some(Slot { flow: Some(flow), .. }) = self.slots.get(*slot as usize) {
+                    near::ask_for(&flow.context);
+                    near::ask_for(&flow.id);
+                }
+            }
+            contexts.of_each(ahead.iter().map(|(.., begun)| begun), |i, context| {
+                // The flow may have ended meanwhile, and another one begun in its place.
+                let (slot, id, _) = ahead[i];
+                if let Some(flow) = self.slots[slot as usize].flow.as_mut().filter(|f| f.id == id) {
+                    flow.fresh = false;
+                    flow.context = context;
+                }
+            });
         }
+        self.fresh.clear();
         for (at, start_us) in self.early.drain(..) {
             let Some(r) = out.records.get_mut(at) else { continue };
             let (client, server, server_port) = (r.client, r.server, r.server_port);
@@ -327,13 +359,16 @@ impl FlowTable {
     }
 
     /// Tells the contexts of a flow that has just had packets.
-    fn tell_contexts(&mut self, slot: u32, client: usize, new: bool, state: FlowState, proven: bool) {
+    fn tell_contexts(&mut self, slot: u32, client: usize, new: bool) {
         let Some(contexts) = &mut self.contexts else { return };
         let Some(flow) = &mut self.slots[slot as usize].flow else { return };
-        let answered = state != FlowState::Unanswered;
+        let [fwd, bwd] = [&flow.stats.dir[client], &flow.stats.dir[1 - client]];
+        let answered = judge::state(flow.key.proto, fwd, bwd) != FlowState::Unanswered;
+        let begun = begun(flow, client);
+        self.fresh.push((slot, flow.id, begun));
         if new {
-            let counted = contexts.begin(&begun(flow, client), answered, proven);
-            flow.waits = (counted && !answered).then_some(client as u8);
+            let proven = judge::proven(flow.key.proto, fwd, bwd);
+            self.begins.push((slot, client as u8, Start { answered, proven, begun }));
         } else if answered && let Some(waits) = flow.waits.take() {
             let start_us = judge::first_us(&flow.stats);
             contexts.answered(ends(&flow.key, usize::from(waits)).0.0, start_us);
@@ -344,7 +379,7 @@ impl FlowTable {
         &mut self,
         end_us: u64,
         offset_us: i64,
-        hash: u64,
+        place: (u64, u32),
         key: &FlowKey,
         stats: &FlowStats,
         out: &mut EpochOutput,
@@ -353,7 +388,7 @@ impl FlowTable {
             self.counts.empty += 1;
             return;
         }
-        let mut known = self.find(hash, key);
+        let mut known = self.find(place, key);
         if let Some(slot) = known
             && let Some(reason) = self.over_before(slot, stats)
         {
@@ -368,14 +403,10 @@ impl FlowTable {
                 }
                 slot
             }
-            None => self.open(offset_us, hash, key, stats, out),
+            None => self.open(offset_us, place.0, key, stats, out),
         };
         let Some(flow) = &mut self.slots[slot as usize].flow else { return };
-        if self.contexts.is_some() && !flow.fresh {
-            flow.fresh = true;
-            self.fresh.push(slot);
-        }
-
+        flow.fresh = self.contexts.is_some();
         let packets = flow.stats.packets();
         let passed = self.config.checkpoints.iter().filter(|&&c| packets >= c).count() as u8;
         let due = passed > flow.passed || end_us >= flow.next_active_us;
@@ -386,11 +417,13 @@ impl FlowTable {
         let slot_ref = &self.slots[slot as usize];
         let generation = slot_ref.generation;
         let Some(flow) = &slot_ref.flow else { return };
-        let (touched, client) = touched(flow, &self.config.home, new);
         let deadline = deadline(&self.config, flow);
         let queued_tick = flow.queued_tick;
-        self.tell_contexts(slot, client, new, touched.state, touched.proven);
-        out.touched.push(touched);
+        let client = judge::client_dir(&flow.key, &flow.stats, &self.config.home);
+        if self.config.touched {
+            out.touched.push(touched(flow, client, &self.config.home, new));
+        }
+        self.tell_contexts(slot, client, new);
 
         if new || Timers::tick_of(deadline) < queued_tick {
             let tick = self.timers.queue(deadline, slot, generation);
@@ -532,7 +565,7 @@ const AHEAD: usize = 32;
 #[inline]
 fn hash(state: &RandomState, key: &FlowKey) -> u64 {
     let mut h = state.build_hasher();
-    h.write(bytemuck::bytes_of(key));
+    key.words().into_iter().for_each(|w| h.write_u128(w));
     h.finish()
 }
 
@@ -609,12 +642,10 @@ fn begun(flow: &Flow, client: usize) -> Begun {
     Begun { client, server, server_port, start_us: judge::first_us(&flow.stats) }
 }
 
-/// And the direction whose sender is the client.
-fn touched(flow: &Flow, home: &Home, new: bool) -> (Touched, usize) {
-    let client_dir = judge::client_dir(&flow.key, &flow.stats, home);
+fn touched(flow: &Flow, client_dir: usize, home: &Home, new: bool) -> Touched {
     let [fwd, bwd] = [&flow.stats.dir[client_dir], &flow.stats.dir[1 - client_dir]];
     let ((client, client_port), (server, server_port)) = ends(&flow.key, client_dir);
-    let touched = Touched {
+    Touched {
         flow_id: flow.id,
         client,
         server,
@@ -630,8 +661,7 @@ fn touched(flow: &Flow, home: &Home, new: bool) -> (Touched, usize) {
         bare_syn: judge::bare_syn(flow.key.proto, fwd),
         proven: judge::proven(flow.key.proto, fwd, bwd),
         new,
-    };
-    (touched, client_dir)
+    }
 }
 
 #[cfg(test)]
