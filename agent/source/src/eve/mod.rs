@@ -22,6 +22,7 @@ use weir_core::record::Have;
 use crate::Options;
 use crate::report::{Halt, Report};
 use crate::sink::Sink;
+use crate::text::json::from_line;
 use crate::text::lines::{Line, each_line};
 use crate::text::rows::{Bad, Names, Rows};
 
@@ -46,7 +47,7 @@ pub(crate) fn read(
             return Ok(());
         }
         rows.report.read += 1;
-        match Event::plain(line.text).map_or_else(|| serde_json::from_slice(line.text), Ok) {
+        match Event::plain(line.text).map_or_else(|| from_line(line.text), Ok) {
             Ok(event) => take(&event, &line, &mut rows, &mut interfaces, &mut pairs, &mut said),
             Err(e) => {
                 // Another event may have other things by the same names.
