@@ -478,7 +478,8 @@ impl FlowTable {
             |&s: &u32| slots.get(s as usize).and_then(|s| s.flow.as_ref()).map_or(0, |f| self::hash(hasher, &f.key));
         self.index.insert_unique(hash, slot, rehash);
         if one_sided(stats) {
-            if self.unanswered.len() > 2 * self.config.max_flows {
+            // No more stale entries than live flows: memory follows those, however long the input is.
+            if self.unanswered.len() > 2 * self.index.len().max(512) {
                 let slots = &self.slots;
                 self.unanswered.retain(|&(s, g)| slots[s as usize].generation == g);
             }
