@@ -52,6 +52,24 @@ pub struct FlowKey {
     pub reserved: u16,
 }
 
+#[cfg(feature = "user")]
+impl FlowKey {
+    /// All of it in three words that overlap, for hashing and comparing: field by field is several times the work.
+    #[inline(always)]
+    pub fn words(&self) -> [u128; 3] {
+        const LAST: usize = size_of::<FlowKey>() - 16;
+        let bytes = bytemuck::bytes_of(self);
+        [0, 16, LAST].map(|at| bytes[at..].first_chunk().map_or(0, |b| u128::from_ne_bytes(*b)))
+    }
+
+    /// `==`, by words.
+    #[inline(always)]
+    pub fn is(&self, other: &Self) -> bool {
+        let ([a, b, c], [x, y, z]) = (self.words(), other.words());
+        (a ^ x) | (b ^ y) | (c ^ z) == 0
+    }
+}
+
 /// A [`FlowKey`] in the making: written by words, since the kernel hashes and compares it by words (see [`Address`]).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
@@ -253,12 +271,15 @@ impl DirStats {
         self.packets.saturating_sub(self.extra_segs).saturating_sub(1)
     }
 
-    fn merge(&mut self, later: &Self) {
+    /// `later_seen`: what of `later.seen` still holds behind a split.
+    #[inline]
+    fn merge(&mut self, later: &Self, later_seen: u32) {
         if later.is_empty() {
             return;
         }
+        let ack_first = if later_seen & seen::ACKED != 0 { later.ack_first } else { 0 };
         if self.is_empty() {
-            *self = *later;
+            *self = Self { seen: later_seen, ack_first, ..*later };
             return;
         }
         let g = gap(self.last_us, later.first_us);
@@ -283,13 +304,13 @@ impl DirStats {
         if self.syn_us == u64::MAX {
             self.syn_us = later.syn_us;
         }
-        if later.seen & seen::SYN_ACK_SENT != 0 {
+        if later_seen & seen::SYN_ACK_SENT != 0 {
             self.syn_ack_seq = later.syn_ack_seq;
         }
-        if later.seen & seen::ACKED != 0 {
-            self.ack_first = later.ack_first;
+        if later_seen & seen::ACKED != 0 {
+            self.ack_first = ack_first;
         }
-        self.seen |= later.seen;
+        self.seen |= later_seen;
     }
 }
 
@@ -325,23 +346,23 @@ impl FlowStats {
             *self = *later;
             return;
         }
-        let mut later = *later;
+        // What the two directions say of each other is read from both before either changes.
+        let mut seen = [0; 2];
         for d in [A_TO_B, B_TO_A] {
-            let server = &self.dir[1 - d];
-            let client = &mut later.dir[d];
-            client.seen &= !seen::OPENER;
+            let (server, client) = (&self.dir[1 - d], &later.dir[d]);
+            let seen = &mut seen[d];
+            *seen = client.seen & !seen::OPENER;
             let answered = server.seen & seen::SYN_ACK_SENT != 0;
             let acked = client.seen & seen::ACKED != 0;
             if answered && acked && client.ack_first == server.syn_ack_seq.wrapping_add(1) {
-                client.seen |= seen::PROVEN;
+                *seen |= seen::PROVEN;
             }
             // Only the first ACK before any SYN-ACK waits for one.
             if answered || self.dir[d].seen & seen::ACKED != 0 {
-                client.seen &= !seen::ACKED;
-                client.ack_first = 0;
+                *seen &= !seen::ACKED;
             }
         }
-        self.dir[A_TO_B].merge(&later.dir[A_TO_B]);
-        self.dir[B_TO_A].merge(&later.dir[B_TO_A]);
+        self.dir[A_TO_B].merge(&later.dir[A_TO_B], seen[A_TO_B]);
+        self.dir[B_TO_A].merge(&later.dir[B_TO_A], seen[B_TO_A]);
     }
 }

@@ -18,19 +18,14 @@ pub enum What {
         #[arg(last = true)]
         args: Vec<String>,
     },
-    /// The same capture through Weir, nfpcapd, softflowd, Argus, tshark and NFStream, one after the other on one thread
-    Ingest {
-        #[arg(long, default_value_t = 2_000_000)]
-        packets: u64,
-        #[arg(long, default_value_t = 200_000)]
-        flows: u64,
-    },
+    /// The same capture through Weir, nfpcapd, softflowd, Argus, tshark and NFStream, and the rates of the other formats
+    Ingest(ingest::Options),
 }
 
 pub fn run(what: &What) -> Result<()> {
     match what {
         What::Datapath { args } => datapath(args),
-        What::Ingest { packets, flows } => ingest::run(*packets, *flows),
+        What::Ingest(options) => ingest::run(options),
     }
 }
 

@@ -1,14 +1,23 @@
 //! Addresses and prefixes in the form the kernel keys use: 16 bytes, IPv4 as IPv4-mapped IPv6.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
 use weir_common::flow::V4_MAPPED_PREFIX;
 
 /// An IP address as it lies in kernel keys.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Addr(pub [u8; 16]);
+
+impl Hash for Addr {
+    /// As one word: an array of bytes would be hashed with its length, through a call.
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u128(u128::from_ne_bytes(self.0));
+    }
+}
 
 impl Addr {
     pub fn is_v4(self) -> bool {

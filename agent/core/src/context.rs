@@ -82,10 +82,29 @@ pub struct Begun {
     pub start_us: u64,
 }
 
+/// A flow that has just begun.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Start {
+    pub begun: Begun,
+    /// Something came back.
+    pub answered: bool,
+    pub proven: bool,
+}
+
+/// Flows whose memory is asked for at a time.
+const AHEAD: usize = 32;
+
 impl Begun {
     fn second(&self) -> u64 {
         self.start_us / SECOND_US
     }
+}
+
+/// A service that a source speaks to.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Pair {
+    server: Addr,
+    port: u16,
 }
 
 struct Source {
@@ -110,7 +129,7 @@ pub struct Contexts {
     leaving: Wheel<u32>,
     ports: Seen<u16, ()>,
     hosts: Seen<Addr, ()>,
-    pairs: Seen<(Addr, u16), Ring>,
+    pairs: Seen<Pair, Ring>,
     /// The latest second in which a source found no room.
     refused_at: Option<u64>,
     refused: u64,
@@ -217,12 +236,39 @@ impl Contexts {
         let cap = |held: usize| if held >= keys { FAIR_KEYS.min(per_source) } else { per_source };
         self.ports.see(slot, flow.server_port, second, &mut source.ports, cap(self.ports.len()));
         self.hosts.see(slot, flow.server, second, &mut source.hosts, cap(self.hosts.len()));
-        let pair = (flow.server, flow.server_port);
+        let pair = Pair { server: flow.server, port: flow.server_port };
         let cap = cap(self.pairs.len());
         if let Some(flows) = self.pairs.see(slot, pair, second, &mut source.pairs, cap) {
             flows.add(now, second);
         }
         true
+    }
+
+    /// [`Contexts::begin`] for many flows, each with its place among them: memory is asked for some of them at a time.
+    pub(crate) fn begin_each<'a>(
+        &mut self,
+        mut flows: impl Iterator<Item = &'a Start> + Clone,
+        mut each: impl FnMut(usize, bool),
+    ) {
+        let mut at = 0;
+        loop {
+            let ahead = flows.clone().take(AHEAD);
+            for Start { begun: flow, .. } in ahead {
+                if let Some(&slot) = self.index.get(&flow.client) {
+                    self.ports.ask((slot, flow.server_port));
+                    self.hosts.ask((slot, flow.server));
+                    self.pairs.ask(self.pair(slot, flow));
+                }
+            }
+            let before = at;
+            for start in flows.by_ref().take(AHEAD) {
+                each(at, self.begin(&start.begun, start.answered, start.proven));
+                at += 1;
+            }
+            if at == before {
+                return;
+            }
+        }
     }
 
     fn open(&mut self, addr: Addr, second: u64) -> u32 {
@@ -262,15 +308,48 @@ impl Contexts {
 
     /// The context of a flow as of the latest epoch; `None` where its source may have begun flows that found no room.
     pub fn of(&self, flow: &Begun) -> Option<Context> {
+        let slot = self.index.get(&flow.client).copied();
+        self.context(flow, slot, slot.and_then(|s| self.pairs.get(self.pair(s, flow))))
+    }
+
+    /// [`Contexts::of`] for many flows, each with its place among them: step by step for some at a time, so that what one
+    /// waits for from memory does not hold up the others.
+    pub(crate) fn of_each<'a>(
+        &self,
+        mut flows: impl ExactSizeIterator<Item = &'a Begun>,
+        mut each: impl FnMut(usize, Option<Context>),
+    ) {
+        let mut asked = [None; AHEAD];
+        let mut at = 0;
+        while flows.len() > 0 {
+            let mut n = 0;
+            for (place, flow) in asked.iter_mut().zip(&mut flows) {
+                let slot = self.index.get(&flow.client).copied();
+                *place = Some((flow, slot, slot.map(|s| self.pairs.ask(self.pair(s, flow)))));
+                n += 1;
+            }
+            for (flow, slot, pair) in asked[..n].iter().flatten() {
+                let ring = pair.zip(*slot).and_then(|(asked, s)| self.pairs.asked(asked, self.pair(s, flow)));
+                each(at, self.context(flow, *slot, ring));
+                at += 1;
+            }
+        }
+    }
+
+    fn pair(&self, slot: u32, flow: &Begun) -> (u32, Pair) {
+        (slot, Pair { server: flow.server, port: flow.server_port })
+    }
+
+    fn context(&self, flow: &Begun, slot: Option<u32>, pair: Option<&Ring>) -> Option<Context> {
         let now = self.now;
-        let Some(&slot) = self.index.get(&flow.client) else {
+        let Some(slot) = slot else {
             let unsure = self.refused_at.is_some_and(|at| at + CONTEXT_SECONDS > now);
             return (!unsure).then(Context::default);
         };
         let source = self.sources.get(slot as usize)?;
         let flows = source.begun.sum(now);
         let itself = u32::from(flow.second() + CONTEXT_SECONDS > now);
-        let same = self.pairs.get(slot, (flow.server, flow.server_port)).map_or(itself, |ring| ring.sum(now));
+        let same = pair.map_or(itself, |ring| ring.sum(now));
         Some(Context {
             flows,
             ports: source.ports,

@@ -17,10 +17,10 @@ use std::collections::VecDeque;
 use weir_common::flow::{FlowKey, FlowStats};
 
 use crate::home::Home;
-use crate::record::EndReason;
+use crate::record::{EndReason, FlowRecord};
 pub use config::{TableConfig, TableCounts};
 use neighbours::Neighbours;
-use slots::{Flow, Slots};
+use slots::{Flow, Place, Slots};
 use timer::Timers;
 pub use told::{EpochOutput, Touched};
 use told::{record, touched};
@@ -80,7 +80,7 @@ impl FlowTable {
     ) {
         self.neighbours.advance(end_us);
         for (key, stats) in drained {
-            self.take(end_us, wall_offset_us, self.slots.hash(&key), &key, &stats, out);
+            self.take(end_us, wall_offset_us, self.slots.place(&key), &key, &stats, out);
         }
         self.work_off(end_us, out);
     }
@@ -94,21 +94,17 @@ impl FlowTable {
         out: &mut EpochOutput,
     ) {
         self.neighbours.advance(end_us);
-        let mut hashes = [0; AHEAD];
-        let mut likely = [u32::MAX; AHEAD];
+        let mut places = [Place::NOWHERE; AHEAD];
         for ahead in drained.chunks(AHEAD) {
             // Step by step for all of them: what each step reads from memory then does not depend on the read before.
-            for (h, (key, _)) in hashes.iter_mut().zip(ahead) {
-                *h = self.slots.hash(key);
+            for (place, (key, _)) in places.iter_mut().zip(ahead) {
+                *place = self.slots.place(key);
             }
-            for (slot, &h) in likely.iter_mut().zip(&hashes[..ahead.len()]) {
-                *slot = self.slots.likely(h).unwrap_or(u32::MAX);
+            for place in &places[..ahead.len()] {
+                self.slots.ask_for(place.likely);
             }
-            for &slot in &likely[..ahead.len()] {
-                self.slots.ask_for(slot);
-            }
-            for (&h, (key, stats)) in hashes.iter().zip(ahead) {
-                self.take(end_us, wall_offset_us, h, key, stats, out);
+            for (&place, (key, stats)) in places.iter().zip(ahead) {
+                self.take(end_us, wall_offset_us, place, key, stats, out);
             }
         }
         self.work_off(end_us, out);
@@ -116,7 +112,7 @@ impl FlowTable {
 
     /// The deadlines that have come up.
     fn work_off(&mut self, end_us: u64, out: &mut EpochOutput) {
-        self.neighbours.take(&mut self.slots, &self.config.home, &mut out.records);
+        self.neighbours.take(&mut self.slots, &mut out.records);
         while let Some((tick, due)) = self.timers.pop_due(end_us) {
             for ahead in due.chunks(AHEAD) {
                 for &(slot, _) in ahead {
@@ -136,20 +132,26 @@ impl FlowTable {
     /// Ends every flow, oldest slot first: at the end of a capture ([`EndReason::Idle`] where it reads as a timeout)
     /// or when the agent stops ([`EndReason::Flushed`]). Flows that ended already keep [`EndReason::Ended`].
     pub fn flush(&mut self, reason: EndReason, out: &mut EpochOutput) {
-        for slot in 0..self.slots.end() {
-            let Some(flow) = self.slots.get(slot) else { continue };
-            let reason = if judge::ended(&flow.key, &flow.stats) { EndReason::Ended } else { reason };
-            self.finish(slot, reason, out);
-        }
+        self.flush_each(reason, |record| out.records.push(record));
+    }
+
+    /// [`FlowTable::flush`] without room for all the records at once.
+    pub fn flush_each(&mut self, reason: EndReason, mut each: impl FnMut(FlowRecord)) {
         self.timers = Timers::default();
         self.unanswered.clear();
+        let (counts, home) = (&mut self.counts, &self.config.home);
+        self.slots.drain(|flow| {
+            counts.finished += 1;
+            let reason = if judge::ended(&flow.key, &flow.stats) { EndReason::Ended } else { reason };
+            each(record(&flow, home, reason));
+        });
     }
 
     fn take(
         &mut self,
         end_us: u64,
         offset_us: i64,
-        hash: u64,
+        place: Place,
         key: &FlowKey,
         stats: &FlowStats,
         out: &mut EpochOutput,
@@ -158,7 +160,7 @@ impl FlowTable {
             self.counts.empty += 1;
             return;
         }
-        let mut known = self.slots.find(hash, key);
+        let mut known = self.slots.find(place, key);
         if let Some(slot) = known
             && let Some(reason) = self.over_before(slot, stats)
         {
@@ -173,11 +175,10 @@ impl FlowTable {
                 }
                 slot
             }
-            None => self.open(offset_us, hash, key, stats, out),
+            None => self.open(offset_us, place.hash, key, stats, out),
         };
         let Some(flow) = self.slots.get_mut(slot) else { return };
-        self.neighbours.freshen(slot, &mut flow.fresh);
-
+        flow.fresh = self.neighbours.wanted();
         let packets = flow.stats.packets();
         let passed = self.config.checkpoints.iter().filter(|&&c| packets >= c).count() as u8;
         let due = passed > flow.passed || end_us >= flow.next_active_us;
@@ -187,11 +188,13 @@ impl FlowTable {
         }
         let Some(generation) = self.slots.generation(slot) else { return };
         let Some(flow) = self.slots.get(slot) else { return };
-        let (touched, client) = touched(flow, &self.config.home, new);
         let deadline = deadline(&self.config, flow);
         let queued_tick = flow.queued_tick;
-        self.neighbours.tell(&mut self.slots, slot, client, new, touched.state, touched.proven);
-        out.touched.push(touched);
+        let client = judge::client_dir(&flow.key, &flow.stats, &self.config.home);
+        if self.config.touched {
+            out.touched.push(touched(flow, client, &self.config.home, new));
+        }
+        self.neighbours.tell(&mut self.slots, slot, client, new);
 
         if new || Timers::tick_of(deadline) < queued_tick {
             let tick = self.timers.queue(deadline, slot, generation);
@@ -235,7 +238,8 @@ impl FlowTable {
         self.counts.opened += 1;
         let (slot, generation) = self.slots.insert(hash, flow);
         if one_sided(stats) {
-            if self.unanswered.len() > 2 * self.config.max_flows {
+            // No more stale entries than live flows: memory follows those, however long the input is.
+            if self.unanswered.len() > 2 * self.slots.len().max(512) {
                 let slots = &self.slots;
                 self.unanswered.retain(|&(s, g)| slots.generation(s) == Some(g));
             }

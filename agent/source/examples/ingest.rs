@@ -3,8 +3,10 @@
 //! ```text
 //! cargo run --release -p weir-source --example ingest -- make FILE [PACKETS [FLOWS]]   a capture, the same each time
 //! cargo run --release -p weir-source --example ingest -- read FILE [packets|epochs|flows]   one line of figures
+//! cargo run --release -p weir-source --example ingest -- repeat FILE GIGABYTES   such a capture again and again, to stdout
 //! ```
-//! `packets` stops at the packets and `epochs` before the flow table. Peak memory is that of the whole process.
+//! `packets` stops at the packets and `epochs` before the flow table; `-` is standard input. Peak memory is that of the whole
+//! process. `repeat` lets time go on and gives each round clients of its own, so that no flow comes twice.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -30,7 +32,9 @@ fn main() -> Outcome {
         ["read", file] | ["read", file, "flows"] => read(Path::new(file), true),
         ["read", file, "epochs"] => read(Path::new(file), false),
         ["read", file, "packets"] => packets(Path::new(file)),
-        _ => Err("ingest make FILE [PACKETS [FLOWS]] | ingest read FILE [packets|epochs|flows]".into()),
+        ["repeat", file, gigabytes] => repeat(Path::new(file), gigabytes.parse()?),
+        _ => Err("ingest make FILE [PACKETS [FLOWS]] | ingest read FILE [packets|epochs|flows] | ingest repeat FILE GIGABYTES"
+            .into()),
     }
 }
 
@@ -101,6 +105,44 @@ fn packets(file: &Path) -> Outcome {
     }
     let seconds = start.elapsed().as_secs_f64();
     println!("{n} read: {:.0} packets/s, {seconds:.3} s, {bytes} bytes on the wire", n as f64 / seconds);
+    Ok(())
+}
+
+/// Says on stderr how many rounds there were.
+fn repeat(file: &Path, gigabytes: f64) -> Outcome {
+    const HEADER: usize = 24;
+    let mut capture = std::fs::read(file)?;
+    let (header, records) = capture.split_at_mut_checked(HEADER).ok_or("no capture")?;
+    // Where each packet's seconds lie, and what tells its client from that of another round.
+    let (mut places, mut seconds, mut at) = (Vec::new(), Vec::new(), 0);
+    while let Some(record) = records.get(at..at + 16) {
+        let word = |i: usize| u32::from_le_bytes([record[i], record[i + 1], record[i + 2], record[i + 3]]);
+        let (when, length) = (word(0), word(8) as usize);
+        let frame = records.get(at + 16..at + 16 + length).ok_or("the capture is cut short")?;
+        // Where the last four bytes of the two addresses lie. Clients have 10 there (see `make`), servers have not.
+        let ends = if frame[12..14] == [0x86, 0xdd] { [14 + 20, 14 + 36] } else { [14 + 12, 14 + 16] };
+        let client = ends.into_iter().find(|&end| frame[end] == 10).ok_or("not a capture of `make`")?;
+        places.push((at, at + 16 + client + 1));
+        seconds.push(when);
+        at += 16 + length;
+    }
+    let first = seconds.iter().min().ok_or("no packets")?;
+    let span = seconds.iter().max().unwrap_or(first) - first + 1;
+    let rounds = ((gigabytes * 1e9) / records.len() as f64).ceil() as u32;
+    if rounds > u32::from(u16::MAX) {
+        return Err("more than 65535 rounds: begin with a larger capture".into());
+    }
+    let mut out = io::stdout().lock();
+    out.write_all(header)?;
+    for round in 0..rounds {
+        for (&(time, client), when) in places.iter().zip(&seconds) {
+            records[time..time + 4].copy_from_slice(&(when + round * span).to_le_bytes());
+            records[client..client + 2].copy_from_slice(&(round as u16).to_be_bytes());
+        }
+        out.write_all(records)?;
+    }
+    out.flush()?;
+    eprintln!("{rounds} rounds");
     Ok(())
 }
 

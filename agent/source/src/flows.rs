@@ -27,6 +27,7 @@ impl<F: FnMut(Observation) -> Result<(), Stop>> Flows<F> {
             config.checkpoints = [u64::MAX; 3];
             config.active_us = u64::MAX;
         }
+        config.touched = false;
         let next_id = config.first_flow_id;
         Self {
             table: FlowTable::new(config.clone()),
@@ -65,8 +66,12 @@ impl<F: FnMut(Observation) -> Result<(), Stop>> Sink for Flows<F> {
     }
 
     fn end(&mut self) -> Result<(), Stop> {
-        self.table.flush(EndReason::Idle, &mut self.out);
-        let passed = self.pass_on();
+        let mut passed = Ok(());
+        self.table.flush_each(EndReason::Idle, |record| {
+            if passed.is_ok() {
+                passed = (self.each)(record.into());
+            }
+        });
         // The next input has a clock of its own.
         let first_flow_id = self.table.next_flow_id().max(self.next_id);
         self.next_id = first_flow_id;

@@ -13,6 +13,8 @@ use crate::{Options, Stop};
 
 /// Bytes looked at to recognise a format.
 const LOOK: usize = 64 * 1024;
+/// Bytes read from a file at a time.
+pub(crate) const BUFFER: usize = 128 * 1024;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Format {
@@ -151,14 +153,14 @@ impl Input {
     ) -> Result<Self, SourceError> {
         let read = Arc::new(AtomicU64::new(0));
         let counted = Counted { inner: stream, read: read.clone() };
-        let mut reader: Box<dyn BufRead + Send> = Box::new(BufReader::with_capacity(1 << 18, counted));
+        let mut reader: Box<dyn BufRead + Send> = Box::new(BufReader::with_capacity(BUFFER, counted));
         let mut compressed = true;
         reader = match reader.fill_buf()? {
             [0x1f, 0x8b, ..] => {
-                Box::new(BufReader::with_capacity(1 << 18, flate2::bufread::MultiGzDecoder::new(reader)))
+                Box::new(BufReader::with_capacity(BUFFER, flate2::bufread::MultiGzDecoder::new(reader)))
             }
             [0x28, 0xb5, 0x2f, 0xfd, ..] => {
-                Box::new(BufReader::with_capacity(1 << 18, zstd::stream::Decoder::with_buffer(reader)?))
+                Box::new(BufReader::with_capacity(BUFFER, zstd::stream::Decoder::with_buffer(reader)?))
             }
             _ => {
                 compressed = false;

@@ -7,6 +7,8 @@ pub(super) const SPAN: usize = 10;
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Ring {
     at: u64,
+    /// Sum of the counts.
+    total: u64,
     counts: [u32; SPAN],
 }
 
@@ -18,11 +20,12 @@ impl Ring {
     /// Makes `now` the last second of the ring. `now` never goes back.
     fn roll(&mut self, now: u64) {
         if now.saturating_sub(self.at) >= SPAN as u64 {
-            *self = Self { at: now, counts: [0; SPAN] };
+            *self = Self { at: now, ..Self::default() };
         }
         while self.at < now {
             self.at += 1;
-            self.counts[place(self.at)] = 0;
+            let over = std::mem::take(&mut self.counts[place(self.at)]);
+            self.total -= u64::from(over);
         }
     }
 
@@ -30,7 +33,10 @@ impl Ring {
     pub(super) fn add(&mut self, now: u64, second: u64) {
         self.roll(now);
         let n = &mut self.counts[place(second)];
-        *n = n.saturating_add(1);
+        if *n < u32::MAX {
+            *n += 1;
+            self.total += 1;
+        }
     }
 
     /// One less in `second`, if that is not over yet.
@@ -38,7 +44,10 @@ impl Ring {
         self.roll(now);
         if second + SPAN as u64 > now {
             let n = &mut self.counts[place(second)];
-            *n = n.saturating_sub(1);
+            if *n > 0 {
+                *n -= 1;
+                self.total -= 1;
+            }
         }
     }
 
@@ -50,10 +59,11 @@ impl Ring {
         }
         // The oldest counts lie behind the latest, in order.
         let oldest = place(self.at) + 1;
-        (over as usize..SPAN).fold(0u32, |sum, i| {
+        let gone = (0..over as usize).fold(0, |sum, i| {
             let at = oldest + i;
-            sum.saturating_add(self.counts[if at >= SPAN { at - SPAN } else { at }])
-        })
+            sum + u64::from(self.counts[if at >= SPAN { at - SPAN } else { at }])
+        });
+        u32::try_from(self.total - gone).unwrap_or(u32::MAX)
     }
 }
 

@@ -1,10 +1,11 @@
 //! What sources have seen in the last ten seconds: each thing once per source, for as long as it is seen again.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-use std::hash::Hash;
+use std::hash::{BuildHasher, Hash};
 
 use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
+use weir_common::near;
 
 use super::ring::SPAN;
 
@@ -34,21 +35,31 @@ impl<T> Wheel<T> {
     }
 }
 
-struct Held<V> {
+pub(super) struct Held<K, V> {
+    /// The source, and what it has seen.
+    key: (u32, K),
     /// The latest second that it was seen in.
     last: u64,
     value: V,
 }
 
+/// What is probably held of a key; nothing surely is not.
+#[derive(Clone, Copy)]
+pub(super) struct Asked<'a, K, V>(Option<&'a Held<K, V>>);
+
+/// Things whose memory is asked for at a time.
+const AHEAD: usize = 32;
+
 /// A set per source (by its slot), in one map for all of them.
 pub(super) struct Seen<K, V> {
-    held: HashMap<(u32, K), Held<V>, RandomState>,
+    held: HashTable<Held<K, V>>,
+    hasher: RandomState,
     wheel: Wheel<(u32, K)>,
 }
 
 impl<K, V> Default for Seen<K, V> {
     fn default() -> Self {
-        Self { held: HashMap::default(), wheel: Wheel::default() }
+        Self { held: HashTable::default(), hasher: RandomState::default(), wheel: Wheel::default() }
     }
 }
 
@@ -63,7 +74,8 @@ impl<K: Copy + Eq + Hash, V: Default> Seen<K, V> {
 
     /// Source `slot` sees `key`. `count` is how many it holds, of at most `cap`; `None` where it holds as many already.
     pub(super) fn see(&mut self, slot: u32, key: K, second: u64, count: &mut u32, cap: u32) -> Option<&mut V> {
-        match self.held.entry((slot, key)) {
+        let (key, hasher) = ((slot, key), &self.hasher);
+        match self.held.entry(hasher.hash_one(key), |h| h.key == key, |h| hasher.hash_one(h.key)) {
             Entry::Occupied(e) => {
                 let held = e.into_mut();
                 held.last = held.last.max(second);
@@ -72,25 +84,49 @@ impl<K: Copy + Eq + Hash, V: Default> Seen<K, V> {
             Entry::Vacant(_) if *count >= cap => None,
             Entry::Vacant(e) => {
                 *count += 1;
-                self.wheel.put(second, (slot, key));
-                Some(&mut e.insert(Held { last: second, value: V::default() }).value)
+                self.wheel.put(second, key);
+                Some(&mut e.insert(Held { key, last: second, value: V::default() }).into_mut().value)
             }
         }
     }
 
-    pub(super) fn get(&self, slot: u32, key: K) -> Option<&V> {
-        self.held.get(&(slot, key)).map(|h| &h.value)
+    pub(super) fn get(&self, key: (u32, K)) -> Option<&V> {
+        self.held.find(self.hasher.hash_one(key), |h| h.key == key).map(|h| &h.value)
+    }
+
+    /// Asks memory for what is held of `key`, if anything is: to be given to [`Seen::asked`].
+    #[inline]
+    pub(super) fn ask(&self, key: (u32, K)) -> Asked<'_, K, V> {
+        let likely = self.held.iter_hash(self.hasher.hash_one(key)).next();
+        likely.inspect(|held| near::ask_for(*held));
+        Asked(likely)
+    }
+
+    /// [`Seen::get`] of what was asked for.
+    #[inline]
+    pub(super) fn asked<'a>(&'a self, asked: Asked<'a, K, V>, key: (u32, K)) -> Option<&'a V> {
+        match asked.0? {
+            held if held.key == key => Some(&held.value),
+            _ => self.get(key),
+        }
     }
 
     /// Second `now` begins: what was last seen ten seconds before it leaves, and its source is told.
     pub(super) fn leave(&mut self, now: u64, mut gone: impl FnMut(u32)) {
-        for (slot, key) in self.wheel.take(now) {
-            let Some(held) = self.held.get(&(slot, key)) else { continue };
-            if held.last + SPAN as u64 > now {
-                self.wheel.put(held.last, (slot, key));
-            } else {
-                self.held.remove(&(slot, key));
-                gone(slot);
+        let left = self.wheel.take(now);
+        for ahead in left.chunks(AHEAD) {
+            for &key in ahead {
+                self.ask(key);
+            }
+            for &key in ahead {
+                let Ok(held) = self.held.find_entry(self.hasher.hash_one(key), |h| h.key == key) else { continue };
+                let last = held.get().last;
+                if last + SPAN as u64 > now {
+                    self.wheel.put(last, key);
+                } else {
+                    held.remove();
+                    gone(key.0);
+                }
             }
         }
     }

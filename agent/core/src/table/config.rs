@@ -18,6 +18,8 @@ pub struct TableConfig {
     /// Bounds of what records tell of their source (see [`crate::context`]); `None`: nothing, for who needs no profile
     /// `full`.
     pub context: Option<ContextCaps>,
+    /// Whether [`super::EpochOutput::touched`] is wanted: who makes no source windows does without.
+    pub touched: bool,
     pub home: Home,
     /// Identifier of the first flow. An agent that restarts continues where nothing was used yet.
     pub first_flow_id: u64,
@@ -32,6 +34,7 @@ impl Default for TableConfig {
             checkpoints: [8, 64, 512],
             max_flows: 1_000_000,
             context: Some(ContextCaps::default()),
+            touched: true,
             home: Home::default(),
             first_flow_id: 1,
         }

@@ -1,11 +1,11 @@
 //! Where flows lie, and how they are found.
 
 use std::hash::{BuildHasher, Hasher};
-use std::hint::black_box;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use weir_common::flow::{FlowKey, FlowStats};
+use weir_common::near;
 
 use crate::context::Context;
 
@@ -36,6 +36,18 @@ struct Slot {
     flow: Option<Flow>,
 }
 
+/// Where a flow is looked for.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    pub(super) hash: u64,
+    /// The first slot with this hash; none where there is no such slot.
+    pub(super) likely: u32,
+}
+
+impl Place {
+    pub(super) const NOWHERE: Self = Self { hash: 0, likely: u32::MAX };
+}
+
 /// Flows by slot, and slots by key.
 #[derive(Default)]
 pub(super) struct Slots {
@@ -52,35 +64,32 @@ impl Slots {
     pub(super) fn len(&self) -> usize {
         self.index.len()
     }
-    /// Slots that were ever used: flows lie in those below.
-    pub(super) fn end(&self) -> u32 {
-        self.slots.len() as u32
-    }
 
     #[inline]
-    pub(super) fn hash(&self, key: &FlowKey) -> u64 {
+    fn hash(&self, key: &FlowKey) -> u64 {
         hash(&self.hasher, key)
     }
 
+    /// Where the flow of a key is, given where it probably is.
     #[inline]
-    pub(super) fn find(&self, hash: u64, key: &FlowKey) -> Option<u32> {
+    pub(super) fn find(&self, Place { hash, likely }: Place, key: &FlowKey) -> Option<u32> {
         let slots = &self.slots;
-        let same = |&s: &u32| slots.get(s as usize).and_then(|s| s.flow.as_ref()).is_some_and(|f| f.key == *key);
-        self.index.find(hash, same).copied()
+        let same = |&s: &u32| slots.get(s as usize).and_then(|s| s.flow.as_ref()).is_some_and(|f| f.key.is(key));
+        if same(&likely) { Some(likely) } else { self.index.find(hash, same).copied() }
     }
 
-    /// The first slot that has this hash, if any, without a look at the flow in it.
+    /// Where the flow of a key probably is, without a look at the flow there.
     #[inline]
-    pub(super) fn likely(&self, hash: u64) -> Option<u32> {
-        self.index.iter_hash(hash).next().copied()
+    pub(super) fn place(&self, key: &FlowKey) -> Place {
+        let hash = self.hash(key);
+        Place { hash, likely: self.index.iter_hash(hash).next().copied().unwrap_or(u32::MAX) }
     }
 
-    /// Reads something of each cache line of a flow, so that it is near by the time it is needed.
+    /// So that the flow is near by the time it is needed.
     #[inline]
     pub(super) fn ask_for(&self, slot: u32) {
-        if let Some(f) = self.get(slot) {
-            let [a, b] = &f.stats.dir;
-            black_box(a.packets ^ a.first_us ^ b.packets ^ b.first_us ^ f.queued_tick ^ u64::from(a.seen ^ b.seen));
+        if let Some(slot) = self.slots.get(slot as usize) {
+            near::ask_for(slot);
         }
     }
 
@@ -122,6 +131,17 @@ impl Slots {
         (slot, generation)
     }
 
+    /// Takes all flows out, in the order of their slots.
+    pub(super) fn drain(&mut self, mut each: impl FnMut(Flow)) {
+        self.index.clear();
+        for (at, place) in self.slots.iter_mut().enumerate() {
+            let Some(flow) = place.flow.take() else { continue };
+            place.generation = place.generation.wrapping_add(1);
+            self.free.push(at as u32);
+            each(flow);
+        }
+    }
+
     /// Takes the flow out of its slot.
     pub(super) fn remove(&mut self, slot: u32) -> Option<Flow> {
         let place = self.slots.get_mut(slot as usize)?;
@@ -138,6 +158,6 @@ impl Slots {
 #[inline]
 fn hash(state: &RandomState, key: &FlowKey) -> u64 {
     let mut h = state.build_hasher();
-    h.write(bytemuck::bytes_of(key));
+    key.words().into_iter().for_each(|w| h.write_u128(w));
     h.finish()
 }

@@ -15,7 +15,7 @@ use crate::role::Direction;
 pub struct EpochOutput {
     /// Ended flows and checkpoints, in the order in which they were decided.
     pub records: Vec<FlowRecord>,
-    /// Every flow that had packets in this epoch, as it stands at the epoch's end.
+    /// Every flow that had packets in this epoch, as it stands at the epoch's end. Empty unless [`super::TableConfig::touched`].
     pub touched: Vec<Touched>,
     /// Flows ended in this epoch to make room.
     pub evicted: u64,
@@ -130,12 +130,11 @@ pub(super) fn begun(flow: &Flow, client: usize) -> Begun {
     Begun { client, server, server_port, start_us: judge::first_us(&flow.stats) }
 }
 
-/// And the direction whose sender is the client.
-pub(super) fn touched(flow: &Flow, home: &Home, new: bool) -> (Touched, usize) {
-    let client_dir = judge::client_dir(&flow.key, &flow.stats, home);
+/// `client_dir`: the direction whose sender is the client.
+pub(super) fn touched(flow: &Flow, client_dir: usize, home: &Home, new: bool) -> Touched {
     let [fwd, bwd] = [&flow.stats.dir[client_dir], &flow.stats.dir[1 - client_dir]];
     let ((client, client_port), (server, server_port)) = ends(&flow.key, client_dir);
-    let touched = Touched {
+    Touched {
         flow_id: flow.id,
         client,
         server,
@@ -151,6 +150,5 @@ pub(super) fn touched(flow: &Flow, home: &Home, new: bool) -> (Touched, usize) {
         bare_syn: judge::bare_syn(flow.key.proto, fwd),
         proven: judge::proven(flow.key.proto, fwd, bwd),
         new,
-    };
-    (touched, client_dir)
+    }
 }

@@ -8,6 +8,7 @@ use weir_core::community_id::icmp_ports;
 use weir_core::record::{FlowRecord, FlowState, Have};
 
 use crate::Observation;
+use crate::text::json::{Plain, Text};
 use crate::text::rows::{Bad, answered, blank};
 use crate::text::{numbers, protocols};
 
@@ -15,26 +16,26 @@ use crate::text::{numbers, protocols};
 const ETHERNET: u64 = 14;
 const TAG: u64 = 4;
 
-#[derive(Deserialize)]
+#[derive(Debug, Default, PartialEq, Deserialize)]
 pub(super) struct Event<'a> {
     #[serde(borrow)]
     event_type: Cow<'a, str>,
     flow_id: Option<u64>,
     #[serde(borrow)]
-    src_ip: Option<Cow<'a, str>>,
+    src_ip: Option<Text<'a>>,
     src_port: Option<u16>,
     #[serde(borrow)]
-    dest_ip: Option<Cow<'a, str>>,
+    dest_ip: Option<Text<'a>>,
     dest_port: Option<u16>,
     #[serde(borrow)]
-    proto: Option<Cow<'a, str>>,
+    proto: Option<Text<'a>>,
     icmp_type: Option<u8>,
     icmp_code: Option<u8>,
     /// Outer tag first.
     #[serde(default)]
     vlan: Vec<u16>,
     #[serde(borrow)]
-    in_iface: Option<Cow<'a, str>>,
+    in_iface: Option<Text<'a>>,
     #[serde(borrow)]
     flow: Option<Flow<'a>>,
     #[serde(borrow)]
@@ -43,47 +44,116 @@ pub(super) struct Event<'a> {
     tcp: Option<Tcp<'a>>,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Default, PartialEq, Deserialize)]
 struct Flow<'a> {
     pkts_toserver: Option<u64>,
     pkts_toclient: Option<u64>,
     bytes_toserver: Option<u64>,
     bytes_toclient: Option<u64>,
     #[serde(borrow)]
-    start: Option<Cow<'a, str>>,
+    start: Option<Text<'a>>,
     #[serde(borrow)]
-    end: Option<Cow<'a, str>>,
+    end: Option<Text<'a>>,
     #[serde(borrow)]
-    state: Option<Cow<'a, str>>,
+    state: Option<Text<'a>>,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Default, PartialEq, Deserialize)]
 struct NetFlow<'a> {
     pkts: Option<u64>,
     bytes: Option<u64>,
     #[serde(borrow)]
-    start: Option<Cow<'a, str>>,
+    start: Option<Text<'a>>,
     #[serde(borrow)]
-    end: Option<Cow<'a, str>>,
+    end: Option<Text<'a>>,
 }
 
 /// Flags in hexadecimal: of both sides, to the server, to the client.
-#[derive(Deserialize)]
+#[derive(Debug, Default, PartialEq, Deserialize)]
 struct Tcp<'a> {
     #[serde(borrow)]
-    tcp_flags: Option<Cow<'a, str>>,
+    tcp_flags: Option<Text<'a>>,
     #[serde(borrow)]
-    tcp_flags_ts: Option<Cow<'a, str>>,
+    tcp_flags_ts: Option<Text<'a>>,
     #[serde(borrow)]
-    tcp_flags_tc: Option<Cow<'a, str>>,
+    tcp_flags_tc: Option<Text<'a>>,
 }
 
 /// Flags that a side has shown.
-fn flags(text: &Option<Cow<'_, str>>) -> Option<u8> {
+fn flags(text: &Option<Text<'_>>) -> Option<u8> {
     u8::from_str_radix(text.as_deref()?, 16).ok()
 }
 
+/// Puts a value where none is yet.
+fn once<T>(place: &mut Option<T>, value: T) -> Option<()> {
+    place.replace(value).is_none().then_some(())
+}
+
 impl<'a> Event<'a> {
+    /// The event in a line that has nothing unusual: four times as fast as by way of serde, to which all other lines go.
+    pub(super) fn plain(line: &'a [u8]) -> Option<Self> {
+        let text = |v: &mut Plain<'a>| v.str().map(Text::from);
+        let mut e = Event::default();
+        let (mut kind, mut vlan) = (None, None);
+        let mut plain = Plain::new(line)?;
+        plain.object(|v, key| match key {
+            "event_type" => once(&mut kind, v.str()?),
+            "flow_id" => once(&mut e.flow_id, v.number()?),
+            "src_ip" => once(&mut e.src_ip, text(v)?),
+            "src_port" => once(&mut e.src_port, v.number()?),
+            "dest_ip" => once(&mut e.dest_ip, text(v)?),
+            "dest_port" => once(&mut e.dest_port, v.number()?),
+            "proto" => once(&mut e.proto, text(v)?),
+            "icmp_type" => once(&mut e.icmp_type, v.number()?),
+            "icmp_code" => once(&mut e.icmp_code, v.number()?),
+            "vlan" => {
+                let mut tags = Vec::new();
+                v.array(|v| v.number().map(|tag| tags.push(tag)))?;
+                once(&mut vlan, tags)
+            }
+            "in_iface" => once(&mut e.in_iface, text(v)?),
+            "flow" => {
+                let mut f = Flow::default();
+                v.object(|v, key| match key {
+                    "pkts_toserver" => once(&mut f.pkts_toserver, v.number()?),
+                    "pkts_toclient" => once(&mut f.pkts_toclient, v.number()?),
+                    "bytes_toserver" => once(&mut f.bytes_toserver, v.number()?),
+                    "bytes_toclient" => once(&mut f.bytes_toclient, v.number()?),
+                    "start" => once(&mut f.start, text(v)?),
+                    "end" => once(&mut f.end, text(v)?),
+                    "state" => once(&mut f.state, text(v)?),
+                    _ => v.skip(),
+                })?;
+                once(&mut e.flow, f)
+            }
+            "netflow" => {
+                let mut n = NetFlow::default();
+                v.object(|v, key| match key {
+                    "pkts" => once(&mut n.pkts, v.number()?),
+                    "bytes" => once(&mut n.bytes, v.number()?),
+                    "start" => once(&mut n.start, text(v)?),
+                    "end" => once(&mut n.end, text(v)?),
+                    _ => v.skip(),
+                })?;
+                once(&mut e.netflow, n)
+            }
+            "tcp" => {
+                let mut t = Tcp::default();
+                v.object(|v, key| match key {
+                    "tcp_flags" => once(&mut t.tcp_flags, text(v)?),
+                    "tcp_flags_ts" => once(&mut t.tcp_flags_ts, text(v)?),
+                    "tcp_flags_tc" => once(&mut t.tcp_flags_tc, text(v)?),
+                    _ => v.skip(),
+                })?;
+                once(&mut e.tcp, t)
+            }
+            _ => v.skip(),
+        })?;
+        e.event_type = Cow::Borrowed(kind?);
+        e.vlan = vlan.unwrap_or_default();
+        plain.is_over().then_some(e)
+    }
+
     pub(super) fn kind(&self) -> &str {
         &self.event_type
     }
@@ -168,12 +238,7 @@ impl<'a> Event<'a> {
         Ok(())
     }
 
-    fn times(
-        &self,
-        r: &mut FlowRecord,
-        start: &'a Option<Cow<'_, str>>,
-        end: &'a Option<Cow<'_, str>>,
-    ) -> Result<(), Bad<'_>> {
+    fn times(&self, r: &mut FlowRecord, start: &'a Option<Text<'_>>, end: &'a Option<Text<'_>>) -> Result<(), Bad<'_>> {
         let (Some(start), Some(end)) = (start, end) else { return Ok(()) };
         let time = |text: &'a str| numbers::iso(text.as_bytes()).ok_or(Bad::new("time that is none", text.as_bytes()));
         r.start_us = time(start)?;

@@ -17,10 +17,12 @@ use std::borrow::Cow;
 use std::io::BufRead;
 
 use serde::Deserialize;
+use weir_core::record::Have;
 
 use crate::Options;
 use crate::report::{Halt, Report};
 use crate::sink::Sink;
+use crate::text::json::from_line;
 use crate::text::lines::{Line, each_line};
 use crate::text::rows::{Bad, Names, Rows};
 
@@ -39,13 +41,14 @@ pub(crate) fn read(
     let mut rows = Rows::new(&options.home, report, sink);
     let mut interfaces = Names::default();
     let mut pairs = Pairs::default();
+    let mut said = Said::default();
     each_line(reader, |line| {
         if !rows.readable(&line) {
             return Ok(());
         }
         rows.report.read += 1;
-        match serde_json::from_slice::<Event<'_>>(line.text) {
-            Ok(event) => take(&event, &line, &mut rows, &mut interfaces, &mut pairs),
+        match Event::plain(line.text).map_or_else(|| from_line(line.text), Ok) {
+            Ok(event) => take(&event, &line, &mut rows, &mut interfaces, &mut pairs, &mut said),
             Err(e) => {
                 // Another event may have other things by the same names.
                 let kind = serde_json::from_slice::<Kind<'_>>(line.text).ok().and_then(|k| left_out(&k.event_type));
@@ -62,6 +65,13 @@ pub(crate) fn read(
     Ok(())
 }
 
+/// Which warnings were given.
+#[derive(Default)]
+struct Said {
+    frames: bool,
+    short: bool,
+}
+
 #[derive(Deserialize)]
 struct Kind<'a> {
     #[serde(borrow)]
@@ -74,6 +84,7 @@ fn take(
     rows: &mut Rows<'_>,
     interfaces: &mut Names,
     pairs: &mut Pairs,
+    said: &mut Said,
 ) -> Result<(), Halt> {
     if let Some(reason) = left_out(event.kind()) {
         // No bad row: nothing to warn of.
@@ -87,16 +98,20 @@ fn take(
             return Ok(());
         }
     };
-    if made.record.have.has(weir_core::record::Have::BYTES) {
-        rows.report.warn(
-            "Suricata counts the bytes of whole frames: 14 for an Ethernet header and 4 for each VLAN tag were taken off per packet",
-        );
-    } else if made.record.have.has(weir_core::record::Have::PACKETS) {
+    if made.record.have.has(Have::BYTES) {
+        if !std::mem::replace(&mut said.frames, true) {
+            rows.report.warn(
+                "Suricata counts the bytes of whole frames: 14 for an Ethernet header and 4 for each VLAN tag were taken off per packet",
+            );
+        }
+    } else if made.record.have.has(Have::PACKETS) && !std::mem::replace(&mut said.short, true) {
         rows.report.warn("some flows have fewer bytes than Ethernet frames of their packets: their bytes are missing");
     }
     made.seen_at = event.interface().and_then(|name| interfaces.get(name.as_bytes()));
     if event.kind() == "netflow" {
         pairs.half(event.flow_id(), made);
+    } else if pairs.is_empty() {
+        return rows.hand_on(made);
     } else {
         pairs.whole(made);
     }

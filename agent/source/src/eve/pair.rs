@@ -36,6 +36,10 @@ fn ends(r: &FlowRecord) -> FlowEnds {
 }
 
 impl Pairs {
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
     pub(super) fn whole(&mut self, flow: Observation) {
         self.queue.push_back(Waiting::Whole(flow));
     }

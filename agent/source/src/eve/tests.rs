@@ -136,3 +136,30 @@ fn other_events_are_counted_by_type() {
     ];
     assert_eq!(report.left_out.into_iter().collect::<Vec<_>>(), expected);
 }
+
+proptest::proptest! {
+    /// Lines as Suricata writes them, with bytes changed here and there.
+    #[test]
+    fn what_is_read_at_once_is_what_serde_reads(
+        netflow_line in proptest::bool::ANY,
+        changes in proptest::collection::vec((0usize..1000, proptest::sample::select(b"\"\\{}[]:,. 019-eEtfnull\x00\x1f\xc3\xa9x".to_vec())), 0..4),
+    ) {
+        let line = if netflow_line { netflow(7, ("10.0.0.1", 5), ("10.0.0.2", 80), 3, "1b") } else {
+            FLOW.replace("\"proto\"", "\"vlan\":[10, 20],\"x\":[null,{\"y\":1.5}],\"proto\"")
+        };
+        let mut line = line.into_bytes();
+        for (at, byte) in changes {
+            let at = at % line.len();
+            line[at] = byte;
+        }
+        if let Some(event) = super::Event::plain(&line) {
+            proptest::prop_assert_eq!(event, serde_json::from_slice::<super::Event<'_>>(&line).unwrap());
+        }
+    }
+}
+
+#[test]
+fn what_suricata_writes_is_read_at_once() {
+    assert!(super::Event::plain(FLOW.as_bytes()).is_some());
+    assert!(super::Event::plain(netflow(1, ("10.0.0.1", 5), ("10.0.0.2", 80), 3, "1b").as_bytes()).is_some());
+}

@@ -17,6 +17,8 @@ pub(super) struct Classic {
     nanos: bool,
     record_header: usize,
     link: LinkType,
+    /// Longest packet that the link type may have.
+    longest: u32,
     /// Before version 2.4 the two lengths stood in either order.
     old: bool,
 }
@@ -48,7 +50,7 @@ impl Classic {
         // Above the link type lies what is known of frame check sequences.
         let link = LinkType(order.u32(part(&h, 20)) & 0x03ff_ffff);
         window.consume(FILE_HEADER);
-        Ok(Some(Self { order, nanos, record_header, link, old: version.1 < 4 }))
+        Ok(Some(Self { order, nanos, record_header, link, longest: longest(link), old: version.1 < 4 }))
     }
 
     #[inline]
@@ -58,14 +60,17 @@ impl Classic {
         }
         let Some(h) = window.array::<RECORD_HEADER>(0) else { return Ok(None) };
         let offset = window.offset();
-        let seconds = u64::from(self.order.u32(part(&h, 0)));
-        let fraction = u64::from(self.order.u32(part(&h, 4)));
-        let (mut captured, mut wire_len) = (self.order.u32(part(&h, 8)), self.order.u32(part(&h, 12)));
+        let mut fields = [0, 4, 8, 12].map(|at| u32::from_le_bytes(part(&h, at)));
+        if self.order == Order::Big {
+            fields = fields.map(u32::swap_bytes);
+        }
+        let [seconds, fraction, mut captured, mut wire_len] = fields;
+        let (seconds, fraction) = (u64::from(seconds), u64::from(fraction));
         if self.old && captured > wire_len {
             (captured, wire_len) = (wire_len, captured);
         }
-        if captured > longest(self.link) {
-            let why = format!("claims {captured} bytes, and {} is the most", longest(self.link));
+        if captured > self.longest {
+            let why = format!("claims {captured} bytes, and {} is the most", self.longest);
             return Err(corrupt("the packet", offset, why));
         }
         let micros = if self.nanos { fraction / 1000 } else { fraction };

@@ -4,7 +4,8 @@ use std::hash::{BuildHasher, Hasher};
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
-use weir_common::flow::{FlowKey, FlowStats};
+use weir_common::flow::{FlowKey, FlowStats, KeyWords, Packet};
+use weir_common::near;
 use weir_common::parse::{Offload, PacketMeta};
 
 use crate::sink::{Sink, Stop};
@@ -14,6 +15,8 @@ const MAX_FLOWS: usize = 1 << 18;
 /// A packet that is further ahead of the clock than this moves it only if the packet behind it does not go back by as much:
 /// otherwise one wrong time would hold up the timeouts of everything that follows.
 const LEAP_US: u64 = 3_600_000_000;
+/// Packets that are counted together: memory is asked for the flows of all of them before the first one counts.
+const BATCH: usize = 32;
 
 pub(super) struct Epochs {
     epoch_us: u64,
@@ -30,7 +33,9 @@ pub(super) struct Epochs {
     index: HashTable<u32>,
     /// Seeded at random: who makes up addresses and ports cannot make them collide.
     hasher: RandomState,
-    last: usize,
+    /// Packets of the current epoch that are not counted yet: the first so many.
+    waiting: [(KeyWords, Packet); BATCH],
+    waits: usize,
 }
 
 impl Epochs {
@@ -44,7 +49,8 @@ impl Epochs {
             flows: Vec::new(),
             index: HashTable::new(),
             hasher: RandomState::default(),
-            last: 0,
+            waiting: [Default::default(); BATCH],
+            waits: 0,
         }
     }
 
@@ -54,7 +60,7 @@ impl Epochs {
         if at_us >= self.gate_us && !self.believe(at_us, meta, sink)? {
             return Ok(());
         }
-        self.count(at_us, meta, sink)
+        self.take(at_us, meta, sink)
     }
 
     /// Packets whose time was far ahead of all around them.
@@ -69,13 +75,13 @@ impl Epochs {
             self.gate_us = self.end_us;
             if at_us >= held_us.saturating_sub(LEAP_US) {
                 self.go_to(held_us, sink)?;
-                self.count(held_us, &held, sink)?;
+                self.take(held_us, &held, sink)?;
             } else {
                 self.strays += 1;
                 if self.end_us == 0 {
                     self.go_to(at_us, sink)?;
                 }
-                self.count(at_us.min(self.end_us - 1), &held, sink)?;
+                self.take(at_us.min(self.end_us - 1), &held, sink)?;
             }
         }
         if at_us < self.end_us {
@@ -91,45 +97,65 @@ impl Epochs {
     }
 
     #[inline]
-    fn count(&mut self, at_us: u64, meta: &PacketMeta, sink: &mut dyn Sink) -> Result<(), Stop> {
-        let (key, dir) = meta.key();
-        let mut packet = meta.packet(Offload::default());
-        (packet.dir, packet.now_us) = (dir, at_us);
-        // Packets come in runs.
-        if let Some((last, stats)) = self.flows.get_mut(self.last)
-            && *last == key
-        {
-            stats.update(&packet);
-            return Ok(());
+    fn take(&mut self, at_us: u64, meta: &PacketMeta, sink: &mut dyn Sink) -> Result<(), Stop> {
+        if let Some((key, packet)) = self.waiting.get_mut(self.waits) {
+            *packet = meta.packet(Offload::default());
+            (packet.dir, packet.now_us) = (meta.key_into(key), at_us);
         }
-        let at = match self.find(&key) {
-            Some(at) => at,
-            None if self.flows.len() < MAX_FLOWS => self.insert(key),
-            None => {
-                self.hand_on(sink)?;
-                self.insert(key)
+        self.waits += 1;
+        if self.waits >= BATCH { self.count(sink) } else { Ok(()) }
+    }
+
+    /// Counts the packets that wait.
+    fn count(&mut self, sink: &mut dyn Sink) -> Result<(), Stop> {
+        let mut places = [(0, 0); BATCH];
+        let waits = std::mem::take(&mut self.waits).min(BATCH);
+        for ((hash, likely), (key, _)) in places.iter_mut().zip(&self.waiting[..waits]) {
+            *hash = self::hash(&self.hasher, key.key());
+            *likely = self.index.iter_hash(*hash).next().map_or(usize::MAX, |&i| i as usize);
+            if let Some(flow) = self.flows.get(*likely) {
+                near::ask_for(flow);
             }
-        };
-        self.last = at;
-        if let Some((_, stats)) = self.flows.get_mut(at) {
-            stats.update(&packet);
+        }
+        for (i, &(hash, likely)) in places[..waits].iter().enumerate() {
+            let (key, packet) = &self.waiting[i];
+            if let Some((k, stats)) = self.flows.get_mut(likely)
+                && k.is(key.key())
+            {
+                stats.update(packet);
+                continue;
+            }
+            let at = self.find_or_insert(hash, *key.key(), sink)?;
+            if let Some((_, stats)) = self.flows.get_mut(at) {
+                stats.update(&self.waiting[i].1);
+            }
         }
         Ok(())
     }
 
-    #[inline]
-    fn find(&self, key: &FlowKey) -> Option<usize> {
-        let flows = &self.flows;
-        let same = |&i: &u32| flows.get(i as usize).is_some_and(|(k, _)| k == key);
-        self.index.find(hash(&self.hasher, key), same).map(|&i| i as usize)
+    fn find_or_insert(&mut self, hash: u64, key: FlowKey, sink: &mut dyn Sink) -> Result<usize, Stop> {
+        if let Some(at) = self.find(hash, &key) {
+            return Ok(at);
+        }
+        if self.flows.len() == MAX_FLOWS {
+            self.hand_on(sink)?;
+        }
+        Ok(self.insert(hash, key))
     }
 
-    fn insert(&mut self, key: FlowKey) -> usize {
+    #[inline]
+    fn find(&self, hash: u64, key: &FlowKey) -> Option<usize> {
+        let flows = &self.flows;
+        let same = |&i: &u32| flows.get(i as usize).is_some_and(|(k, _)| k.is(key));
+        self.index.find(hash, same).map(|&i| i as usize)
+    }
+
+    fn insert(&mut self, hash: u64, key: FlowKey) -> usize {
         let at = self.flows.len();
         self.flows.push((key, FlowStats::EMPTY));
         let (flows, hasher) = (&self.flows, &self.hasher);
-        let rehash = |&i: &u32| flows.get(i as usize).map_or(0, |(k, _)| hash(hasher, k));
-        self.index.insert_unique(hash(hasher, &key), at as u32, rehash);
+        let rehash = |&i: &u32| flows.get(i as usize).map_or(0, |(k, _)| self::hash(hasher, k));
+        self.index.insert_unique(hash, at as u32, rehash);
         at
     }
 
@@ -138,6 +164,7 @@ impl Epochs {
     fn go_to(&mut self, at_us: u64, sink: &mut dyn Sink) -> Result<(), Stop> {
         let begin = at_us - at_us % self.epoch_us;
         let first = self.end_us == 0;
+        self.count(sink)?;
         self.hand_on(sink)?;
         // After a silence: what timed out meanwhile is over before the new packets count.
         if !first && begin > self.end_us {
@@ -154,7 +181,6 @@ impl Epochs {
             sink.epoch(self.end_us, &mut self.flows)?;
             self.flows.clear();
             self.index.clear();
-            self.last = 0;
         }
         Ok(())
     }
@@ -163,8 +189,9 @@ impl Epochs {
     pub(super) fn finish(&mut self, sink: &mut dyn Sink) -> Result<(), Stop> {
         if let Some((held_us, held)) = self.held.take() {
             self.go_to(held_us, sink)?;
-            self.count(held_us, &held, sink)?;
+            self.take(held_us, &held, sink)?;
         }
+        self.count(sink)?;
         self.hand_on(sink)
     }
 }
@@ -172,6 +199,6 @@ impl Epochs {
 #[inline]
 fn hash(state: &RandomState, key: &FlowKey) -> u64 {
     let mut h = state.build_hasher();
-    h.write(bytemuck::bytes_of(key));
+    key.words().into_iter().for_each(|w| h.write_u128(w));
     h.finish()
 }

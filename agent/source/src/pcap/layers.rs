@@ -36,19 +36,20 @@ impl Layers {
     }
 }
 
-/// What the packet says of its flow: the hot path, without offsets.
-#[inline]
-pub(super) fn meta(packet: &Packet<'_>) -> Result<PacketMeta, LeftOut> {
+/// What the packet says of its flow, into `meta`: the hot path, without offsets and copies.
+#[inline(always)]
+pub(super) fn meta_into(packet: &Packet<'_>, meta: &mut PacketMeta) -> Result<(), LeftOut> {
     if packet.link == LinkType::ETHERNET {
-        let mut meta = PacketMeta::EMPTY;
-        match parse_into(packet.data, packet.wire_len, VLAN_NONE, &mut meta) {
-            Ok(()) => return Ok(meta),
+        *meta = PacketMeta::EMPTY;
+        match parse_into(packet.data, packet.wire_len, VLAN_NONE, meta) {
+            Ok(()) => return Ok(()),
             Err(NotParsed::Malformed) => return Err(LeftOut::Malformed),
             // PPPoE perhaps.
             Err(NotParsed::NotIp) => {}
         }
     }
-    Layers::of(packet).map(|l| l.meta)
+    *meta = Layers::of(packet)?.meta;
+    Ok(())
 }
 
 pub(super) fn outer(link: LinkType, data: &[u8], wire_len: u32) -> Result<Layers, LeftOut> {

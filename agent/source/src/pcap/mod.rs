@@ -20,6 +20,8 @@ mod window;
 
 use std::io::BufRead;
 
+use weir_common::parse::PacketMeta;
+
 pub use layers::Layers;
 pub use link::{LeftOut, LinkType};
 pub use packets::{LATEST_US, Packet, Packets};
@@ -80,11 +82,16 @@ fn fold<R: std::io::Read>(
     report: &mut Report,
     sink: &mut dyn Sink,
 ) -> Result<(), Halt> {
+    let mut meta = PacketMeta::EMPTY;
     while let Some(packet) = packets.next_packet()? {
         report.read += 1;
-        let meta = if options.decap { Layers::innermost(&packet).map(|l| l.meta) } else { layers::meta(&packet) };
-        match meta {
-            Ok(meta) => epochs.add(packet.at_us, &meta, sink)?,
+        let parsed = if options.decap {
+            Layers::innermost(&packet).map(|l| meta = l.meta)
+        } else {
+            layers::meta_into(&packet, &mut meta)
+        };
+        match parsed {
+            Ok(()) => epochs.add(packet.at_us, &meta, sink)?,
             Err(why) => {
                 if why == LeftOut::LinkType {
                     report.warn(format!("link type {} is not read: its packets are left out", packet.link));

@@ -98,6 +98,7 @@ impl<R: Read> Packets<R> {
     ///
     /// # Errors
     /// [`SourceError::Corrupt`] where lengths make no sense: nothing can be read behind that. [`SourceError::Io`].
+    #[inline]
     pub fn next_packet(&mut self) -> Result<Option<Packet<'_>>, SourceError> {
         let next = match &mut self.kind {
             None => Ok(None),

@@ -2,8 +2,11 @@
 
 use std::io::{self, ErrorKind, Read};
 
-/// Bytes that can be looked at together. Twice what the reader before buffers, so that bytes are copied once.
+/// Bytes that can be looked at together.
 pub(super) const ROOM: usize = 512 * 1024;
+/// Bytes read at a time: as many as the reader before buffers, so that it passes them on without a copy, and few enough
+/// that they are still in the processor's cache when they are parsed.
+const READ: usize = crate::input::BUFFER;
 
 pub(super) struct Window<R> {
     reader: R,
@@ -35,7 +38,8 @@ impl<R: Read> Window<R> {
         self.end -= self.start;
         self.start = 0;
         while self.end < n.min(ROOM) {
-            match self.reader.read(&mut self.buf[self.end..]) {
+            let to = (self.end + READ).min(ROOM);
+            match self.reader.read(&mut self.buf[self.end..to]) {
                 Ok(0) => return Ok(false),
                 Ok(read) => self.end += read,
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}

@@ -1,6 +1,5 @@
 //! One JSON object per line.
 
-use std::borrow::Cow;
 use std::io::BufRead;
 
 use serde::Deserialize;
@@ -8,6 +7,7 @@ use serde_json::value::RawValue;
 
 use super::conn::{Conn, Field};
 use crate::report::{Halt, SourceError};
+use crate::text::json::{Text, from_line};
 use crate::text::lines::each_line;
 use crate::text::rows::{Bad, Rows};
 
@@ -15,19 +15,19 @@ use crate::text::rows::{Bad, Rows};
 #[derive(Deserialize)]
 struct Object<'a> {
     #[serde(borrow, rename = "_path")]
-    path: Option<Cow<'a, str>>,
+    path: Option<Text<'a>>,
     #[serde(borrow)]
     ts: Option<&'a RawValue>,
     #[serde(borrow, rename = "id.orig_h", alias = "id_orig_h")]
-    orig_h: Option<Cow<'a, str>>,
+    orig_h: Option<Text<'a>>,
     #[serde(borrow, rename = "id.orig_p", alias = "id_orig_p")]
     orig_p: Option<&'a RawValue>,
     #[serde(borrow, rename = "id.resp_h", alias = "id_resp_h")]
-    resp_h: Option<Cow<'a, str>>,
+    resp_h: Option<Text<'a>>,
     #[serde(borrow, rename = "id.resp_p", alias = "id_resp_p")]
     resp_p: Option<&'a RawValue>,
     #[serde(borrow)]
-    proto: Option<Cow<'a, str>>,
+    proto: Option<Text<'a>>,
     #[serde(borrow)]
     ip_proto: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -37,9 +37,9 @@ struct Object<'a> {
     #[serde(borrow)]
     resp_bytes: Option<&'a RawValue>,
     #[serde(borrow)]
-    conn_state: Option<Cow<'a, str>>,
+    conn_state: Option<Text<'a>>,
     #[serde(borrow)]
-    history: Option<Cow<'a, str>>,
+    history: Option<Text<'a>>,
     #[serde(borrow)]
     orig_pkts: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -53,9 +53,9 @@ struct Object<'a> {
     #[serde(borrow)]
     inner_vlan: Option<&'a RawValue>,
     #[serde(borrow)]
-    label: Option<Cow<'a, str>>,
+    label: Option<Text<'a>>,
     #[serde(borrow, rename = "detailedlabel", alias = "detailed-label", alias = "detailed_label")]
-    detail: Option<Cow<'a, str>>,
+    detail: Option<Text<'a>>,
 }
 
 impl Object<'_> {
@@ -118,7 +118,7 @@ pub(super) fn read(reader: &mut dyn BufRead, mut rows: Rows<'_>) -> Result<(), H
             return Ok(());
         }
         rows.report.read += 1;
-        let object = match serde_json::from_slice::<Object<'_>>(line.text) {
+        let object = match from_line::<Object<'_>>(line.text) {
             Ok(object) => object,
             Err(e) => {
                 let reason = if e.is_data() { "JSON that is no connection" } else { "line that is no JSON" };
