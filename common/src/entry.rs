@@ -246,6 +246,10 @@ pub struct Lists {
     /// The part of the index in use: its first line, and how many.
     pub first: u32,
     pub lines: u32,
+    /// 0.
+    pub nought: u32,
+    /// Families whose entries are looked for whatever the bitmap says: bits of [`direct`].
+    pub direct: u32,
     pub reserved: u32,
 }
 
@@ -258,8 +262,17 @@ impl Lists {
         ports: 0,
         first: 0,
         lines: 0,
+        nought: 0,
+        direct: 0,
         reserved: 0,
     };
+}
+
+/// Bits of [`Lists::direct`]. Where an index is small and one or two look-ups settle a packet, asking the bitmap first costs
+/// more than it saves.
+pub mod direct {
+    pub const V4: u32 = 1;
+    pub const V6: u32 = 2;
 }
 
 /// Two descriptions of the lists, one live: a change is written to the idle one, then switched.

@@ -5,7 +5,7 @@ use aya_ebpf::helpers::{bpf_jiffies64, bpf_ktime_get_coarse_ns, bpf_loop};
 use aya_ebpf::maps::Array;
 use weir_common::address::Address;
 use weir_common::entry::{
-    CELLS_PER_WORD, EntryKey, Lengths, Lists, MAX_LENGTHS, action, cell, kind, masked, side, v4_cell, v6_cell, verdict,
+    CELLS_PER_WORD, EntryKey, Lengths, Lists, MAX_LENGTHS, action, cell, direct, kind, masked, side, v4_cell, v6_cell, verdict,
 };
 use weir_common::flow::Cells;
 use weir_common::hash::hash;
@@ -203,14 +203,22 @@ impl Search<'_> {
             i += 1;
         }
         let count = lengths.count;
-        if i as u32 >= count || count as usize > MAX_LENGTHS {
+        let i = i as u32 | nought(self.lists);
+        if i >= count || count as usize > MAX_LENGTHS {
             return;
         }
-        let mut rest = Rest { search: self, lengths, kind, from: i as u32 };
+        let mut rest = Rest { search: self, lengths, kind, from: i };
         let step = if ALLOW { rest_step::<true> } else { rest_step::<false> };
         // SAFETY: the context outlives the call.
-        unsafe { bpf_loop(count - i as u32, step as *mut c_void, (&raw mut rest).cast(), 0) };
+        unsafe { bpf_loop(count - i, step as *mut c_void, (&raw mut rest).cast(), 0) };
     }
+}
+
+/// 0, which the verifier does not know: for each value that it knows, it looks at what follows once more.
+#[inline(always)]
+fn nought(lists: &Lists) -> u32 {
+    // SAFETY: a value of the map that is always 0.
+    unsafe { (&raw const lists.nought).read_volatile() }
 }
 
 /// Prefix lengths that are looked for without a call.
@@ -258,6 +266,9 @@ fn near(lists: &Lists, v4: bool, remote: &Address) -> u64 {
     if any == 0 {
         return 0;
     }
+    if lists.direct & (if v4 { direct::V4 } else { direct::V6 }) != 0 {
+        return cell::ALLOW | cell::BLOCK;
+    }
     let (hi, lo) = remote.halves();
     let bits = if v4 {
         neighbourhood(&V4_BITMAP, v4_cell(lo as u32))
@@ -278,7 +289,7 @@ pub fn look_up(meta: &PacketMeta, side: u8) -> Found {
     let v4 = meta.family == 4;
     let near = near(lists, v4, remote);
     let (hi, lo) = remote.halves();
-    let mut s = Search { lists, hi, lo, found: NOTHING, side };
+    let mut s = Search { lists, hi, lo, found: Found { action: nought(lists), record: NONE }, side };
     let family = if v4 { kind::V4 } else { kind::V6 };
     if near & cell::ALLOW != 0 {
         s.nets::<true>(family, if v4 { &lists.v4_allow } else { &lists.v6_allow });

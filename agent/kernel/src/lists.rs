@@ -8,9 +8,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use weir_common::address::Address;
 use weir_common::entry::{
     Entry, EntryKey, EntryRecord, Hits, Lengths, Lists, MAX_LENGTHS, PortKey, V4_CELL_PREFIX, V4_CELLS, V4Key,
-    V6_CELL_PREFIX, V6_CELLS, V6Key, kind, v4_cell, v6_cell, verdict,
+    V6_CELL_PREFIX, V6_CELLS, V6Key, direct, kind, v4_cell, v6_cell, verdict,
 };
 use weir_common::flow::{V4_MAPPED_PREFIX, v4_mapped};
+use weir_common::table::Line;
 
 use crate::KernelError;
 use crate::entries::{EntryMaps, Store, settle};
@@ -279,8 +280,19 @@ impl EntryTable {
             v6_block: Self::lengths_of(b6, true),
             v6_allow: Self::lengths_of(a6, true),
             ports: self.ports,
+            direct: self.direct(self.written.lines),
             ..self.written
         }
+    }
+
+    /// Families that need no bitmap with this index: see [`direct`]. An index of 2 MiB is half the IPv4 bitmap.
+    fn direct(&self, lines: u32) -> u32 {
+        const FEW_LOOKUPS: usize = 2;
+        const SMALL: u32 = (2 << 20) / size_of::<Line>() as u32;
+        let [[b4, b6], [a4, a6]] = &self.lengths;
+        let few = |nets: usize| lines <= SMALL && nets + usize::from(self.ports > 0) <= FEW_LOOKUPS;
+        let bit = |yes: bool, bit: u32| if yes { bit } else { 0 };
+        bit(few(b4.len() + a4.len()), direct::V4) | bit(few(b6.len() + a6.len()), direct::V6)
     }
 
     /// Writes the idle description and switches to it, where anything changed. `rebuild`: into a new index as well.
@@ -297,6 +309,7 @@ impl EntryTable {
             let all: Vec<(u32, EntryKey)> =
                 self.known.iter().map(|((list, key), known)| (known.record, key.words(*list))).collect();
             lists = self.store.build(&self.maps, all.into_iter(), lists)?;
+            lists.direct = self.direct(lists.lines);
         }
         self.maps.switch(&lists);
         self.written = lists;

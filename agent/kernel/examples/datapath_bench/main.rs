@@ -254,7 +254,7 @@ fn drop_path(v6: bool, count: u32, aim: Option<u32>, e: Effort) -> Result<(), Fa
     let family = if v6 { "IPv6" } else { "IPv4" };
     row(&format!("drop, {count} {family} entries"), figures, Some(hot), aim, bench.memory(&maps)?);
     if e.ladder && !v6 {
-        climb(ladder::drops(&bench)?, count, XDP_DROP, e)?;
+        climb(ladder::drops(&bench, count)?, count, XDP_DROP, e)?;
     }
     eprintln!("  (entries written in {:.2} s)", written.as_secs_f64());
     // Most packets belong to nobody on the list. Their neighbourhood is not marked.
