@@ -4,8 +4,8 @@
 //! `fold(xs).merge(fold(ys)) == fold(xs ++ ys)`. Times are microseconds.
 
 use crate::address::Address;
-use crate::update::{gap, update_dirs};
 pub use crate::update::{Cells, Plain, update_cells};
+use crate::update::{gap, update_dirs};
 
 /// Protocol numbers (IANA) that Weir treats by name.
 pub mod ip_proto {
@@ -74,10 +74,7 @@ impl KeyWords {
     pub const fn set(&mut self, a: &Address, b: &Address, shorts: [u16; 4], proto: u8, family: u8) {
         let ([a0, a1], [b0, b1], [s0, s1, s2, s3]) = (a.words(), b.words(), shorts);
         let (shorts, last) = if cfg!(target_endian = "little") {
-            (
-                s0 as u64 | (s1 as u64) << 16 | (s2 as u64) << 32 | (s3 as u64) << 48,
-                proto as u64 | (family as u64) << 8,
-            )
+            (s0 as u64 | (s1 as u64) << 16 | (s2 as u64) << 32 | (s3 as u64) << 48, proto as u64 | (family as u64) << 8)
         } else {
             (
                 (s0 as u64) << 48 | (s1 as u64) << 32 | (s2 as u64) << 16 | s3 as u64,

@@ -157,8 +157,7 @@ impl Datapath {
             carry_entries(&pins, &entries)?;
         }
         write_meta(&open(names::META)?, interface, ifindex, seed)?;
-        let flows =
-            FlowMaps::new(open(names::FLOW_INDEX)?, open(names::FLOW_RECORDS)?, open(names::FLOWS_USED)?)?;
+        let flows = FlowMaps::new(open(names::FLOW_INDEX)?, open(names::FLOW_RECORDS)?, open(names::FLOWS_USED)?)?;
         let mut epochs = Epochs::new(flows, open(names::SWITCHES)?)?;
         let lists = EntryTable::adopt(
             ListMaps {

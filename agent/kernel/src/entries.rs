@@ -195,7 +195,9 @@ impl Store {
         }
         settle()?;
         self.free.append(&mut self.limbo);
-        self.free.pop().ok_or(KernelError::TooSmall { entries: maps.records.len() as usize + 1, room: maps.records.len() })
+        self.free
+            .pop()
+            .ok_or(KernelError::TooSmall { entries: maps.records.len() as usize + 1, room: maps.records.len() })
     }
 
     /// Gives back a record that was never found by anybody, or that is in no index any more.
@@ -287,4 +289,3 @@ impl Store {
 pub(crate) fn settle() -> Result<(), KernelError> {
     sys::wait_for_programs().map_err(KernelError::refused("membarrier(MEMBARRIER_CMD_GLOBAL)"))
 }
-

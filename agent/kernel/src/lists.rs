@@ -431,12 +431,7 @@ impl EntryTable {
     }
 
     /// Whether the list has room for `keys`, beside the others on it or instead of them.
-    fn check_room<'a>(
-        &self,
-        list: List,
-        keys: impl Iterator<Item = &'a Key>,
-        beside: bool,
-    ) -> Result<(), KernelError> {
+    fn check_room<'a>(&self, list: List, keys: impl Iterator<Item = &'a Key>, beside: bool) -> Result<(), KernelError> {
         let new: Vec<&Key> = keys.filter(|k| !beside || !self.known.contains_key(&(list, **k))).collect();
         let capacity = match list {
             List::Block => self.blocks,

@@ -33,8 +33,7 @@ impl<T: Pod> Mapped<T> {
         }
         let (all, bytes) = (libc::PROT_READ | libc::PROT_WRITE, info.max_entries as usize * size_of::<T>());
         // SAFETY: a new mapping wherever there is room.
-        let at =
-            unsafe { libc::mmap(std::ptr::null_mut(), bytes, all, libc::MAP_SHARED, map.as_fd().as_raw_fd(), 0) };
+        let at = unsafe { libc::mmap(std::ptr::null_mut(), bytes, all, libc::MAP_SHARED, map.as_fd().as_raw_fd(), 0) };
         if at == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }

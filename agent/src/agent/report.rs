@@ -1,10 +1,10 @@
 //! The status report.
 
 use weir_common::names::{self, MAPS};
-use weir_kernel::pins::bytes;
 use weir_core::decision::{Action, Origin};
 use weir_core::event::Mode;
 use weir_kernel::AttachedMode;
+use weir_kernel::pins::bytes;
 
 use super::Agent;
 use crate::app::capacity;

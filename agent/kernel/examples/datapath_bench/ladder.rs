@@ -68,8 +68,7 @@ pub fn drops(bench: &Bench, count: u32) -> Result<Ladder, Failure> {
     let live: LiveLists = sys::lookup(lists.as_fd(), &0u32)?.ok_or("no LISTS")?;
     let live = live.lists[(live.live & 1) as usize];
     let mask = Sizes::of(&Capacity { flows: 1024, blocks: count, allows: 1024 }).entry_mask;
-    let table =
-        Table { index: index.as_fd(), records: records.as_fd(), first: live.first, lines: live.lines, mask };
+    let table = Table { index: index.as_fd(), records: records.as_fd(), first: live.first, lines: live.lines, mask };
     let kernels = entry_hash(count)?;
     let line = |p: Program| p.entry_key().hash(3, &seed).line(table);
     let steps = vec![
