@@ -170,10 +170,9 @@ impl Agent {
             }
             if adoption.half_drained > 0 {
                 words += &format!(
-                    ", and {} flows that the agent before had drained in part: what it had read of that epoch is lost",
+                    ", and {} flows of an epoch that the agent before had not finished draining",
                     adoption.half_drained
                 );
-                self.lost.insert("partly drained epochs", 1);
             }
             self.news(now, Level::Info, "adopted", words);
         }

@@ -108,8 +108,9 @@ type KernelLogger = aya_log::EbpfLogger<&'static dyn log::Log>;
 
 fn attach(config: &Config, interface: &str, ifindex: u32) -> anyhow::Result<Attached> {
     let mut kernel = Datapath::open(interface, kernel_options(config))?;
-    let (full, reserved) = capacity(config).memory();
-    log::info!("kernel maps take {} now, and up to {} when they are full", human_bytes(reserved), human_bytes(full));
+    let capacity = capacity(config);
+    let (all, flows) = (weir_kernel::pins::memory(&capacity), weir_kernel::pins::flow_bytes(&capacity));
+    log::info!("kernel maps take {}, of which flows {}", human_bytes(all), human_bytes(flows));
     let logger = kernel.take_logger(log::logger());
     // Whoever was blocked stays blocked meanwhile: what an earlier agent left attached is replaced in one step.
     let xdp = kernel.attach()?;
@@ -287,10 +288,10 @@ pub fn capacity(config: &Config) -> weir_kernel::pins::Capacity {
     capacity
 }
 
-/// Flows per epoch, at most as configured, whose two maps take at most 2% of `memory` bytes.
+/// Flows per epoch, at most as configured, of which two epochs take at most 2% of `memory` bytes.
 fn fitting(capacity: weir_kernel::pins::Capacity, memory: u64) -> u32 {
     const LEAST: u32 = 4096;
-    let both = 2 * capacity.flow_map_bytes();
+    let both = weir_kernel::pins::flow_bytes(&capacity);
     let share = memory / 50;
     if both <= share {
         return capacity.flows;
@@ -368,7 +369,7 @@ mod tests {
         let default = weir_kernel::pins::Capacity { flows: Config::default().capacity.flows, ..capacity };
         assert_eq!(fitting(default, 64 << 30), default.flows);
         let small = fitting(default, 1 << 30);
-        let taken = 2 * weir_kernel::pins::Capacity { flows: small, ..default }.flow_map_bytes();
+        let taken = weir_kernel::pins::flow_bytes(&weir_kernel::pins::Capacity { flows: small, ..default });
         assert!(small < default.flows && taken <= (1 << 30) / 50 + (1 << 20), "{small} flows take {taken} bytes");
         assert_eq!(fitting(default, 1 << 20), 4096);
         assert!(total_memory().is_some_and(|m| m > 1 << 20));

@@ -179,13 +179,13 @@ fn net(p: Prefix) -> Key {
     Key::net(p.addr().0, p.len())
 }
 
-/// Equal but for the slot, which the entry table gives, and for the noise of two clocks.
+/// Equal but for the noise of two clocks.
 fn same(a: &Entry, b: &Entry) -> bool {
     let close = a.expires_ns == b.expires_ns
         || (a.expires_ns != FOREVER
             && b.expires_ns != FOREVER
             && a.expires_ns.abs_diff(b.expires_ns) < EXPIRY_SLACK_NS);
-    close && (Entry { expires_ns: 0, slot: 0, ..*a }) == (Entry { expires_ns: 0, slot: 0, ..*b })
+    close && (Entry { expires_ns: 0, ..*a }) == (Entry { expires_ns: 0, ..*b })
 }
 
 fn wanted(decisions: &Decisions, mode: Mode, now: TimeUs, monotonic_ns: u64) -> HashMap<(List, Key), Entry> {
@@ -193,15 +193,7 @@ fn wanted(decisions: &Decisions, mode: Mode, now: TimeUs, monotonic_ns: u64) -> 
     let expires = |at: Option<TimeUs>| {
         at.map_or(FOREVER, |at| monotonic_ns.saturating_add(at.saturating_sub(now).saturating_mul(1000)))
     };
-    let entry = |expires_ns, action, sides, origin| Entry {
-        expires_ns,
-        slot: entry::NO_SLOT,
-        reason: 0,
-        action,
-        sides,
-        origin,
-        reserved: [0; 7],
-    };
+    let entry = |expires_ns, action, sides, origin| Entry { expires_ns, reason: 0, action, sides, origin };
     let mut wanted = HashMap::new();
     for (prefix, until) in decisions.allowed(now) {
         let e = entry(expires(until), 0, entry::side::IN | entry::side::OUT, entry::origin::MANUAL);

@@ -1,7 +1,8 @@
 //! Entries: decisions as they lie in kernel maps, and the structures that make looking for them cheap.
 //!
 //! Most packets belong to nobody on a list. A bitmap with two bits per IPv4 /24 (IPv6: per hashed /48) says whether any
-//! block or allow entry touches that neighbourhood; only then is one hash searched, once per prefix length in use.
+//! block or allow entry touches that neighbourhood; only then is the table of entries searched ([`crate::table`]), once per
+//! prefix length in use.
 
 /// What an entry does. The order is the order of strength: when several entries match, the strongest decides, and among
 /// equals the narrowest is credited.
@@ -29,27 +30,67 @@ pub mod origin {
 /// Never expires.
 pub const FOREVER: u64 = u64::MAX;
 
-/// No hit counter.
-pub const NO_SLOT: u32 = u32::MAX;
-
-/// Value of the block and allow hashes.
-#[repr(C)]
+/// An entry, apart from what it is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
 pub struct Entry {
-    /// CLOCK_MONOTONIC, ns; [`FOREVER`] for none. Checked in the kernel with the coarse clock.
+    /// CLOCK_MONOTONIC, ns; [`FOREVER`] for none. Checked in the kernel with the coarse clock, and kept to 256 ns, rounded
+    /// up: see [`Entry::kept`].
     pub expires_ns: u64,
-    /// Index into the hit counters, [`NO_SLOT`] for none.
-    pub slot: u32,
     /// Reserved for a code of the reason.
     pub reason: u16,
-    /// One of [`action`]; ignored in allow hashes.
+    /// One of [`action`]; ignored on allow lists.
     pub action: u8,
     /// Bits of [`side`].
     pub sides: u8,
     /// One of [`origin`].
     pub origin: u8,
-    pub reserved: [u8; 7],
+}
+
+impl Entry {
+    /// The entry as it comes back from a kernel that it was written to.
+    pub const fn kept(self) -> Self {
+        Self { expires_ns: verdict::expires_ns(verdict::of(&self)), ..self }
+    }
+}
+
+/// All that decides a packet, in one word, so that an entry changes at once for whoever reads it: the action in bits 0 to 3,
+/// the sides in bits 4 to 7, the expiry in units of 256 ns above.
+pub mod verdict {
+    use super::{Entry, FOREVER};
+
+    const UNIT_BITS: u32 = 8;
+    const NEVER: u64 = u64::MAX >> UNIT_BITS;
+
+    pub const fn of(entry: &Entry) -> u64 {
+        let unit = 1 << UNIT_BITS;
+        let expires = if entry.expires_ns > u64::MAX - unit { NEVER } else { entry.expires_ns.div_ceil(unit) };
+        expires << UNIT_BITS | (entry.sides as u64 & 15) << 4 | (entry.action as u64 & 15)
+    }
+
+    #[inline(always)]
+    pub const fn action(verdict: u64) -> u32 {
+        verdict as u32 & 15
+    }
+
+    #[inline(always)]
+    pub const fn sides(verdict: u64) -> u8 {
+        (verdict >> 4) as u8 & 15
+    }
+
+    pub const fn expires_ns(verdict: u64) -> u64 {
+        if never_expires(verdict) { FOREVER } else { verdict >> UNIT_BITS << UNIT_BITS }
+    }
+
+    #[inline(always)]
+    pub const fn never_expires(verdict: u64) -> bool {
+        verdict >> UNIT_BITS == NEVER
+    }
+
+    /// Whether it has, at this time.
+    #[inline(always)]
+    pub const fn expired(verdict: u64, now_ns: u64) -> bool {
+        now_ns >> UNIT_BITS >= verdict >> UNIT_BITS
+    }
 }
 
 /// Hits of one entry.
@@ -62,40 +103,120 @@ pub struct Hits {
     pub bytes: u64,
 }
 
-/// Key of the IPv4 hashes: address in network byte order with host bits zero, and prefix length.
+/// What an entry is about, as it is hashed and compared: the remote address as two numbers ([`crate::address::Address::halves`];
+/// IPv4 as IPv4-mapped, host bits zero), then the list, the kind of target and what belongs to that kind.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+pub struct EntryKey {
+    words: [u64; 3],
+}
+
+/// Kinds of targets.
+pub mod kind {
+    pub const V4: u64 = 4;
+    pub const V6: u64 = 6;
+    /// One protocol and port of ours, for one remote host.
+    pub const PORT: u64 = 1;
+    /// Added to the kind: the allow list.
+    pub const ALLOW: u64 = 128;
+}
+
+impl EntryKey {
+    /// A prefix, its length counted in 128 bits. `kind` is [`kind::V4`] or [`kind::V6`], on the allow list with
+    /// [`kind::ALLOW`] added.
+    #[inline(always)]
+    pub const fn net(hi: u64, lo: u64, kind: u64, len: u32) -> Self {
+        Self { words: [hi, lo, kind | (len as u64) << 8] }
+    }
+
+    #[inline(always)]
+    pub const fn port(hi: u64, lo: u64, proto: u8, port: u16) -> Self {
+        Self { words: [hi, lo, kind::PORT | (proto as u64) << 8 | (port as u64) << 16] }
+    }
+
+    #[inline(always)]
+    pub const fn words(&self) -> &[u64; 3] {
+        &self.words
+    }
+
+    /// The address's halves.
+    pub const fn halves(&self) -> (u64, u64) {
+        (self.words[0], self.words[1])
+    }
+
+    /// Kind, prefix length or protocol, and port.
+    pub const fn parts(&self) -> (u64, u8, u16) {
+        let w = self.words[2];
+        (w & 0xff, (w >> 8) as u8, (w >> 16) as u16)
+    }
+}
+
+/// An entry as it lies in the kernel: one cache line.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+pub struct EntryRecord {
+    /// Written before the record can be found, and not again before nobody can find it any more.
+    pub key: EntryKey,
+    /// See [`verdict`].
+    pub verdict: u64,
+    pub hits: Hits,
+    /// What the kernel programs do not look at: the reason, and in bits 16 to 23 the origin.
+    pub note: u64,
+    /// For the state of a rate limit.
+    pub reserved: u64,
+}
+
+impl EntryRecord {
+    pub const fn new(key: EntryKey, entry: &Entry, hits: Hits) -> Self {
+        Self { key, verdict: verdict::of(entry), hits, note: Self::note(entry), reserved: 0 }
+    }
+
+    pub const fn note(entry: &Entry) -> u64 {
+        entry.reason as u64 | (entry.origin as u64) << 16
+    }
+
+    pub const fn entry(verdict: u64, note: u64) -> Entry {
+        Entry {
+            expires_ns: verdict::expires_ns(verdict),
+            reason: note as u16,
+            action: verdict::action(verdict) as u8,
+            sides: verdict::sides(verdict),
+            origin: (note >> 16) as u8,
+        }
+    }
+}
+
+const _: () = assert!(size_of::<EntryRecord>() == 64);
+
+/// An IPv4 prefix: address in network byte order with host bits zero, and length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct V4Key {
     pub addr: [u8; 4],
     pub len: u32,
 }
 
-/// Key of the IPv6 hashes, like [`V4Key`].
-#[repr(C)]
+/// An IPv6 prefix, like [`V4Key`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
 pub struct V6Key {
     pub addr: [u8; 16],
     pub len: u32,
 }
 
-/// Key of the host + protocol + port hash. The port is the protected side's.
-#[repr(C, align(4))]
+/// Host, protocol and port. The port is the protected side's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
 pub struct PortKey {
     /// The remote host; IPv4 as IPv4-mapped.
     pub addr: [u8; 16],
     pub port: u16,
     pub proto: u8,
-    pub reserved: u8,
 }
 
 /// Different prefix lengths that may be in use at once, per list and family. Enough for every IPv4 length.
 pub const MAX_LENGTHS: usize = 33;
 
-/// Prefix lengths in use in one hash, narrowest (longest) first.
+/// Prefix lengths in use on one list, narrowest (longest) first, counted in 128 bits.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
@@ -111,7 +232,7 @@ impl Lengths {
     pub const NONE: Self = Self { count: 0, wide: 0, len: [0; MAX_LENGTHS], reserved: [0; 7] };
 }
 
-/// What lists are in use. Two of these lie in the kernel, one live: a change is written to the idle one, then switched.
+/// What lists are in use, and which part of the index says where their entries are.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
@@ -120,8 +241,15 @@ pub struct Lists {
     pub v4_allow: Lengths,
     pub v6_block: Lengths,
     pub v6_allow: Lengths,
-    /// Entries in the host + protocol + port hash.
+    /// Entries of host, protocol and port.
     pub ports: u32,
+    /// The part of the index in use: its first line, and how many.
+    pub first: u32,
+    pub lines: u32,
+    /// 0.
+    pub nought: u32,
+    /// Families whose entries are looked for whatever the bitmap says: bits of [`direct`].
+    pub direct: u32,
     pub reserved: u32,
 }
 
@@ -132,8 +260,29 @@ impl Lists {
         v6_block: Lengths::NONE,
         v6_allow: Lengths::NONE,
         ports: 0,
+        first: 0,
+        lines: 0,
+        nought: 0,
+        direct: 0,
         reserved: 0,
     };
+}
+
+/// Bits of [`Lists::direct`]. Where an index is small and one or two look-ups settle a packet, asking the bitmap first costs
+/// more than it saves.
+pub mod direct {
+    pub const V4: u32 = 1;
+    pub const V6: u32 = 2;
+}
+
+/// Two descriptions of the lists, one live: a change is written to the idle one, then switched.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+pub struct LiveLists {
+    /// Which one is live (lowest bit).
+    pub live: u64,
+    pub lists: [Lists; 2],
 }
 
 /// Bits of a cell of the neighbourhood bitmaps.
@@ -166,16 +315,9 @@ pub const fn v6_cell(hi: u64) -> u32 {
     ((hi >> 16).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - V6_CELL_BITS)) as u32
 }
 
-/// `addr` with all but the first `len` bits zero.
+/// An address (two halves) with all but the first `len` of its 128 bits zero.
 #[inline(always)]
-pub const fn v4_masked(addr: [u8; 4], len: u32) -> [u8; 4] {
-    let mask = if len == 0 { 0 } else { u32::MAX << ((32 - len) & 31) };
-    (u32::from_be_bytes(addr) & mask).to_be_bytes()
-}
-
-/// `addr` (two big-endian halves) with all but the first `len` bits zero.
-#[inline(always)]
-pub const fn v6_masked(hi: u64, lo: u64, len: u32) -> (u64, u64) {
+pub const fn masked(hi: u64, lo: u64, len: u32) -> (u64, u64) {
     if len == 0 {
         (0, 0)
     } else if len <= 64 {
@@ -211,13 +353,10 @@ mod tests {
 
     #[test]
     fn masks_at_their_edges() {
-        assert_eq!(v4_masked([255; 4], 0), [0; 4]);
-        assert_eq!(v4_masked([255; 4], 32), [255; 4]);
-        assert_eq!(v4_masked([10, 1, 2, 3], 23), [10, 1, 2, 0]);
-        assert_eq!(v6_masked(u64::MAX, u64::MAX, 0), (0, 0));
-        assert_eq!(v6_masked(u64::MAX, u64::MAX, 64), (u64::MAX, 0));
-        assert_eq!(v6_masked(u64::MAX, u64::MAX, 65), (u64::MAX, 1 << 63));
-        assert_eq!(v6_masked(u64::MAX, u64::MAX, 128), (u64::MAX, u64::MAX));
+        assert_eq!(masked(u64::MAX, u64::MAX, 0), (0, 0));
+        assert_eq!(masked(u64::MAX, u64::MAX, 64), (u64::MAX, 0));
+        assert_eq!(masked(u64::MAX, u64::MAX, 65), (u64::MAX, 1 << 63));
+        assert_eq!(masked(u64::MAX, u64::MAX, 128), (u64::MAX, u64::MAX));
     }
 
     #[test]
@@ -226,5 +365,23 @@ mod tests {
         let c = v6_cell(0x2001_0db8_0001_0000);
         assert_eq!(v6_cell(0x2001_0db8_0001_0900), c);
         assert_ne!(v6_cell(0x2001_0db8_0002_0000), c);
+    }
+
+    #[test]
+    fn a_verdict_keeps_what_decides_and_ends_no_sooner_than_told() {
+        let entry = |expires_ns| Entry { expires_ns, reason: 7, action: action::DROP, sides: side::OUT, origin: 2 };
+        for at in [0, 1, 255, 256, 257, 1 << 62, FOREVER - 1, FOREVER] {
+            let e = entry(at);
+            let v = verdict::of(&e);
+            let kept = EntryRecord::entry(v, EntryRecord::note(&e));
+            assert_eq!(kept, e.kept());
+            assert_eq!(kept.kept(), kept);
+            assert!(kept.expires_ns >= at && kept.expires_ns - at < 256, "{at}");
+            assert_eq!((kept.action, kept.sides, kept.reason, kept.origin), (action::DROP, side::OUT, 7, 2));
+            assert!(verdict::expired(v, kept.expires_ns) || at >= FOREVER - 256);
+            assert!(kept.expires_ns < 257 || !verdict::expired(v, kept.expires_ns.saturating_sub(257)));
+        }
+        assert!(verdict::never_expires(verdict::of(&entry(FOREVER))));
+        assert!(!verdict::never_expires(verdict::of(&entry(1 << 62))));
     }
 }

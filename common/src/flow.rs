@@ -4,8 +4,8 @@
 //! `fold(xs).merge(fold(ys)) == fold(xs ++ ys)`. Times are microseconds.
 
 use crate::address::Address;
-use crate::update::gap;
 pub use crate::update::{Cells, Plain, update_cells};
+use crate::update::{gap, update_dirs};
 
 /// Protocol numbers (IANA) that Weir treats by name.
 pub mod ip_proto {
@@ -70,22 +70,21 @@ impl FlowKey {
     }
 }
 
-/// A [`FlowKey`] in the making: written by words, since the kernel hashes and compares it by words (see [`Address`]).
+/// A [`FlowKey`] as six words: written, hashed and compared by words (see [`Address`]).
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
 pub struct KeyWords {
-    addresses: [u64; 4],
-    ports_and_vlans: u64,
-    proto_and_family: u32,
-    unused: u32,
+    /// Two addresses of two words, ports and VLANs, and protocol and family with four bytes of nothing behind them.
+    words: [u64; 6],
 }
 
 const _: () = {
     use core::mem::{align_of, offset_of};
     assert!(size_of::<KeyWords>() >= size_of::<FlowKey>() && align_of::<KeyWords>() >= align_of::<FlowKey>());
     assert!(offset_of!(FlowKey, addr_b) == 16 && offset_of!(FlowKey, port_a) == 32);
-    assert!(offset_of!(KeyWords, ports_and_vlans) == 32 && offset_of!(FlowKey, vlan_inner) == 38);
-    assert!(offset_of!(KeyWords, proto_and_family) == 40 && offset_of!(FlowKey, family) == 41);
+    assert!(offset_of!(FlowKey, vlan_inner) == 38);
+    assert!(offset_of!(FlowKey, proto) == 40 && offset_of!(FlowKey, family) == 41);
 };
 
 impl KeyWords {
@@ -93,14 +92,20 @@ impl KeyWords {
     #[inline(always)]
     pub const fn set(&mut self, a: &Address, b: &Address, shorts: [u16; 4], proto: u8, family: u8) {
         let ([a0, a1], [b0, b1], [s0, s1, s2, s3]) = (a.words(), b.words(), shorts);
-        self.addresses = [a0, a1, b0, b1];
-        if cfg!(target_endian = "little") {
-            self.ports_and_vlans = s0 as u64 | (s1 as u64) << 16 | (s2 as u64) << 32 | (s3 as u64) << 48;
-            self.proto_and_family = proto as u32 | (family as u32) << 8;
+        let (shorts, last) = if cfg!(target_endian = "little") {
+            (s0 as u64 | (s1 as u64) << 16 | (s2 as u64) << 32 | (s3 as u64) << 48, proto as u64 | (family as u64) << 8)
         } else {
-            self.ports_and_vlans = (s0 as u64) << 48 | (s1 as u64) << 32 | (s2 as u64) << 16 | s3 as u64;
-            self.proto_and_family = (proto as u32) << 24 | (family as u32) << 16;
-        }
+            (
+                (s0 as u64) << 48 | (s1 as u64) << 32 | (s2 as u64) << 16 | s3 as u64,
+                (proto as u64) << 56 | (family as u64) << 48,
+            )
+        };
+        self.words = [a0, a1, b0, b1, shorts, last];
+    }
+
+    #[inline(always)]
+    pub const fn words(&self) -> &[u64; 6] {
+        &self.words
     }
 
     /// The key that these words make.
@@ -109,6 +114,46 @@ impl KeyWords {
         // SAFETY: as large and as aligned, with the same fields at the same places (asserted above); every bit pattern is
         // a `FlowKey`.
         unsafe { &*core::ptr::from_ref(self).cast::<FlowKey>() }
+    }
+}
+
+/// A flow as it lies in the kernel. A packet of either direction meets four of the six cache lines: its direction's begin with
+/// one of their own, and the key shares one with the end of the first direction.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+pub struct FlowRecord {
+    pub a_to_b: DirStats,
+    pub key: KeyWords,
+    pub b_to_a: DirStats,
+    pub reserved: [u64; 6],
+}
+
+const _: () = {
+    use core::mem::offset_of;
+    assert!(size_of::<FlowRecord>() == 384 && offset_of!(FlowRecord, b_to_a).is_multiple_of(64));
+    // Nothing of the key lies in another line.
+    assert!(offset_of!(FlowRecord, key) / 64 == (offset_of!(FlowRecord, b_to_a) - 1) / 64);
+};
+
+impl FlowRecord {
+    pub const fn stats(&self) -> FlowStats {
+        FlowStats { dir: [self.a_to_b, self.b_to_a] }
+    }
+
+    /// Adds a packet to the statistics.
+    ///
+    /// # Safety
+    /// As for [`update_cells`].
+    #[inline(always)]
+    pub unsafe fn update<C: Cells>(record: *mut Self, p: &Packet) {
+        const APART: usize = core::mem::offset_of!(FlowRecord, b_to_a);
+        let at = (p.dir & 1) as usize * APART;
+        // SAFETY: the directions lie at 0 and `APART`.
+        unsafe {
+            let base = record.cast::<u8>();
+            update_dirs::<C>(base.add(at).cast(), base.add(APART - at).cast(), p);
+        }
     }
 }
 

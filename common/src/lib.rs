@@ -9,12 +9,14 @@ pub mod bytes;
 pub mod counters;
 pub mod entry;
 pub mod flow;
+pub mod hash;
 pub mod names;
 #[cfg(any(test, feature = "user"))]
 pub mod near;
 pub mod parse;
+pub mod table;
 mod update;
 
 /// Raised with every change to a type, map or meaning that the kernel programs and userspace share.
 /// Pinned maps of another version are refused rather than read wrongly.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;

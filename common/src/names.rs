@@ -1,38 +1,91 @@
 //! Map names and sizes, in one place. The kernel object's definitions are held against this table by a test.
 
 use crate::counters::{Counter, Reason};
-use crate::entry::{CELLS_PER_WORD, Entry, Hits, Lists, PortKey, V4_CELLS, V4Key, V6_CELLS, V6Key};
-use crate::flow::{FlowKey, FlowStats};
+use crate::entry::{CELLS_PER_WORD, EntryRecord, LiveLists, V4_CELLS, V6_CELLS};
+use crate::flow::{FlowKey, FlowRecord, FlowStats};
+use crate::hash::Seed;
+use crate::table::{Line, lines_for, mask_for};
 
 /// Kernel map types (linux/bpf.h, enum bpf_map_type).
 pub mod map_type {
-    pub const HASH: u32 = 1;
     pub const ARRAY: u32 = 2;
     pub const PERCPU_ARRAY: u32 = 6;
 }
+
+/// BPF_F_MMAPABLE: userspace reads and writes the map's memory itself.
+pub const MAPPED: u32 = 1 << 10;
 
 /// One map as both sides know it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MapSpec {
     pub name: &'static str,
     pub map_type: u32,
-    pub key_size: u32,
     pub value_size: u32,
-    /// As compiled; where `sized` is set the agent's configuration replaces it at load time.
-    pub max_entries: u32,
+    /// 0 or [`MAPPED`].
+    pub flags: u32,
     pub sized: Sized,
 }
 
-/// What decides a map's capacity.
+/// Every map is an array.
+pub const KEY_SIZE: u32 = 4;
+
+impl MapSpec {
+    pub const fn max_entries(&self, of: &Capacity) -> u32 {
+        match self.sized {
+            Sized::Fixed(n) => n,
+            Sized::FlowIndex => 2 * lines_for(of.flows),
+            Sized::FlowRecords => 2 * of.flows,
+            Sized::EntryIndex => 2 * lines_for(of.entries()),
+            Sized::EntryRecords => of.entries(),
+            Sized::FlowsUsed => 2,
+            Sized::EntryLists => 1,
+        }
+    }
+}
+
+/// What decides how many values a map has. Maps that belong together are replaced together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sized {
-    Fixed,
+    Fixed(u32),
+    FlowIndex,
+    FlowRecords,
+    FlowsUsed,
+    EntryIndex,
+    EntryRecords,
+    EntryLists,
+}
+
+impl Sized {
+    pub const fn holds_flows(self) -> bool {
+        matches!(self, Self::FlowIndex | Self::FlowRecords | Self::FlowsUsed)
+    }
+    pub const fn holds_entries(self) -> bool {
+        matches!(self, Self::EntryIndex | Self::EntryRecords | Self::EntryLists)
+    }
+}
+
+/// Capacities that configuration decides. The maps are compiled with the default ones, and made with the agent's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
     /// Flows per epoch.
-    Flows,
-    /// Block entries.
-    Blocks,
-    /// Allow entries.
-    Allows,
+    pub flows: u32,
+    pub blocks: u32,
+    pub allows: u32,
+}
+
+impl Capacity {
+    pub const DEFAULT: Self = Self { flows: DEFAULT_FLOWS, blocks: DEFAULT_BLOCKS, allows: DEFAULT_ALLOWS };
+
+    /// Entries of both lists.
+    pub const fn entries(&self) -> u32 {
+        self.blocks + self.allows
+    }
+}
+
+impl Default for Capacity {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
 }
 
 /// Default capacities.
@@ -40,29 +93,38 @@ pub const DEFAULT_FLOWS: u32 = 128 << 10;
 pub const DEFAULT_BLOCKS: u32 = 1 << 20;
 pub const DEFAULT_ALLOWS: u32 = 16 << 10;
 
-pub const FLOWS_0: &str = "FLOWS_0";
-pub const FLOWS_1: &str = "FLOWS_1";
+/// Lines of both epochs' indices, the even one first.
+pub const FLOW_INDEX: &str = "FLOW_INDEX";
+/// Records of both epochs, the even one's first.
+pub const FLOW_RECORDS: &str = "FLOW_RECORDS";
+/// Records in use in either epoch, each in a line of its own.
+pub const FLOWS_USED: &str = "FLOWS_USED";
 pub const SWITCHES: &str = "SWITCHES";
 pub const COUNTERS: &str = "COUNTERS";
 pub const LISTS: &str = "LISTS";
 pub const V4_BITMAP: &str = "V4_BITMAP";
 pub const V6_BITMAP: &str = "V6_BITMAP";
-pub const V4_BLOCK: &str = "V4_BLOCK";
-pub const V6_BLOCK: &str = "V6_BLOCK";
-pub const PORT_BLOCK: &str = "PORT_BLOCK";
-pub const V4_ALLOW: &str = "V4_ALLOW";
-pub const V6_ALLOW: &str = "V6_ALLOW";
-pub const HITS: &str = "HITS";
+/// Two indices of entries, of which one is in use: [`crate::entry::Lists::first`].
+pub const ENTRY_INDEX: &str = "ENTRY_INDEX";
+pub const ENTRIES: &str = "ENTRIES";
 pub const META: &str = "META";
 pub const TEST_CLOCK: &str = "TEST_CLOCK";
 
 /// Indices into the `SWITCHES` map.
 pub mod switch {
-    /// Which epoch map is written: `FLOWS_0` for even, `FLOWS_1` for odd.
+    /// Which epoch is written: its lowest bit.
     pub const EPOCH: u32 = 0;
-    /// Which element of `LISTS` is live (lowest bit).
-    pub const LISTS: u32 = 1;
-    pub const COUNT: u32 = 2;
+    pub const COUNT: u32 = 1;
+}
+
+/// How many records of an epoch are taken.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+pub struct Used {
+    /// May be larger than there are records, by as many as there are processors.
+    pub records: u32,
+    pub reserved: [u32; 15],
 }
 
 /// Names of the programs in the object.
@@ -70,6 +132,33 @@ pub const PROGRAM_XDP: &str = "weir_xdp";
 pub const PROGRAM_TC: &str = "weir_tc";
 /// Constants of the programs that the loader may set.
 pub const GLOBAL_USE_TEST_CLOCK: &str = "USE_TEST_CLOCK";
+/// A [`Seed`].
+pub const GLOBAL_SEED: &str = "SEED";
+/// The [`Sizes`] of the maps.
+pub const GLOBAL_SIZES: &str = "SIZES";
+
+/// What the programs must know of the maps' sizes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+pub struct Sizes {
+    /// Flows per epoch.
+    pub flows: u32,
+    pub flow_lines: u32,
+    pub flow_mask: u32,
+    pub entry_mask: u32,
+}
+
+impl Sizes {
+    pub const fn of(capacity: &Capacity) -> Self {
+        Self {
+            flows: capacity.flows,
+            flow_lines: lines_for(capacity.flows),
+            flow_mask: mask_for(capacity.flows),
+            entry_mask: mask_for(capacity.entries()),
+        }
+    }
+}
 
 /// Who owns the pins: lies in the `META` map.
 #[repr(C)]
@@ -80,37 +169,35 @@ pub struct Meta {
     pub ifindex: u32,
     /// Interface name, zero-terminated (bpffs refuses some names, so it cannot be the pin's).
     pub ifname: [u8; 16],
+    /// What the programs' hashes are keyed with, for as long as the maps live.
+    pub seed: Seed,
 }
 
-const fn spec(name: &'static str, map_type: u32, key: usize, value: usize, max_entries: u32, sized: Sized) -> MapSpec {
-    MapSpec { name, map_type, key_size: key as u32, value_size: value as u32, max_entries, sized }
+const fn spec(name: &'static str, map_type: u32, value: usize, flags: u32, sized: Sized) -> MapSpec {
+    MapSpec { name, map_type, value_size: value as u32, flags, sized }
 }
 
 /// Every pinned map.
-pub const MAPS: [MapSpec; 15] = {
-    use map_type::{ARRAY, HASH, PERCPU_ARRAY};
+pub const MAPS: [MapSpec; 12] = {
+    use map_type::{ARRAY, PERCPU_ARRAY};
     [
-        spec(FLOWS_0, HASH, size_of::<FlowKey>(), size_of::<FlowStats>(), DEFAULT_FLOWS, Sized::Flows),
-        spec(FLOWS_1, HASH, size_of::<FlowKey>(), size_of::<FlowStats>(), DEFAULT_FLOWS, Sized::Flows),
-        spec(SWITCHES, ARRAY, 4, 4, switch::COUNT, Sized::Fixed),
-        spec(COUNTERS, PERCPU_ARRAY, 4, size_of::<Counter>(), Reason::COUNT, Sized::Fixed),
-        spec(LISTS, ARRAY, 4, size_of::<Lists>(), 2, Sized::Fixed),
-        spec(V4_BITMAP, ARRAY, 4, 8, V4_CELLS / CELLS_PER_WORD, Sized::Fixed),
-        spec(V6_BITMAP, ARRAY, 4, 8, V6_CELLS / CELLS_PER_WORD, Sized::Fixed),
-        spec(V4_BLOCK, HASH, size_of::<V4Key>(), size_of::<Entry>(), DEFAULT_BLOCKS, Sized::Blocks),
-        spec(V6_BLOCK, HASH, size_of::<V6Key>(), size_of::<Entry>(), DEFAULT_BLOCKS, Sized::Blocks),
-        spec(PORT_BLOCK, HASH, size_of::<PortKey>(), size_of::<Entry>(), DEFAULT_BLOCKS, Sized::Blocks),
-        spec(V4_ALLOW, HASH, size_of::<V4Key>(), size_of::<Entry>(), DEFAULT_ALLOWS, Sized::Allows),
-        spec(V6_ALLOW, HASH, size_of::<V6Key>(), size_of::<Entry>(), DEFAULT_ALLOWS, Sized::Allows),
-        spec(HITS, ARRAY, 4, size_of::<Hits>(), DEFAULT_BLOCKS, Sized::Blocks),
-        spec(META, ARRAY, 4, size_of::<Meta>(), 1, Sized::Fixed),
-        spec(TEST_CLOCK, ARRAY, 4, 8, 1, Sized::Fixed),
+        spec(FLOW_INDEX, ARRAY, size_of::<Line>(), MAPPED, Sized::FlowIndex),
+        spec(FLOW_RECORDS, ARRAY, size_of::<FlowRecord>(), MAPPED, Sized::FlowRecords),
+        spec(FLOWS_USED, ARRAY, size_of::<Used>(), MAPPED, Sized::FlowsUsed),
+        spec(SWITCHES, ARRAY, 4, 0, Sized::Fixed(switch::COUNT)),
+        spec(COUNTERS, PERCPU_ARRAY, size_of::<Counter>(), 0, Sized::Fixed(Reason::COUNT)),
+        spec(LISTS, ARRAY, size_of::<LiveLists>(), MAPPED, Sized::EntryLists),
+        spec(V4_BITMAP, ARRAY, 8, MAPPED, Sized::Fixed(V4_CELLS / CELLS_PER_WORD)),
+        spec(V6_BITMAP, ARRAY, 8, MAPPED, Sized::Fixed(V6_CELLS / CELLS_PER_WORD)),
+        spec(ENTRY_INDEX, ARRAY, size_of::<Line>(), MAPPED, Sized::EntryIndex),
+        spec(ENTRIES, ARRAY, size_of::<EntryRecord>(), MAPPED, Sized::EntryRecords),
+        spec(META, ARRAY, size_of::<Meta>(), 0, Sized::Fixed(1)),
+        spec(TEST_CLOCK, ARRAY, 8, 0, Sized::Fixed(1)),
     ]
 };
 
 const _: () = {
     assert!(size_of::<FlowKey>() == 44);
     assert!(size_of::<FlowStats>() == 288);
-    assert!(size_of::<Entry>() == 24);
-    assert!(size_of::<Lists>().is_multiple_of(8));
+    assert!(size_of::<LiveLists>().is_multiple_of(8));
 };

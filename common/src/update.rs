@@ -155,9 +155,18 @@ pub unsafe fn update_cells<C: Cells>(stats: *mut FlowStats, p: &Packet) {
     // SAFETY: `d` is 0 or 1, and the caller vouches for `stats`.
     unsafe {
         let dirs = (&raw mut (*stats).dir).cast::<DirStats>();
-        let dir = dirs.add(d);
-        let other = dirs.add(1 - d);
+        update_dirs::<C>(dirs.add(d), dirs.add(1 - d), p);
+    }
+}
 
+/// [`update_cells`] for the packet's direction and the other one, wherever they lie.
+///
+/// # Safety
+/// See there.
+#[inline(always)]
+pub(crate) unsafe fn update_dirs<C: Cells>(dir: *mut DirStats, other: *mut DirStats, p: &Packet) {
+    // SAFETY: passed on from the caller.
+    unsafe {
         let first = (*dir).first_us;
         if first == u64::MAX {
             C::swap64(&raw mut (*dir).first_us, u64::MAX, p.now_us);

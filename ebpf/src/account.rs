@@ -1,21 +1,25 @@
 //! Counting a packet in its flow.
 
-use aya_ebpf::bindings::BPF_NOEXIST;
-use aya_ebpf::helpers::bpf_ktime_get_ns;
-use aya_ebpf::maps::HashMap;
-use weir_common::flow::{FlowKey, FlowStats, KeyWords, Packet, update_cells};
+use core::intrinsics::{AtomicOrdering, atomic_xadd};
+
+use aya_ebpf::cty::c_void;
+use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_loop};
+use weir_common::flow::{DirStats, FlowRecord, KeyWords, Packet};
+use weir_common::hash::hash;
 use weir_common::names::switch;
 use weir_common::parse::PacketMeta;
+use weir_common::table::{NONE, STEPS, Step, TOMBSTONE, glance, insert_step, record};
 
 use crate::atomic::Atomic;
-use crate::maps::{FLOWS_0, FLOWS_1, REPORTED, SWITCHES, TEST_CLOCK};
+use crate::index::Lines;
+use crate::maps::{FLOW_INDEX, FLOW_RECORDS, FLOWS_USED, REPORTED, SWITCHES, TEST_CLOCK, seed, sizes};
 
 /// Set by tests at load time: the clock is the value of the `TEST_CLOCK` map.
 #[unsafe(no_mangle)]
 static USE_TEST_CLOCK: u8 = 0;
 
 /// What a new flow starts from. Read-only data of the program, so that it costs no stack.
-static EMPTY: FlowStats = FlowStats::EMPTY;
+static EMPTY: DirStats = DirStats::EMPTY;
 
 #[inline(always)]
 fn now_us() -> u64 {
@@ -39,15 +43,88 @@ pub enum Counted {
     FirstOverflow,
 }
 
+/// The flows of an epoch.
 #[inline(always)]
-fn slot(map: &HashMap<FlowKey, FlowStats>, key: &FlowKey) -> Option<*mut FlowStats> {
-    if let Some(s) = map.get_ptr_mut(key) {
-        return Some(s);
+fn flows(epoch: u32) -> (Lines, u32) {
+    let (odd, sizes) = (epoch & 1, sizes());
+    let index =
+        Lines { map: &FLOW_INDEX, first: odd * sizes.flow_lines, lines: sizes.flow_lines, mask: sizes.flow_mask };
+    (index, odd * sizes.flows)
+}
+
+/// The record of this number, if it is the key's.
+#[inline(always)]
+fn if_same(record: u32, key: &KeyWords) -> Option<*mut FlowRecord> {
+    let record = FLOW_RECORDS.get_ptr_mut(record)?;
+    // SAFETY: a value of the map. Its key was written before the record could be found.
+    let (held, key) = unsafe { ((*record).key.words(), key.words()) };
+    let different = (held[0] ^ key[0])
+        | (held[1] ^ key[1])
+        | (held[2] ^ key[2])
+        | (held[3] ^ key[3])
+        | (held[4] ^ key[4])
+        | (held[5] ^ key[5]);
+    if different == 0 { Some(record) } else { None }
+}
+
+/// A new record of the epoch, with this key and no packet; [`NONE`] where all are taken.
+#[inline(always)]
+fn make(odd: u32, key: &KeyWords) -> u32 {
+    let capacity = sizes().flows;
+    let Some(used) = FLOWS_USED.get_ptr_mut(odd) else { return NONE };
+    // SAFETY: the map's value, changed atomically. Looked at first, so that a full epoch does not count on and on. Not relaxed:
+    // of a relaxed addition the compiler takes no result, used or not.
+    let taken = unsafe {
+        if (&raw const (*used).records).read_volatile() >= capacity {
+            return NONE;
+        }
+        atomic_xadd::<u32, u32, { AtomicOrdering::AcqRel }>(&raw mut (*used).records, 1)
+    };
+    if taken >= capacity {
+        return NONE;
     }
-    // Another processor may insert the same flow meanwhile: then its record is the one to use.
-    #[expect(clippy::needless_borrows_for_generic_args, reason = "by value it would take 288 bytes of stack")]
-    let _ = map.insert(key, &EMPTY, u64::from(BPF_NOEXIST));
-    map.get_ptr_mut(key)
+    let Some(record) = FLOW_RECORDS.get_ptr_mut(odd * capacity + taken) else { return NONE };
+    // SAFETY: the map's value, which is this processor's alone until the index says where it is.
+    unsafe {
+        (*record).key = *key;
+        (*record).a_to_b = EMPTY;
+        (*record).b_to_a = EMPTY;
+    }
+    taken
+}
+
+/// The search for a flow that is to begin, as its steps are called back.
+struct Begin<'a> {
+    key: &'a KeyWords,
+    hash: u64,
+    epoch: u32,
+    new: u32,
+    record: u32,
+}
+
+extern "C" fn begin_step(step: u32, begin: *mut Begin<'_>) -> i64 {
+    // SAFETY: what `begin` passes on, and nobody else uses meanwhile.
+    let b = unsafe { &mut *begin };
+    let (index, first) = flows(b.epoch);
+    let key = b.key;
+    let same = |n| if_same(first + n, key).is_some();
+    match insert_step(&index, b.hash, step, &mut b.new, same, || make(b.epoch & 1, key)) {
+        Step::On => 0,
+        Step::Nothing => 1,
+        Step::Found(n) => {
+            b.record = n;
+            1
+        }
+    }
+}
+
+/// Finds the flow once more, or begins it: for the first packet of a flow, and where a glance did not tell.
+#[inline(always)]
+fn begin(epoch: u32, key: &KeyWords, hash: u64) -> u32 {
+    let mut begin = Begin { key, hash, epoch, new: NONE, record: NONE };
+    // SAFETY: the context outlives the call.
+    unsafe { bpf_loop(STEPS, begin_step as *mut c_void, (&raw mut begin).cast(), 0) };
+    begin.record
 }
 
 /// Counts `packet`, which still lacks direction and time, in its flow. `key` is where the flow's key is put together.
@@ -55,13 +132,24 @@ fn slot(map: &HashMap<FlowKey, FlowStats>, key: &FlowKey) -> Option<*mut FlowSta
 pub fn account(meta: &PacketMeta, packet: &mut Packet, key: &mut KeyWords) -> Counted {
     packet.dir = meta.key_into(key);
     packet.now_us = now_us();
-    let key = key.key();
+    let hash = hash(seed(), key.words());
     let epoch = SWITCHES.get(switch::EPOCH).copied().unwrap_or(0);
-    let stats = if epoch & 1 == 0 { slot(&FLOWS_0, key) } else { slot(&FLOWS_1, key) };
-    match stats {
-        Some(stats) => {
+    let (index, first) = flows(epoch);
+    let held = glance(&index, hash);
+    let mut found = None;
+    if held != 0 && held != TOMBSTONE {
+        found = if_same(first + record(held, index.mask), key);
+    }
+    if found.is_none() {
+        let new = begin(epoch, key, hash);
+        if new != NONE {
+            found = FLOW_RECORDS.get_ptr_mut(first + new);
+        }
+    }
+    match found {
+        Some(record) => {
             // SAFETY: a value of the map; cells are changed atomically.
-            unsafe { update_cells::<Atomic>(stats, packet) };
+            unsafe { FlowRecord::update::<Atomic>(record, packet) };
             Counted::Yes
         }
         None if first_in(epoch) => Counted::FirstOverflow,

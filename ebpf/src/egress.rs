@@ -76,12 +76,12 @@ pub fn run(ctx: &TcContext) -> i32 {
         if exempt(meta.proto, meta.family, meta.src_port, meta.dst_port, meta.fragment != 0) {
             count(Reason::InExempt, true, segs, length);
         } else {
-            hit(found.slot, segs, length);
+            hit(found.record, segs, length);
             count(Reason::InDropped, true, segs, length);
             return SHOT;
         }
     } else if found.action == u32::from(action::SHADOW) {
-        hit(found.slot, segs, length);
+        hit(found.record, segs, length);
         count(Reason::InShadowed, true, segs, length);
     } else if found.action == ALLOWED {
         count(Reason::InAllowed, true, segs, length);

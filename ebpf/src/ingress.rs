@@ -174,12 +174,12 @@ pub fn run(ctx: &XdpContext) -> u32 {
         if exempt(meta.proto, meta.family, meta.src_port, meta.dst_port, meta.fragment != 0) {
             count(Reason::InExempt, false, 1, meta.ip_len);
         } else {
-            hit(found.slot, 1, meta.ip_len);
+            hit(found.record, 1, meta.ip_len);
             count(Reason::InDropped, false, 1, meta.ip_len);
             return XDP_DROP;
         }
     } else if found.action == u32::from(action::SHADOW) {
-        hit(found.slot, 1, meta.ip_len);
+        hit(found.record, 1, meta.ip_len);
         count(Reason::InShadowed, false, 1, meta.ip_len);
     } else if found.action == ALLOWED {
         count(Reason::InAllowed, false, 1, meta.ip_len);

@@ -1,20 +1,21 @@
 //! The allow list, then the block list.
 
-use aya_ebpf::helpers::{bpf_jiffies64, bpf_ktime_get_coarse_ns};
-use aya_ebpf::maps::{Array, HashMap};
+use aya_ebpf::cty::c_void;
+use aya_ebpf::helpers::{bpf_jiffies64, bpf_ktime_get_coarse_ns, bpf_loop};
+use aya_ebpf::maps::Array;
 use weir_common::address::Address;
 use weir_common::entry::{
-    CELLS_PER_WORD, Entry, FOREVER, Lengths, Lists, MAX_LENGTHS, NO_SLOT, PortKey, V4Key, V6Key, action, cell, side,
-    v4_cell, v4_masked, v6_cell, v6_masked,
+    CELLS_PER_WORD, EntryKey, Lengths, Lists, MAX_LENGTHS, action, cell, direct, kind, masked, side, v4_cell, v6_cell,
+    verdict,
 };
 use weir_common::flow::Cells;
-use weir_common::names::switch;
+use weir_common::hash::hash;
 use weir_common::parse::PacketMeta;
+use weir_common::table::{NONE, STEPS, Step, find_step, glance, record};
 
 use crate::atomic::Atomic;
-use crate::maps::{
-    HITS, LISTS, PORT_BLOCK, SWITCHES, TICK, V4_ALLOW, V4_BITMAP, V4_BLOCK, V6_ALLOW, V6_BITMAP, V6_BLOCK,
-};
+use crate::index::Lines;
+use crate::maps::{ENTRIES, ENTRY_INDEX, LISTS, TICK, V4_BITMAP, V6_BITMAP, seed, sizes};
 
 /// What the lists say of a packet.
 #[repr(C)]
@@ -22,21 +23,22 @@ use crate::maps::{
 pub struct Found {
     /// 0 where nothing matches, else one of [`action`], or [`ALLOWED`].
     pub action: u32,
-    pub slot: u32,
+    /// The record to be credited.
+    pub record: u32,
 }
 
 /// An allow entry covers the remote address.
 pub const ALLOWED: u32 = 255;
 
-const NOTHING: Found = Found { action: 0, slot: NO_SLOT };
+const NOTHING: Found = Found { action: 0, record: NONE };
 
-/// Whether `entry` means this side and has not expired.
+/// Whether the entry means this side and has not expired.
 #[inline(always)]
-fn live(entry: &Entry, side: u8) -> bool {
-    if entry.sides & side == 0 {
+fn live(v: u64, side: u8) -> bool {
+    if verdict::sides(v) & side == 0 {
         return false;
     }
-    entry.expires_ns == FOREVER || coarse_ns() < entry.expires_ns
+    verdict::never_expires(v) || !verdict::expired(v, coarse_ns())
 }
 
 /// The coarse clock. It moves on with `jiffies`, which costs nothing to read: asked once per tick and processor, it costs
@@ -64,87 +66,194 @@ fn neighbourhood(map: &Array<u64>, index: u32) -> u64 {
     }
 }
 
+#[inline(always)]
+fn entries(lists: &Lists) -> Lines {
+    Lines { map: &ENTRY_INDEX, first: lists.first, lines: lists.lines, mask: sizes().entry_mask }
+}
+
+/// The verdict of the record of this number, if it is the key's.
+#[inline(always)]
+fn verdict_of(n: u32, key: &EntryKey) -> Option<u64> {
+    let record = ENTRIES.get_ptr(n)?;
+    // SAFETY: a value of the map. Its key stays as it is for as long as any program may have found it; the verdict is one word.
+    unsafe {
+        let (held, words) = ((*record).key.words(), key.words());
+        let different = (held[0] ^ words[0]) | (held[1] ^ words[1]) | (held[2] ^ words[2]);
+        if different == 0 { Some((&raw const (*record).verdict).read_volatile()) } else { None }
+    }
+}
+
+/// The search for an entry where a glance did not tell, as its steps are called back.
+struct Exact<'a> {
+    lists: &'a Lists,
+    key: EntryKey,
+    hash: u64,
+    record: u32,
+}
+
+extern "C" fn exact_step(step: u32, exact: *mut Exact<'_>) -> i64 {
+    // SAFETY: what `exact` passes on, and nobody else uses meanwhile.
+    let e = unsafe { &mut *exact };
+    let key = e.key;
+    match find_step(&entries(e.lists), e.hash, step, |n| verdict_of(n, &key).map(|_| n)) {
+        Step::On => 0,
+        Step::Nothing => 1,
+        Step::Found(n) => {
+            e.record = n;
+            1
+        }
+    }
+}
+
+/// The number of the key's record.
+#[inline(always)]
+fn exact(lists: &Lists, key: EntryKey, hash: u64) -> u32 {
+    let mut exact = Exact { lists, key, hash, record: NONE };
+    // SAFETY: the context outlives the call.
+    unsafe { bpf_loop(STEPS, exact_step as *mut c_void, (&raw mut exact).cast(), 0) };
+    exact.record
+}
+
 /// What a search has found so far, and what it looks for.
-struct Search {
-    /// The remote address, IPv4 in the lowest half of `lo`.
+struct Search<'a> {
+    lists: &'a Lists,
+    /// The remote address.
     hi: u64,
     lo: u64,
     found: Found,
     side: u8,
 }
 
-impl Search {
-    /// Takes `entry` into account: the strongest live one counts, among equals the narrowest, which comes first.
-    /// `true` where nothing can be stronger.
+/// What looking for one entry has come to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Met {
+    /// Nothing that decides.
+    Nothing,
+    /// Nothing can be stronger.
+    Decided,
+    /// The first line does not tell.
+    Unclear,
+}
+
+impl Search<'_> {
+    /// Takes the entry under `key` into account, as far as a glance tells.
     #[inline(always)]
-    fn decided<const ALLOW: bool>(&mut self, entry: &Entry) -> bool {
-        if !live(entry, self.side) {
-            return false;
+    fn glance<const ALLOW: bool>(&mut self, key: EntryKey) -> Met {
+        let index = entries(self.lists);
+        let held = glance(&index, hash(seed(), key.words()));
+        if held == 0 {
+            return Met::Nothing;
+        }
+        let n = record(held, index.mask);
+        match verdict_of(n, &key) {
+            Some(v) => self.weigh::<ALLOW>(n, v),
+            None => Met::Unclear,
+        }
+    }
+
+    /// Takes the entry under `key` into account.
+    #[inline(always)]
+    fn exact<const ALLOW: bool>(&mut self, key: EntryKey) -> Met {
+        let n = exact(self.lists, key, hash(seed(), key.words()));
+        match verdict_of(n, &key) {
+            Some(v) => self.weigh::<ALLOW>(n, v),
+            None => Met::Nothing,
+        }
+    }
+
+    /// The strongest live entry counts, among equals the narrowest, which comes first.
+    #[inline(always)]
+    fn weigh<const ALLOW: bool>(&mut self, n: u32, v: u64) -> Met {
+        if !live(v, self.side) {
+            return Met::Nothing;
         }
         if ALLOW {
             self.found.action = ALLOWED;
-            return true;
+            return Met::Decided;
         }
-        if u32::from(entry.action) > self.found.action {
-            self.found.action = u32::from(entry.action);
-            self.found.slot = entry.slot;
+        let action = verdict::action(v);
+        if action > self.found.action {
+            self.found = Found { action, record: n };
         }
-        entry.action == action::DROP
+        if action == u32::from(action::DROP) { Met::Decided } else { Met::Nothing }
     }
 
-    /// One hash, once per prefix length in use. A loop, not `bpf_loop`: its call back would be an indirect one, which costs
-    /// more than the search.
+    /// The key of this search for a prefix length.
     #[inline(always)]
-    fn v4<const ALLOW: bool>(&mut self, map: &HashMap<V4Key, Entry>, lengths: &Lengths) {
-        let addr = (self.lo as u32).to_be_bytes();
-        for i in 0..MAX_LENGTHS {
-            if i as u32 >= lengths.count {
-                break;
-            }
-            let len = u32::from(lengths.len[i]);
-            let key = V4Key { addr: v4_masked(addr, len), len };
-            // SAFETY: entries are replaced whole; a reader keeps the one it found.
-            if let Some(entry) = unsafe { map.get(key) }
-                && self.decided::<ALLOW>(entry)
-            {
-                break;
-            }
-        }
+    fn net(&self, kind: u64, len: u8) -> EntryKey {
+        let (hi, lo) = masked(self.hi, self.lo, len.into());
+        EntryKey::net(hi, lo, kind, len.into())
     }
 
-    /// [`Search::v4`] for IPv6.
+    /// One list, once per prefix length in use. A loop for the first ones: `bpf_loop` calls back indirectly, which costs more
+    /// than the search. The rest, and what a glance does not tell, is left to it all the same: the verifier would have to
+    /// look at too much.
     #[inline(always)]
-    fn v6<const ALLOW: bool>(&mut self, map: &HashMap<V6Key, Entry>, lengths: &Lengths) {
-        for i in 0..MAX_LENGTHS {
+    fn nets<const ALLOW: bool>(&mut self, family: u64, lengths: &Lengths) {
+        let kind = if ALLOW { family | kind::ALLOW } else { family };
+        let mut i = 0;
+        while i < AT_A_GLANCE {
             if i as u32 >= lengths.count {
-                break;
+                return;
             }
-            let len = u32::from(lengths.len[i]);
-            let (hi, lo) = v6_masked(self.hi, self.lo, len);
-            let mut key = V6Key { addr: [0; 16], len };
-            set_halves(&mut key.addr, hi, lo);
-            // SAFETY: as in `v4`.
-            if let Some(entry) = unsafe { map.get(key) }
-                && self.decided::<ALLOW>(entry)
-            {
-                break;
+            match self.glance::<ALLOW>(self.net(kind, lengths.len[i])) {
+                Met::Decided => return,
+                Met::Nothing => {}
+                Met::Unclear => break,
             }
+            i += 1;
         }
+        let count = lengths.count;
+        let i = i as u32 | nought(self.lists);
+        if i >= count || count as usize > MAX_LENGTHS {
+            return;
+        }
+        let mut rest = Rest { search: self, lengths, kind, from: i };
+        let step = if ALLOW { rest_step::<true> } else { rest_step::<false> };
+        // SAFETY: the context outlives the call.
+        unsafe { bpf_loop(count - i, step as *mut c_void, (&raw mut rest).cast(), 0) };
     }
 }
 
+/// 0, which the verifier does not know: for each value that it knows, it looks at what follows once more.
 #[inline(always)]
-fn set_halves(addr: &mut [u8; 16], hi: u64, lo: u64) {
-    let (first, second) = addr.split_at_mut(8);
-    first.copy_from_slice(&hi.to_be_bytes());
-    second.copy_from_slice(&lo.to_be_bytes());
+fn nought(lists: &Lists) -> u32 {
+    // SAFETY: a value of the map that is always 0.
+    unsafe { (&raw const lists.nought).read_volatile() }
+}
+
+/// Prefix lengths that are looked for without a call.
+const AT_A_GLANCE: usize = 6;
+
+/// The rest of a list, as it is called back for each prefix length.
+struct Rest<'a, 'b> {
+    search: &'a mut Search<'b>,
+    lengths: &'a Lengths,
+    kind: u64,
+    from: u32,
+}
+
+extern "C" fn rest_step<const ALLOW: bool>(i: u32, rest: *mut Rest<'_, '_>) -> i64 {
+    // SAFETY: what `nets` passes on, and nobody else uses meanwhile.
+    let r = unsafe { &mut *rest };
+    let at = (r.from + i) as usize;
+    if at >= MAX_LENGTHS {
+        return 1;
+    }
+    let key = r.search.net(r.kind, r.lengths.len[at]);
+    match r.search.exact::<ALLOW>(key) {
+        Met::Decided => 1,
+        _ => 0,
+    }
 }
 
 /// The live description of the lists.
 #[inline(always)]
 fn live_lists() -> Option<&'static Lists> {
-    let active = SWITCHES.get(switch::LISTS)?;
-    LISTS.get(*active & 1)
+    let both = LISTS.get(0)?;
+    // SAFETY: the map's value; the switch is one word.
+    let live = unsafe { (&raw const both.live).read_volatile() };
+    Some(&both.lists[(live & 1) as usize])
 }
 
 /// Whether any entry may concern `remote`: bits of [`cell`].
@@ -157,6 +266,9 @@ fn near(lists: &Lists, v4: bool, remote: &Address) -> u64 {
     };
     if any == 0 {
         return 0;
+    }
+    if lists.direct & (if v4 { direct::V4 } else { direct::V6 }) != 0 {
+        return cell::ALLOW | cell::BLOCK;
     }
     let (hi, lo) = remote.halves();
     let bits = if v4 {
@@ -178,51 +290,36 @@ pub fn look_up(meta: &PacketMeta, side: u8) -> Found {
     let v4 = meta.family == 4;
     let near = near(lists, v4, remote);
     let (hi, lo) = remote.halves();
-    let mut s = Search { hi, lo, found: NOTHING, side };
+    let mut s = Search { lists, hi, lo, found: Found { action: nought(lists), record: NONE }, side };
+    let family = if v4 { kind::V4 } else { kind::V6 };
     if near & cell::ALLOW != 0 {
-        if v4 {
-            s.v4::<true>(&V4_ALLOW, &lists.v4_allow);
-        } else {
-            s.v6::<true>(&V6_ALLOW, &lists.v6_allow);
-        }
+        s.nets::<true>(family, if v4 { &lists.v4_allow } else { &lists.v6_allow });
         if s.found.action == ALLOWED {
             return s.found;
         }
     }
     if near & cell::BLOCK != 0 {
-        search_port(lists, meta, port, &mut s);
-        if s.found.action != u32::from(action::DROP) {
-            if v4 {
-                s.v4::<false>(&V4_BLOCK, &lists.v4_block);
-            } else {
-                s.v6::<false>(&V6_BLOCK, &lists.v6_block);
+        if lists.ports != 0 && meta.fragment == 0 {
+            let key = EntryKey::port(hi, lo, meta.proto, port);
+            if s.glance::<false>(key) == Met::Unclear {
+                s.exact::<false>(key);
             }
+        }
+        if s.found.action != u32::from(action::DROP) {
+            s.nets::<false>(family, if v4 { &lists.v4_block } else { &lists.v6_block });
         }
     }
     s.found
 }
 
-#[inline(always)]
-fn search_port(lists: &Lists, meta: &PacketMeta, port: u16, s: &mut Search) {
-    if lists.ports == 0 || meta.fragment != 0 {
-        return;
-    }
-    let mut key = PortKey { addr: [0; 16], port, proto: meta.proto, reserved: 0 };
-    set_halves(&mut key.addr, s.hi, s.lo);
-    // SAFETY: as in `Search::v4`.
-    if let Some(entry) = unsafe { PORT_BLOCK.get(key) } {
-        s.decided::<false>(entry);
-    }
-}
-
 /// Credits the entry that decided.
 #[inline(always)]
-pub fn hit(slot: u32, packets: u32, bytes: u32) {
-    if let Some(h) = HITS.get_ptr_mut(slot) {
+pub fn hit(record: u32, packets: u32, bytes: u32) {
+    if let Some(r) = ENTRIES.get_ptr_mut(record) {
         // SAFETY: the map's value, changed atomically.
         unsafe {
-            Atomic::add64(&raw mut (*h).packets, u64::from(packets));
-            Atomic::add64(&raw mut (*h).bytes, u64::from(bytes));
+            Atomic::add64(&raw mut (*r).hits.packets, u64::from(packets));
+            Atomic::add64(&raw mut (*r).hits.bytes, u64::from(bytes));
         }
     }
 }

@@ -9,6 +9,7 @@ mod account;
 mod atomic;
 mod count;
 mod egress;
+mod index;
 mod ingress;
 mod lists;
 mod maps;

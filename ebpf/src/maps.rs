@@ -1,43 +1,40 @@
 //! Every map of the kernel side. Names, sizes and capacities are weir-common's (`names::MAPS`), held equal by a test.
 
-use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
+use aya_ebpf::maps::{Array, PerCpuArray};
 use weir_common::counters::{Counter, Reason};
-use weir_common::entry::{CELLS_PER_WORD, Entry, Hits, Lists, PortKey, V4_CELLS, V4Key, V6_CELLS, V6Key};
-use weir_common::flow::{FlowKey, FlowStats, KeyWords, Packet};
-use weir_common::names::{DEFAULT_ALLOWS, DEFAULT_BLOCKS, DEFAULT_FLOWS, Meta, switch};
+use weir_common::entry::{CELLS_PER_WORD, EntryRecord, LiveLists, V4_CELLS, V6_CELLS};
+use weir_common::flow::{FlowRecord, KeyWords, Packet};
+use weir_common::hash::Seed;
+use weir_common::names::{Capacity, MAPPED, Meta, Sizes, Used, switch};
 use weir_common::parse::PacketMeta;
+use weir_common::table::{Line, lines_for};
 
 /// Bytes that a header copied out of a fragmented frame may take.
 pub const SCRATCH_LEN: usize = 256;
 
+const SIZE: Capacity = Capacity::DEFAULT;
+
 #[map]
-pub static FLOWS_0: HashMap<FlowKey, FlowStats> = HashMap::with_max_entries(DEFAULT_FLOWS, 0);
+pub static FLOW_INDEX: Array<Line> = Array::with_max_entries(2 * lines_for(SIZE.flows), MAPPED);
 #[map]
-pub static FLOWS_1: HashMap<FlowKey, FlowStats> = HashMap::with_max_entries(DEFAULT_FLOWS, 0);
+pub static FLOW_RECORDS: Array<FlowRecord> = Array::with_max_entries(2 * SIZE.flows, MAPPED);
+#[map]
+pub static FLOWS_USED: Array<Used> = Array::with_max_entries(2, MAPPED);
 #[map]
 pub static SWITCHES: Array<u32> = Array::with_max_entries(switch::COUNT, 0);
 #[map]
 pub static COUNTERS: PerCpuArray<Counter> = PerCpuArray::with_max_entries(Reason::COUNT, 0);
 #[map]
-pub static LISTS: Array<Lists> = Array::with_max_entries(2, 0);
+pub static LISTS: Array<LiveLists> = Array::with_max_entries(1, MAPPED);
 #[map]
-pub static V4_BITMAP: Array<u64> = Array::with_max_entries(V4_CELLS / CELLS_PER_WORD, 0);
+pub static V4_BITMAP: Array<u64> = Array::with_max_entries(V4_CELLS / CELLS_PER_WORD, MAPPED);
 #[map]
-pub static V6_BITMAP: Array<u64> = Array::with_max_entries(V6_CELLS / CELLS_PER_WORD, 0);
+pub static V6_BITMAP: Array<u64> = Array::with_max_entries(V6_CELLS / CELLS_PER_WORD, MAPPED);
 #[map]
-pub static V4_BLOCK: HashMap<V4Key, Entry> = HashMap::with_max_entries(DEFAULT_BLOCKS, BPF_F_NO_PREALLOC);
+pub static ENTRY_INDEX: Array<Line> = Array::with_max_entries(2 * lines_for(SIZE.entries()), MAPPED);
 #[map]
-pub static V6_BLOCK: HashMap<V6Key, Entry> = HashMap::with_max_entries(DEFAULT_BLOCKS, BPF_F_NO_PREALLOC);
-#[map]
-pub static PORT_BLOCK: HashMap<PortKey, Entry> = HashMap::with_max_entries(DEFAULT_BLOCKS, BPF_F_NO_PREALLOC);
-#[map]
-pub static V4_ALLOW: HashMap<V4Key, Entry> = HashMap::with_max_entries(DEFAULT_ALLOWS, BPF_F_NO_PREALLOC);
-#[map]
-pub static V6_ALLOW: HashMap<V6Key, Entry> = HashMap::with_max_entries(DEFAULT_ALLOWS, BPF_F_NO_PREALLOC);
-#[map]
-pub static HITS: Array<Hits> = Array::with_max_entries(DEFAULT_BLOCKS, 0);
+pub static ENTRIES: Array<EntryRecord> = Array::with_max_entries(SIZE.entries(), MAPPED);
 #[map]
 pub static META: Array<Meta> = Array::with_max_entries(1, 0);
 /// Time in ns, for tests that set `USE_TEST_CLOCK`.
@@ -69,3 +66,32 @@ pub static WORK: PerCpuArray<Work> = PerCpuArray::with_max_entries(2, 0);
 /// Headers that do not lie in a frame's linear part. Not pinned.
 #[map]
 pub static SCRATCH: PerCpuArray<[u8; SCRATCH_LEN]> = PerCpuArray::with_max_entries(1, 0);
+
+/// Set by the loader.
+#[unsafe(no_mangle)]
+static SEED: Seed = [0; _];
+/// Set by the loader.
+#[unsafe(no_mangle)]
+static SIZES: Sizes = Sizes::of(&SIZE);
+
+/// A constant that the loader may have replaced, so that its value is not known to the compiler.
+macro_rules! loaded {
+    ($name:ident, $type:ty) => {{
+        let mut at: *const $type = &raw const $name;
+        // SAFETY: a move onto itself.
+        unsafe { core::arch::asm!("{0} = {0}", inout(reg) at, options(pure, nomem, nostack)) };
+        // SAFETY: the static itself, which nobody writes while the program is loaded.
+        let loaded: &'static $type = unsafe { &*at };
+        loaded
+    }};
+}
+
+#[inline(always)]
+pub fn seed() -> &'static Seed {
+    loaded!(SEED, Seed)
+}
+
+#[inline(always)]
+pub fn sizes() -> &'static Sizes {
+    loaded!(SIZES, Sizes)
+}

@@ -9,13 +9,17 @@ use aya::programs::{
 };
 use aya::{Ebpf, EbpfLoader};
 use weir_common::ABI_VERSION;
-use weir_common::entry::{Entry, Hits, PortKey, V4Key, V6Key};
-use weir_common::flow::{FlowKey, FlowStats};
-use weir_common::names::{self, GLOBAL_USE_TEST_CLOCK, MAPS, MapSpec, Meta, PROGRAM_TC, PROGRAM_XDP};
+use weir_common::entry::Lists;
+use weir_common::hash::Seed;
+use weir_common::names::{
+    self, GLOBAL_SEED, GLOBAL_SIZES, GLOBAL_USE_TEST_CLOCK, MAPS, MapSpec, Meta, PROGRAM_TC, PROGRAM_XDP, Sizes,
+};
 
 use crate::counters::Counters;
-use crate::flows::{Drained, Epochs};
+use crate::entries::EntryMaps;
+use crate::flows::{Drained, Epochs, FlowMaps};
 use crate::lists::{EntryTable, ListMaps};
+use crate::mapped::Mapped;
 use crate::pins::{Capacity, Pins, remove_if_there};
 use crate::{KernelError, link, object, sys};
 
@@ -66,7 +70,7 @@ pub struct Adoption {
     pub entries: usize,
     /// Flows that an earlier agent had not read: of its last epochs, and of the one it was draining when it ended.
     pub flows: Drained,
-    /// Of these, what is left of the epoch that an earlier agent was draining when it ended; the rest of it is lost.
+    /// Of these, the epoch that an earlier agent was draining when it ended.
     pub half_drained: usize,
 }
 
@@ -114,7 +118,12 @@ impl Datapath {
         let existed = pins.exist();
         pins.create()?;
         let pending = if existed { pins.verify(interface, &options.capacity)? } else { Vec::new() };
-        let loaded = load_programs(object, &pins, &options, &pending);
+        // What is in the maps was hashed with their seed.
+        let seed = match pins.meta()?.filter(|_| existed) {
+            Some(meta) => meta.seed,
+            None => sys::random().map_err(KernelError::refused("a seed"))?,
+        };
+        let loaded = load_programs(object, &pins, &options, &pending, &seed);
         let ebpf = match loaded {
             Ok(ebpf) => ebpf,
             Err(e) => {
@@ -137,23 +146,24 @@ impl Datapath {
                 pins.open(name)
             }
         };
-        for spec in &pending {
-            copy_entries(&pins, spec, open(spec.name)?.as_fd())?;
+        let refused = || KernelError::refused("mapping the entries");
+        let entries = EntryMaps {
+            lists: Mapped::new(open(names::LISTS)?).map_err(refused())?,
+            index: Mapped::new(open(names::ENTRY_INDEX)?).map_err(refused())?,
+            records: Mapped::new(open(names::ENTRIES)?).map_err(refused())?,
+            seed,
+        };
+        if pending.iter().any(|s| s.sized.holds_entries()) {
+            carry_entries(&pins, &entries)?;
         }
-        write_meta(&open(names::META)?, interface, ifindex)?;
-        let mut epochs = Epochs::new([open(names::FLOWS_0)?, open(names::FLOWS_1)?], open(names::SWITCHES)?)?;
+        write_meta(&open(names::META)?, interface, ifindex, seed)?;
+        let flows = FlowMaps::new(open(names::FLOW_INDEX)?, open(names::FLOW_RECORDS)?, open(names::FLOWS_USED)?)?;
+        let mut epochs = Epochs::new(flows, open(names::SWITCHES)?)?;
         let lists = EntryTable::adopt(
             ListMaps {
-                v4_block: open(names::V4_BLOCK)?,
-                v6_block: open(names::V6_BLOCK)?,
-                port_block: open(names::PORT_BLOCK)?,
-                v4_allow: open(names::V4_ALLOW)?,
-                v6_allow: open(names::V6_ALLOW)?,
-                v4_bitmap: open(names::V4_BITMAP)?,
-                v6_bitmap: open(names::V6_BITMAP)?,
-                lists: open(names::LISTS)?,
-                switches: open(names::SWITCHES)?,
-                hits: open(names::HITS)?,
+                entries,
+                v4_bitmap: Mapped::new(open(names::V4_BITMAP)?).map_err(refused())?,
+                v6_bitmap: Mapped::new(open(names::V6_BITMAP)?).map_err(refused())?,
             },
             options.capacity.blocks,
             options.capacity.allows,
@@ -166,7 +176,7 @@ impl Datapath {
             half_drained: 0,
         };
         if existed {
-            adoption.half_drained = epochs.drain_idle(&mut adoption.flows)?;
+            adoption.half_drained = epochs.drain_idle(&mut adoption.flows);
         }
         let counters = Counters::new(open(names::COUNTERS)?)?;
         Ok(Self {
@@ -299,14 +309,16 @@ impl Datapath {
             return Ok(());
         }
         sys::wait_for_programs().map_err(KernelError::refused("membarrier(MEMBARRIER_CMD_GLOBAL)"))?;
-        for spec in std::mem::take(&mut self.pending) {
-            if matches!(spec.sized, names::Sized::Flows) {
-                let old = self.pins.open(spec.name)?;
-                let flows = &mut self.adoption.flows;
-                sys::Batch::<FlowKey, FlowStats>::default()
-                    .for_all(old.as_fd(), true, |k, v| flows.push((*k, *v)))
-                    .map_err(KernelError::refused("draining the flow map"))?;
+        let pending = std::mem::take(&mut self.pending);
+        if pending.iter().any(|s| s.sized.holds_flows()) {
+            let open = |name| self.pins.open(name);
+            let mut old =
+                FlowMaps::new(open(names::FLOW_INDEX)?, open(names::FLOW_RECORDS)?, open(names::FLOWS_USED)?)?;
+            for odd in [0, 1] {
+                old.take(odd, &mut self.adoption.flows);
             }
+        }
+        for spec in pending {
             let (old, new) = (self.pins.map(spec.name), self.pins.successor(spec.name));
             remove_if_there(&old)?;
             std::fs::rename(&new, &old).map_err(KernelError::io("rename", new))?;
@@ -426,9 +438,17 @@ where
         .map_err(|e| KernelError::Load(chain(&e)))
 }
 
-fn load_programs(object: &[u8], pins: &Pins, options: &Options, pending: &[&MapSpec]) -> Result<Ebpf, KernelError> {
-    let test_clock = u8::from(options.test_clock);
+fn load_programs(
+    object: &[u8],
+    pins: &Pins,
+    options: &Options,
+    pending: &[&MapSpec],
+    seed: &Seed,
+) -> Result<Ebpf, KernelError> {
+    let (test_clock, sizes) = (u8::from(options.test_clock), Sizes::of(&options.capacity));
     let mut loader = EbpfLoader::new();
+    loader.override_global(GLOBAL_SEED, bytemuck::bytes_of(seed), true);
+    loader.override_global(GLOBAL_SIZES, bytemuck::bytes_of(&sizes), true);
     loader.override_global(GLOBAL_USE_TEST_CLOCK, &test_clock, true);
     for spec in &MAPS {
         let path =
@@ -438,7 +458,7 @@ fn load_programs(object: &[u8], pins: &Pins, options: &Options, pending: &[&MapS
             remove_if_there(&path)?;
         }
         loader.map_pin_path(spec.name, path);
-        loader.map_max_entries(spec.name, options.capacity.of(spec));
+        loader.map_max_entries(spec.name, spec.max_entries(&options.capacity));
     }
     let mut ebpf = loader.load(object).map_err(|e| KernelError::Load(chain(&e)))?;
     let xdp: &mut Xdp = program(&mut ebpf, PROGRAM_XDP)?;
@@ -448,55 +468,24 @@ fn load_programs(object: &[u8], pins: &Pins, options: &Options, pending: &[&MapS
     Ok(ebpf)
 }
 
-/// Fills a map of another capacity with what the old one holds. Flow maps are drained later, when nothing writes them.
-fn copy_entries(pins: &Pins, spec: &MapSpec, new: BorrowedFd<'_>) -> Result<(), KernelError> {
-    fn copy<K, V>(old: BorrowedFd<'_>, new: BorrowedFd<'_>) -> std::io::Result<()>
-    where
-        K: bytemuck::AnyBitPattern + bytemuck::NoUninit,
-        V: bytemuck::AnyBitPattern + bytemuck::NoUninit,
-    {
-        let (mut keys, mut values) = (Vec::<K>::new(), Vec::<V>::new());
-        sys::Batch::<K, V>::default().for_all(old, false, |k, v| {
-            keys.push(*k);
-            values.push(*v);
-        })?;
-        sys::update_batch(new, &keys, &values).map_err(|(_, e)| e)
-    }
-    let old = pins.open(spec.name)?;
-    let old = old.as_fd();
-    let done = match spec.name {
-        names::V4_BLOCK | names::V4_ALLOW => copy::<V4Key, Entry>(old, new),
-        names::V6_BLOCK | names::V6_ALLOW => copy::<V6Key, Entry>(old, new),
-        names::PORT_BLOCK => copy::<PortKey, Entry>(old, new),
-        names::HITS => copy_hits(old, new),
-        _ => Ok(()),
+/// Fills the maps of another capacity with the entries of the old ones, hits included.
+fn carry_entries(pins: &Pins, new: &EntryMaps) -> Result<(), KernelError> {
+    let refused = || KernelError::refused("mapping the entries");
+    let old = EntryMaps {
+        lists: Mapped::new(pins.open(names::LISTS)?).map_err(refused())?,
+        index: Mapped::new(pins.open(names::ENTRY_INDEX)?).map_err(refused())?,
+        records: Mapped::new(pins.open(names::ENTRIES)?).map_err(refused())?,
+        seed: new.seed,
     };
-    done.map_err(|e| match e.raw_os_error() {
-        Some(libc::E2BIG) => KernelError::Refused {
-            what: format!("the smaller capacity of {}: it holds more entries than that", spec.name),
-            source: e,
-        },
-        _ => KernelError::refused(format!("copying {}", spec.name))(e),
-    })
+    let (lists, _) = old.live();
+    let records: Vec<_> = old.read().0.into_iter().map(|(_, record)| record).collect();
+    new.fill(Lists { first: 0, lines: 0, ..lists }, &records)
 }
 
-/// An array is read as far as the new one goes.
-fn copy_hits(old: BorrowedFd<'_>, new: BorrowedFd<'_>) -> std::io::Result<()> {
-    let n = sys::map_info(old)?.max_entries.min(sys::map_info(new)?.max_entries);
-    let (mut keys, mut values) = (Vec::new(), Vec::new());
-    sys::Batch::<u32, Hits>::default().for_all(old, false, |k, v| {
-        if *k < n && *v != Hits::default() {
-            keys.push(*k);
-            values.push(*v);
-        }
-    })?;
-    sys::update_batch(new, &keys, &values).map_err(|(_, e)| e)
-}
-
-fn write_meta(map: &OwnedFd, interface: &str, ifindex: u32) -> Result<(), KernelError> {
+fn write_meta(map: &OwnedFd, interface: &str, ifindex: u32, seed: Seed) -> Result<(), KernelError> {
     let mut ifname = [0u8; 16];
     let n = interface.len().min(15);
     ifname[..n].copy_from_slice(&interface.as_bytes()[..n]);
-    let meta = Meta { abi_version: ABI_VERSION, ifindex, ifname };
+    let meta = Meta { abi_version: ABI_VERSION, ifindex, ifname, seed };
     sys::update(map.as_fd(), &0u32, &meta, sys::ANY).map_err(KernelError::refused("writing META"))
 }

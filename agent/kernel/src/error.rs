@@ -30,6 +30,12 @@ pub enum KernelError {
     #[error("the {list} map is full ({capacity} entries); raise `capacity.{key}` in weir.yaml")]
     Full { list: &'static str, capacity: u32, key: &'static str },
     #[error(
+        "the table of entries has room for {room}, and {entries} are to lie in it; raise `capacity.blocks` in weir.yaml"
+    )]
+    TooSmall { entries: usize, room: u32 },
+    #[error("the table of entries is too crowded for one more; raise `capacity.blocks` in weir.yaml")]
+    Crowded,
+    #[error(
         "{family} prefixes of more than {max} different lengths are on the {list} list; \
          merge some before adding one of length {len}"
     )]

@@ -3,10 +3,12 @@
 
 pub mod counters;
 pub mod datapath;
+mod entries;
 mod error;
 pub mod flows;
 pub mod link;
 pub mod lists;
+mod mapped;
 mod neighbourhood;
 pub mod object;
 pub mod pins;

@@ -1,21 +1,22 @@
-//! Block and allow entries: the hashes, and the bitmaps and length lists that make looking cheap.
+//! Block and allow entries: the table of them, and the bitmaps and length lists that make looking cheap.
 //!
 //! The order of writes keeps every packet's verdict right meanwhile: to add, lengths and bitmap come before the entry; to
 //! remove, the entry goes first.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use weir_common::address::Address;
 use weir_common::entry::{
-    Entry, Hits, Lengths, Lists, MAX_LENGTHS, NO_SLOT, PortKey, V4_CELL_PREFIX, V4_CELLS, V4Key, V6_CELL_PREFIX,
-    V6_CELLS, V6Key, v4_cell, v6_cell,
+    Entry, EntryKey, EntryRecord, Hits, Lengths, Lists, MAX_LENGTHS, PortKey, V4_CELL_PREFIX, V4_CELLS, V4Key,
+    V6_CELL_PREFIX, V6_CELLS, V6Key, direct, kind, v4_cell, v6_cell, verdict,
 };
-use weir_common::flow::V4_MAPPED_PREFIX;
-use weir_common::names::switch;
+use weir_common::flow::{V4_MAPPED_PREFIX, v4_mapped};
+use weir_common::table::Line;
 
+use crate::KernelError;
+use crate::entries::{EntryMaps, Store, settle};
+use crate::mapped::Mapped;
 use crate::neighbourhood::Neighbourhood;
-use crate::{KernelError, sys};
 
 /// Which list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -45,7 +46,45 @@ impl Key {
 
     /// One protocol and port of ours, for one remote host.
     pub fn port(addr: [u8; 16], proto: u8, port: u16) -> Self {
-        Key::Port(PortKey { addr, port, proto, reserved: 0 })
+        Key::Port(PortKey { addr, port, proto })
+    }
+
+    /// The key as the kernel holds it.
+    fn words(&self, list: List) -> EntryKey {
+        let allow = if list == List::Allow { kind::ALLOW } else { 0 };
+        match self {
+            Key::V4(k) => {
+                let (hi, lo) = Address::from(v4_mapped(k.addr)).halves();
+                EntryKey::net(hi, lo, kind::V4 | allow, V4_BITS + k.len)
+            }
+            Key::V6(k) => {
+                let (hi, lo) = Address::from(k.addr).halves();
+                EntryKey::net(hi, lo, kind::V6 | allow, k.len)
+            }
+            Key::Port(k) => {
+                let (hi, lo) = Address::from(k.addr).halves();
+                EntryKey::port(hi, lo, k.proto, k.port)
+            }
+        }
+    }
+
+    /// The other way round; `None` where the words are none of ours.
+    fn of(words: &EntryKey) -> Option<(List, Self)> {
+        let (hi, lo) = words.halves();
+        let (what, len, port) = words.parts();
+        let addr = Address::new(hi, lo).bytes();
+        let list = if what & kind::ALLOW != 0 { List::Allow } else { List::Block };
+        let key = match what & !kind::ALLOW {
+            kind::V4 => {
+                let v4 = [addr[12], addr[13], addr[14], addr[15]];
+                Key::V4(V4Key { addr: v4, len: u32::from(len).checked_sub(V4_BITS)? })
+            }
+            kind::V6 => Key::V6(V6Key { addr, len: len.into() }),
+            kind::PORT => Key::port(addr, len, port),
+            _ => return None,
+        };
+        // Everything that the words say is in the key.
+        (key.words(list) == *words).then_some((list, key))
     }
 
     /// The prefix whose neighbourhood is marked: address bytes, length, whether IPv4.
@@ -61,6 +100,9 @@ impl Key {
     }
 }
 
+/// Bits before an IPv4-mapped address's own.
+const V4_BITS: u32 = 96;
+
 #[derive(Clone, Copy)]
 enum Span {
     V4(V4Key),
@@ -70,38 +112,31 @@ enum Span {
 /// The maps behind the lists.
 #[derive(Debug)]
 pub(crate) struct ListMaps {
-    pub v4_block: OwnedFd,
-    pub v6_block: OwnedFd,
-    pub port_block: OwnedFd,
-    pub v4_allow: OwnedFd,
-    pub v6_allow: OwnedFd,
-    pub v4_bitmap: OwnedFd,
-    pub v6_bitmap: OwnedFd,
-    pub lists: OwnedFd,
-    pub switches: OwnedFd,
-    pub hits: OwnedFd,
+    pub entries: EntryMaps,
+    pub v4_bitmap: Mapped<u64>,
+    pub v6_bitmap: Mapped<u64>,
+}
+
+/// An entry that this table has written or adopted.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    entry: Entry,
+    /// Its record's number.
+    record: u32,
 }
 
 /// What is enforced, as the kernel holds it.
 #[derive(Debug)]
 pub struct EntryTable {
-    v4_block: OwnedFd,
-    v6_block: OwnedFd,
-    port_block: OwnedFd,
-    v4_allow: OwnedFd,
-    v6_allow: OwnedFd,
-    lists: OwnedFd,
-    switches: OwnedFd,
-    hits: OwnedFd,
+    maps: EntryMaps,
+    store: Store,
     v4: Neighbourhood,
     v6: Neighbourhood,
     /// How many entries have which length: `[list][family]`, family 0 is IPv4.
     lengths: [[BTreeMap<u8, u32>; 2]; 2],
     ports: u32,
-    known: HashMap<(List, Key), Entry>,
+    known: HashMap<(List, Key), Known>,
     written: Lists,
-    free: Vec<u32>,
-    next_slot: u32,
     blocks: u32,
     allows: u32,
 }
@@ -109,72 +144,52 @@ pub struct EntryTable {
 impl EntryTable {
     /// Takes over what the maps hold, and makes bitmaps and length lists agree with it.
     pub(crate) fn adopt(maps: ListMaps, blocks: u32, allows: u32) -> Result<Self, KernelError> {
-        let active = sys::lookup::<u32, u32>(maps.switches.as_fd(), &switch::LISTS)
-            .map_err(KernelError::refused("reading the live lists"))?
-            .unwrap_or(0);
-        let written = sys::lookup::<u32, Lists>(maps.lists.as_fd(), &(active & 1))
-            .map_err(KernelError::refused("reading the live lists"))?
-            .unwrap_or(Lists::NONE);
+        let (held, tombstones) = maps.entries.read();
+        let store = Store::adopt(&maps.entries, held.iter().map(|(n, _)| *n), tombstones);
         let mut table = Self {
-            v4_block: maps.v4_block,
-            v6_block: maps.v6_block,
-            port_block: maps.port_block,
-            v4_allow: maps.v4_allow,
-            v6_allow: maps.v6_allow,
-            lists: maps.lists,
-            switches: maps.switches,
-            hits: maps.hits,
+            written: maps.entries.live().0,
+            maps: maps.entries,
+            store,
             v4: Neighbourhood::new(maps.v4_bitmap, V4_CELLS),
             v6: Neighbourhood::new(maps.v6_bitmap, V6_CELLS),
             lengths: Default::default(),
             ports: 0,
-            known: HashMap::new(),
-            written,
-            free: Vec::new(),
-            next_slot: 0,
+            known: HashMap::with_capacity(held.len()),
             blocks,
             allows,
         };
-        let found = table.read_back()?;
-        let mut used = BTreeSet::new();
-        for (list, key, entry) in found {
-            table.note_added(list, &key);
-            if entry.slot != NO_SLOT {
-                used.insert(entry.slot);
+        for (record, r) in held {
+            let Some((list, key)) = Key::of(&r.key) else {
+                log::warn!("an entry of no list in the kernel is removed: {:?}", r.key);
+                table.store.retire(&table.maps, record, &r.key);
+                continue;
+            };
+            let entry = EntryRecord::entry(r.verdict, r.note);
+            match table.known.insert((list, key), Known { entry, record }) {
+                None => table.note_added(list, &key),
+                // Two agents at once, or somebody else.
+                Some(other) => table.store.retire(&table.maps, other.record, &r.key),
             }
-            table.known.insert((list, key), entry);
         }
-        table.next_slot = used.last().map_or(0, |s| s + 1);
-        table.free = (0..table.next_slot).filter(|s| !used.contains(s)).collect();
-        table.v4.rewrite()?;
-        table.v6.rewrite()?;
-        table.write_lengths()?;
+        table.v4.publish();
+        table.v6.publish();
+        table.write_lists(false)?;
         Ok(table)
     }
 
     /// Every entry, from the kernel itself.
     pub fn read_back(&self) -> Result<Vec<(List, Key, Entry)>, KernelError> {
-        let mut all = Vec::new();
-        let read = KernelError::refused;
-        for (list, fd) in [(List::Block, &self.v4_block), (List::Allow, &self.v4_allow)] {
-            sys::Batch::<V4Key, Entry>::default()
-                .for_all(fd.as_fd(), false, |k, e| all.push((list, Key::V4(*k), *e)))
-                .map_err(read("reading entries back"))?;
-        }
-        for (list, fd) in [(List::Block, &self.v6_block), (List::Allow, &self.v6_allow)] {
-            sys::Batch::<V6Key, Entry>::default()
-                .for_all(fd.as_fd(), false, |k, e| all.push((list, Key::V6(*k), *e)))
-                .map_err(read("reading entries back"))?;
-        }
-        sys::Batch::<PortKey, Entry>::default()
-            .for_all(self.port_block.as_fd(), false, |k, e| all.push((List::Block, Key::Port(*k), *e)))
-            .map_err(read("reading entries back"))?;
-        Ok(all)
+        let (held, _) = self.maps.read();
+        let read = |r: &EntryRecord| {
+            let (list, key) = Key::of(&r.key)?;
+            Some((list, key, EntryRecord::entry(r.verdict, r.note)))
+        };
+        Ok(held.iter().filter_map(|(_, r)| read(r)).collect())
     }
 
     /// What this table has written or adopted.
     pub fn known(&self) -> impl Iterator<Item = (List, &Key, &Entry)> {
-        self.known.iter().map(|((list, key), entry)| (*list, key, entry))
+        self.known.iter().map(|((list, key), known)| (*list, key, &known.entry))
     }
 
     /// Entries on `list`.
@@ -185,22 +200,7 @@ impl EntryTable {
 
     /// One entry, read from the kernel itself.
     pub fn get(&self, list: List, key: &Key) -> Result<Option<Entry>, KernelError> {
-        let r = match key {
-            Key::V4(k) => sys::lookup(self.hash(list, key), k),
-            Key::V6(k) => sys::lookup(self.hash(list, key), k),
-            Key::Port(k) => sys::lookup(self.hash(list, key), k),
-        };
-        r.map_err(KernelError::refused("reading an entry back"))
-    }
-
-    fn hash(&self, list: List, key: &Key) -> BorrowedFd<'_> {
-        match (list, key) {
-            (List::Block, Key::V4(_)) => self.v4_block.as_fd(),
-            (List::Block, Key::V6(_)) => self.v6_block.as_fd(),
-            (List::Allow, Key::V4(_)) => self.v4_allow.as_fd(),
-            (List::Allow, Key::V6(_)) => self.v6_allow.as_fd(),
-            (_, Key::Port(_)) => self.port_block.as_fd(),
-        }
+        Ok(self.maps.find(&key.words(list)).map(|(_, r)| EntryRecord::entry(r.verdict, r.note)))
     }
 
     fn note_added(&mut self, list: List, key: &Key) {
@@ -226,7 +226,8 @@ impl EntryTable {
         }
     }
 
-    fn note_removed(&mut self, list: List, key: &Key) {
+    /// One entry less of its length.
+    fn uncount(&mut self, list: List, key: &Key) {
         let drop_one = |m: &mut BTreeMap<u8, u32>, len: u8| {
             if let Some(n) = m.get_mut(&len) {
                 *n -= 1;
@@ -240,6 +241,10 @@ impl EntryTable {
             Key::V6(k) => drop_one(&mut self.lengths[list as usize][1], k.len as u8),
             Key::Port(_) => self.ports = self.ports.saturating_sub(1),
         }
+    }
+
+    /// One entry less in its neighbourhood.
+    fn unmark(&mut self, list: List, key: &Key) {
         match key.span() {
             Span::V4(k) => {
                 let from = v4_cell(u32::from_be_bytes(k.addr));
@@ -259,82 +264,163 @@ impl EntryTable {
     fn lengths_of(counts: &BTreeMap<u8, u32>, v6: bool) -> Lengths {
         let mut l = Lengths::NONE;
         for (i, (&len, _)) in counts.iter().rev().enumerate().take(MAX_LENGTHS) {
-            l.len[i] = len;
+            l.len[i] = if v6 { len } else { V4_BITS as u8 + len };
             l.count = i as u32 + 1;
             l.wide |= u32::from(v6 && len < V6_CELL_PREFIX);
         }
         l
     }
 
-    /// Writes the idle length lists and switches, where anything changed.
-    fn write_lengths(&mut self) -> Result<(), KernelError> {
+    /// What the lists are now, in the index that is live.
+    fn lists(&self) -> Lists {
         let [[b4, b6], [a4, a6]] = &self.lengths;
-        let lists = Lists {
+        Lists {
             v4_block: Self::lengths_of(b4, false),
             v4_allow: Self::lengths_of(a4, false),
             v6_block: Self::lengths_of(b6, true),
             v6_allow: Self::lengths_of(a6, true),
             ports: self.ports,
-            reserved: 0,
-        };
-        if lists == self.written {
+            direct: self.direct(self.written.lines),
+            ..self.written
+        }
+    }
+
+    /// Families that need no bitmap with this index: see [`direct`]. An index of 2 MiB is half the IPv4 bitmap.
+    fn direct(&self, lines: u32) -> u32 {
+        const FEW_LOOKUPS: usize = 2;
+        const SMALL: u32 = (2 << 20) / size_of::<Line>() as u32;
+        let [[b4, b6], [a4, a6]] = &self.lengths;
+        let few = |nets: usize| lines <= SMALL && nets + usize::from(self.ports > 0) <= FEW_LOOKUPS;
+        let bit = |yes: bool, bit: u32| if yes { bit } else { 0 };
+        bit(few(b4.len() + a4.len()), direct::V4) | bit(few(b6.len() + a6.len()), direct::V6)
+    }
+
+    /// Writes the idle description and switches to it, where anything changed. `rebuild`: into a new index as well.
+    fn write_lists(&mut self, rebuild: bool) -> Result<(), KernelError> {
+        let mut lists = self.lists();
+        if lists == self.written && !rebuild {
             return Ok(());
         }
-        let refused = || KernelError::refused("switching the lists");
-        let active = sys::lookup::<u32, u32>(self.switches.as_fd(), &switch::LISTS).map_err(refused())?.unwrap_or(0);
-        let idle = (active & 1) ^ 1;
-        // A program that still reads the idle element since the switch before would see it change.
-        let shape_changes = Lists { ports: 0, ..lists } != Lists { ports: 0, ..self.written };
-        if shape_changes {
-            sys::wait_for_programs().map_err(refused())?;
+        // A program that still reads the idle description, or the idle index, since the switch before would see it change.
+        if rebuild || (Lists { ports: 0, ..lists }) != (Lists { ports: 0, ..self.written }) {
+            settle()?;
         }
-        sys::update(self.lists.as_fd(), &idle, &lists, sys::ANY).map_err(refused())?;
-        sys::update(self.switches.as_fd(), &switch::LISTS, &idle, sys::ANY).map_err(refused())?;
+        if rebuild {
+            let all: Vec<(u32, EntryKey)> =
+                self.known.iter().map(|((list, key), known)| (known.record, key.words(*list))).collect();
+            lists = self.store.build(&self.maps, all.into_iter(), lists)?;
+            lists.direct = self.direct(lists.lines);
+        }
+        self.maps.switch(&lists);
         self.written = lists;
         Ok(())
     }
 
-    /// Hit counter for a new block entry, at zero.
-    fn take_slot(&mut self) -> Option<u32> {
-        let slot = match self.free.pop() {
-            Some(slot) => slot,
-            None if self.next_slot < self.blocks => {
-                self.next_slot += 1;
-                self.next_slot - 1
+    /// Adds or replaces entries. A replaced entry keeps its hits.
+    pub fn set(&mut self, list: List, entries: &[(Key, Entry)]) -> Result<(), KernelError> {
+        self.check_room(list, entries.iter().map(|(key, _)| key), true)?;
+        let (mut added, mut changed) = (Vec::new(), Vec::new());
+        for (key, entry) in entries {
+            match self.known.get_mut(&(list, *key)) {
+                Some(known) => {
+                    known.entry = entry.kept();
+                    changed.push((*key, *known));
+                }
+                None => {
+                    let known = self.prepare(list, key, entry)?;
+                    added.push((*key, known));
+                }
             }
-            None => return None,
-        };
-        Some(slot)
+        }
+        if self.store.wants_another(&self.maps, self.known.len()) {
+            // The new ones come with the new index, and others with it.
+            self.write_lists(true)?;
+        } else {
+            self.write_lists(false)?;
+            for (key, known) in added {
+                self.publish(list, &key, known.record)?;
+            }
+        }
+        for (key, known) in changed {
+            self.change(list, &key, known)?;
+        }
+        Ok(())
     }
 
-    /// Adds or replaces entries. The slot of each `Entry` is set here: a replaced entry keeps its own, and with it its hits.
-    pub fn set(&mut self, list: List, entries: &[(Key, Entry)]) -> Result<(), KernelError> {
-        self.check_room(list, entries)?;
-        let (mut slots, mut ready) = (Vec::new(), Vec::with_capacity(entries.len()));
-        for (key, entry) in entries {
-            let slot = match (self.known.get(&(list, *key)), list) {
-                (Some(old), _) => old.slot,
-                (None, List::Allow) => NO_SLOT,
-                (None, List::Block) => {
-                    let slot = self.take_slot().ok_or(self.full(list))?;
-                    slots.push(slot);
-                    slot
+    /// Makes a list exactly this, however long: each packet meets the old list as a whole or the new one, which is built
+    /// beside it. An entry that is on both keeps its hits; what it does is changed right behind the switch. There must be
+    /// room for the old and the new entries at once.
+    pub fn replace(&mut self, list: List, entries: &[(Key, Entry)]) -> Result<(), KernelError> {
+        let wanted: HashMap<&Key, &Entry> = entries.iter().map(|(key, entry)| (key, entry)).collect();
+        self.check_room(list, wanted.keys().copied(), false)?;
+        let gone: Vec<(Key, u32)> = self
+            .known
+            .iter()
+            .filter(|((l, key), _)| *l == list && !wanted.contains_key(key))
+            .map(|((_, key), known)| (*key, known.record))
+            .collect();
+        let new = wanted.len() + gone.len() - self.len(list);
+        if new > self.store.room(&self.maps) {
+            let room = self.maps.records.len();
+            return Err(KernelError::TooSmall { entries: self.known.len() + new, room });
+        }
+        let mut changed = Vec::new();
+        for (key, entry) in wanted {
+            match self.known.get_mut(&(list, *key)) {
+                Some(known) if known.entry == entry.kept() => {}
+                Some(known) => {
+                    known.entry = entry.kept();
+                    changed.push((*key, *known));
                 }
-            };
-            let entry = Entry { slot, ..*entry };
-            if self.known.insert((list, *key), entry).is_none() {
-                self.note_added(list, key);
+                None => {
+                    self.prepare(list, key, entry)?;
+                }
             }
-            ready.push((*key, entry));
         }
-        if !slots.is_empty() {
-            sys::update_batch(self.hits.as_fd(), &slots, &vec![Hits::default(); slots.len()])
-                .map_err(|(_, e)| KernelError::refused("clearing hit counters")(e))?;
+        // Out of the books first, so that neither the new index nor the new lengths know them; marks in the bitmap stay
+        // until nobody looks for them.
+        for (key, _) in &gone {
+            self.known.remove(&(list, *key));
+            self.uncount(list, key);
         }
-        self.write_lengths()?;
-        self.v4.flush()?;
-        self.v6.flush()?;
-        self.write_hash(list, &ready)
+        self.write_lists(true)?;
+        for (key, record) in gone {
+            self.unmark(list, &key);
+            self.store.give_back(record);
+        }
+        for (key, known) in changed {
+            self.change(list, &key, known)?;
+        }
+        Ok(())
+    }
+
+    /// A record for a new entry, with everything that must be there before it can be found. It is known from now on.
+    fn prepare(&mut self, list: List, key: &Key, entry: &Entry) -> Result<Known, KernelError> {
+        let record = self.store.take(&self.maps)?;
+        self.store.write(&self.maps, record, &EntryRecord::new(key.words(list), entry, Hits::default()));
+        let known = Known { entry: entry.kept(), record };
+        self.known.insert((list, *key), known);
+        self.note_added(list, key);
+        Ok(known)
+    }
+
+    /// Lets an entry be found that is known already.
+    fn publish(&mut self, list: List, key: &Key, record: u32) -> Result<(), KernelError> {
+        match self.store.publish(&self.maps, record, &key.words(list)) {
+            // Whatever is known comes into the new index.
+            Err(KernelError::Crowded) => self.write_lists(true),
+            other => other,
+        }
+    }
+
+    /// Changes what an entry does that is known already, and writes it again where somebody else has taken it out.
+    fn change(&mut self, list: List, key: &Key, known: Known) -> Result<(), KernelError> {
+        let words = key.words(list);
+        if self.maps.record(known.record).is_none_or(|r| r.key != words) {
+            self.store.write(&self.maps, known.record, &EntryRecord::new(words, &known.entry, Hits::default()));
+        }
+        self.store.change(&self.maps, known.record, verdict::of(&known.entry), EntryRecord::note(&known.entry));
+        self.publish(list, key, known.record)
     }
 
     fn full(&self, list: List) -> KernelError {
@@ -344,19 +430,20 @@ impl EntryTable {
         }
     }
 
-    fn check_room(&self, list: List, entries: &[(Key, Entry)]) -> Result<(), KernelError> {
-        let new: Vec<&Key> =
-            entries.iter().map(|(k, _)| k).filter(|k| !self.known.contains_key(&(list, **k))).collect();
+    /// Whether the list has room for `keys`, beside the others on it or instead of them.
+    fn check_room<'a>(&self, list: List, keys: impl Iterator<Item = &'a Key>, beside: bool) -> Result<(), KernelError> {
+        let new: Vec<&Key> = keys.filter(|k| !beside || !self.known.contains_key(&(list, **k))).collect();
         let capacity = match list {
             List::Block => self.blocks,
             List::Allow => self.allows,
         };
-        if !new.is_empty() && self.len(list) + new.len() > capacity as usize {
+        let others = if beside { self.len(list) } else { 0 };
+        if !new.is_empty() && others + new.len() > capacity as usize {
             return Err(self.full(list));
         }
         for (family, v6) in [("IPv4", false), ("IPv6", true)] {
             let counts = &self.lengths[list as usize][usize::from(v6)];
-            let mut lens: BTreeSet<u8> = counts.keys().copied().collect();
+            let mut lens: BTreeSet<u8> = if beside { counts.keys().copied().collect() } else { BTreeSet::new() };
             for key in &new {
                 let len = match (key, v6) {
                     (Key::V4(k), false) => k.len as u8,
@@ -373,68 +460,35 @@ impl EntryTable {
         Ok(())
     }
 
-    fn write_hash(&self, list: List, entries: &[(Key, Entry)]) -> Result<(), KernelError> {
-        let (mut v4, mut v6, mut port) = <(Vec<_>, Vec<_>, Vec<_>)>::default();
-        let (mut e4, mut e6, mut ep) = <(Vec<_>, Vec<_>, Vec<_>)>::default();
-        for (key, entry) in entries {
-            match key {
-                Key::V4(k) => {
-                    v4.push(*k);
-                    e4.push(*entry);
-                }
-                Key::V6(k) => {
-                    v6.push(*k);
-                    e6.push(*entry);
-                }
-                Key::Port(k) => {
-                    port.push(*k);
-                    ep.push(*entry);
-                }
-            }
-        }
-        let (h4, h6) = match list {
-            List::Block => (&self.v4_block, &self.v6_block),
-            List::Allow => (&self.v4_allow, &self.v6_allow),
-        };
-        let refused = |(_, e)| KernelError::refused("writing entries")(e);
-        sys::update_batch(h4.as_fd(), &v4, &e4).map_err(refused)?;
-        sys::update_batch(h6.as_fd(), &v6, &e6).map_err(refused)?;
-        sys::update_batch(self.port_block.as_fd(), &port, &ep).map_err(refused)
-    }
-
     /// Takes entries away. Says how many there were.
     pub fn remove(&mut self, list: List, keys: &[Key]) -> Result<usize, KernelError> {
         let mut removed = 0;
         for key in keys {
-            let refused = KernelError::refused("removing an entry");
-            let fd = self.hash(list, key);
-            let was = match key {
-                Key::V4(k) => sys::delete(fd, k),
-                Key::V6(k) => sys::delete(fd, k),
-                Key::Port(k) => sys::delete(fd, k),
-            };
-            was.map_err(refused)?;
-            if let Some(entry) = self.known.remove(&(list, *key)) {
-                self.note_removed(list, key);
-                if entry.slot != NO_SLOT {
-                    self.free.push(entry.slot);
+            let words = key.words(list);
+            match self.known.remove(&(list, *key)) {
+                Some(known) => {
+                    self.store.retire(&self.maps, known.record, &words);
+                    self.store.give_back(known.record);
+                    self.uncount(list, key);
+                    self.unmark(list, key);
+                    removed += 1;
                 }
-                removed += 1;
+                // Somebody else's, whose record is not ours to give out.
+                None => {
+                    if let Some((record, _)) = self.maps.find(&words) {
+                        self.store.retire(&self.maps, record, &words);
+                    }
+                }
             }
         }
-        self.v4.flush()?;
-        self.v6.flush()?;
-        self.write_lengths()?;
+        let rebuild = self.store.wants_another(&self.maps, self.known.len());
+        self.write_lists(rebuild)?;
         Ok(removed)
     }
 
     /// What an entry has stopped, or would have.
     pub fn hits(&self, list: List, key: &Key) -> Result<Hits, KernelError> {
-        match self.known.get(&(list, *key)) {
-            Some(e) if e.slot != NO_SLOT => sys::lookup(self.hits.as_fd(), &e.slot)
-                .map(Option::unwrap_or_default)
-                .map_err(KernelError::refused("reading hits")),
-            _ => Ok(Hits::default()),
-        }
+        let record = self.known.get(&(list, *key)).and_then(|known| self.maps.record(known.record));
+        Ok(record.map(|r| r.hits).unwrap_or_default())
     }
 }

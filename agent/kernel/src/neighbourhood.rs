@@ -1,19 +1,18 @@
 //! Which neighbourhoods any entry touches, as the kernel's bitmaps say it.
 
 use std::collections::{BTreeSet, HashMap};
-use std::os::fd::{AsFd, OwnedFd};
-
 use weir_common::entry::{CELLS_PER_WORD, cell};
 
 use crate::lists::List;
-use crate::{KernelError, sys};
+use crate::mapped::Mapped;
 
 /// A bitmap of the kernel, and how many entries mark each cell.
 #[derive(Debug)]
 pub(crate) struct Neighbourhood {
-    map: OwnedFd,
+    map: Mapped<u64>,
     words: Vec<u64>,
-    dirty: BTreeSet<u32>,
+    /// Whether the kernel's words are these: see [`Neighbourhood::publish`].
+    published: bool,
     /// Entries per cell: block, allow.
     marks: HashMap<u32, [u32; 2]>,
     /// IPv4 prefixes of several cells: block, allow.
@@ -28,9 +27,9 @@ const fn bit(list: List) -> u64 {
 }
 
 impl Neighbourhood {
-    pub fn new(map: OwnedFd, cells: u32) -> Self {
+    pub fn new(map: Mapped<u64>, cells: u32) -> Self {
         let words = vec![0; (cells / CELLS_PER_WORD) as usize];
-        Self { map, words, dirty: BTreeSet::new(), marks: HashMap::new(), wide: Default::default() }
+        Self { map, words, published: false, marks: HashMap::new(), wide: Default::default() }
     }
 
     fn write(&mut self, at: u32, list: List, set: bool) {
@@ -39,7 +38,9 @@ impl Neighbourhood {
         let new = if set { *w | (bit(list) << shift) } else { *w & !(bit(list) << shift) };
         if new != *w {
             *w = new;
-            self.dirty.insert(word);
+            if self.published {
+                self.map.store(word, new);
+            }
         }
     }
 
@@ -81,17 +82,12 @@ impl Neighbourhood {
         }
     }
 
-    /// Writes changed words to the kernel.
-    pub fn flush(&mut self) -> Result<(), KernelError> {
-        let keys: Vec<u32> = std::mem::take(&mut self.dirty).into_iter().collect();
-        let values: Vec<u64> = keys.iter().map(|&k| self.words[k as usize]).collect();
-        sys::update_batch(self.map.as_fd(), &keys, &values)
-            .map_err(|(_, e)| KernelError::refused("writing the neighbourhood bitmap")(e))
-    }
-
-    /// Makes every word of the kernel what it should be, whatever it was.
-    pub fn rewrite(&mut self) -> Result<(), KernelError> {
-        self.dirty = (0..self.words.len() as u32).collect();
-        self.flush()
+    /// Makes every word of the kernel what it should be, whatever it was, and from now on with every change. Not before what
+    /// is there is marked: the programs that run meanwhile go by the old marks.
+    pub fn publish(&mut self) {
+        for (at, word) in (0..).zip(&self.words) {
+            self.map.store(at, *word);
+        }
+        self.published = true;
     }
 }

@@ -6,8 +6,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use bytemuck::Zeroable;
 use weir_common::ABI_VERSION;
-use weir_common::names::{MAPS, META, MapSpec, Meta, Sized, map_type};
+pub use weir_common::names::Capacity;
+use weir_common::names::{KEY_SIZE, MAPS, META, MapSpec, Meta};
 
 use crate::{KernelError, sys};
 
@@ -19,53 +21,19 @@ const LINK_TC: &str = "link_tc";
 /// A map of another capacity, on its way to replace the one of the same name.
 const SUCCESSOR: &str = "_new";
 
-/// Capacities that configuration decides.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Capacity {
-    /// Flows per epoch.
-    pub flows: u32,
-    pub blocks: u32,
-    pub allows: u32,
+/// Memory of one map, bytes. Arrays take all of it at once.
+pub fn bytes(spec: &MapSpec, capacity: &Capacity) -> u64 {
+    u64::from(spec.max_entries(capacity)) * u64::from(spec.value_size.next_multiple_of(8))
 }
 
-impl Default for Capacity {
-    fn default() -> Self {
-        use weir_common::names::{DEFAULT_ALLOWS, DEFAULT_BLOCKS, DEFAULT_FLOWS};
-        Self { flows: DEFAULT_FLOWS, blocks: DEFAULT_BLOCKS, allows: DEFAULT_ALLOWS }
-    }
+/// Memory of the flows of both epochs, bytes.
+pub fn flow_bytes(capacity: &Capacity) -> u64 {
+    MAPS.iter().filter(|s| s.sized.holds_flows()).map(|s| bytes(s, capacity)).sum()
 }
 
-impl Capacity {
-    pub fn of(&self, spec: &MapSpec) -> u32 {
-        match spec.sized {
-            Sized::Fixed => spec.max_entries,
-            Sized::Flows => self.flows,
-            Sized::Blocks => self.blocks,
-            Sized::Allows => self.allows,
-        }
-    }
-
-    /// Memory of one map when it is full, bytes. A hash element costs 48 bytes more than key and value, each rounded up to
-    /// 8, and a bucket of 16 bytes.
-    pub fn bytes(&self, spec: &MapSpec) -> u64 {
-        let n = u64::from(self.of(spec));
-        let (k, v) = (u64::from(spec.key_size.next_multiple_of(8)), u64::from(spec.value_size.next_multiple_of(8)));
-        if spec.map_type == map_type::HASH { n * (48 + k + v) + n.next_power_of_two() * 16 } else { n * v }
-    }
-
-    /// Memory of one of the two flow maps, bytes.
-    pub fn flow_map_bytes(&self) -> u64 {
-        MAPS.iter().filter(|s| s.sized == Sized::Flows).map(|s| self.bytes(s)).max().unwrap_or(0)
-    }
-
-    /// Memory of all maps when they are full, and at once, bytes. Block and allow hashes grow as entries come.
-    pub fn memory(&self) -> (u64, u64) {
-        let full = MAPS.iter().map(|spec| self.bytes(spec)).sum();
-        let grows = |spec: &&MapSpec| spec.map_type == map_type::HASH && spec.sized != Sized::Flows;
-        let later: u64 =
-            MAPS.iter().filter(grows).map(|s| self.bytes(s) - u64::from(self.of(s)).next_power_of_two() * 16).sum();
-        (full, full - later)
-    }
+/// Memory of all maps, bytes: as much when they are empty as when they are full.
+pub fn memory(capacity: &Capacity) -> u64 {
+    MAPS.iter().map(|s| bytes(s, capacity)).sum()
 }
 
 /// The interface's name in `meta`.
@@ -161,7 +129,7 @@ impl Pins {
         let fd = self.open(META)?;
         let info = sys::map_info(fd.as_fd()).map_err(KernelError::refused("map information"))?;
         if info.value_size as usize != size_of::<Meta>() {
-            return Ok(Some(Meta { abi_version: 0, ifindex: 0, ifname: [0; 16] }));
+            return Ok(Some(Meta::zeroed()));
         }
         sys::lookup(fd.as_fd(), &0u32).map_err(KernelError::refused("reading META"))
     }
@@ -181,7 +149,7 @@ impl Pins {
         Ok(info.value_size as usize == size_of::<Meta>() && self.meta()?.is_none_or(|m| m.abi_version == 0))
     }
 
-    /// Holds what is pinned against weir-common. Returns the maps whose capacity is another one.
+    /// Holds what is pinned against weir-common. Returns the maps whose capacity is another one, and those that belong to them.
     pub fn verify(&self, interface: &str, capacity: &Capacity) -> Result<Vec<&'static MapSpec>, KernelError> {
         let foreign = |found: String, expected: String| KernelError::ForeignPins {
             dir: self.dir.clone(),
@@ -193,7 +161,7 @@ impl Pins {
         if abi != ABI_VERSION {
             return Err(foreign(format!("ABI version {abi}"), format!("ABI version {ABI_VERSION}")));
         }
-        let mut resized = Vec::new();
+        let (mut flows, mut entries) = (false, false);
         for spec in &MAPS {
             let path = self.map(spec.name);
             if !path.exists() {
@@ -201,19 +169,21 @@ impl Pins {
             }
             let fd = self.open(spec.name)?;
             let info = sys::map_info(fd.as_fd()).map_err(KernelError::refused("map information"))?;
-            let found = (info.map_type, info.key_size, info.value_size);
-            let expected = (spec.map_type, spec.key_size, spec.value_size);
+            let found = (info.map_type, info.key_size, info.value_size, info.map_flags);
+            let expected = (spec.map_type, KEY_SIZE, spec.value_size, spec.flags);
             if found != expected {
                 return Err(foreign(
-                    format!("a map {} of (type, key size, value size) {found:?}", spec.name),
+                    format!("a map {} of (type, key size, value size, flags) {found:?}", spec.name),
                     format!("{expected:?}"),
                 ));
             }
-            if info.max_entries != capacity.of(spec) {
-                resized.push(spec);
+            if info.max_entries != spec.max_entries(capacity) {
+                flows |= spec.sized.holds_flows();
+                entries |= spec.sized.holds_entries();
             }
         }
-        Ok(resized)
+        let another = |s: &&MapSpec| flows && s.sized.holds_flows() || entries && s.sized.holds_entries();
+        Ok(MAPS.iter().filter(another).collect())
     }
 
     /// Takes every pin away. Programs whose links were pinned here are detached by that.

@@ -1,4 +1,4 @@
-//! The bpf system call, as far as aya does not issue it: batch operations, and single ones on plain values.
+//! The bpf system call, as far as aya does not issue it: single operations on plain values.
 //!
 //! linux/bpf.h, `union bpf_attr`.
 
@@ -13,12 +13,8 @@ use bytemuck::{AnyBitPattern, NoUninit, Pod, Zeroable};
 mod cmd {
     pub const MAP_LOOKUP_ELEM: u32 = 1;
     pub const MAP_UPDATE_ELEM: u32 = 2;
-    pub const MAP_DELETE_ELEM: u32 = 3;
     pub const OBJ_GET: u32 = 7;
     pub const OBJ_GET_INFO_BY_FD: u32 = 15;
-    pub const MAP_LOOKUP_BATCH: u32 = 24;
-    pub const MAP_LOOKUP_AND_DELETE_BATCH: u32 = 25;
-    pub const MAP_UPDATE_BATCH: u32 = 26;
     pub const PROG_TEST_RUN: u32 = 10;
     pub const LINK_DETACH: u32 = 34;
 }
@@ -33,19 +29,6 @@ struct ElemAttr {
     pad: u32,
     key: u64,
     value: u64,
-    flags: u64,
-}
-
-#[repr(C)]
-#[derive(Clone, Copy, Pod, Zeroable)]
-struct BatchAttr {
-    in_batch: u64,
-    out_batch: u64,
-    keys: u64,
-    values: u64,
-    count: u32,
-    map_fd: u32,
-    elem_flags: u64,
     flags: u64,
 }
 
@@ -174,6 +157,20 @@ pub fn lookup_percpu<V: AnyBitPattern + NoUninit>(fd: BorrowedFd<'_>, index: u32
     Ok(values)
 }
 
+/// Fills `bytes` with random ones of the kernel's.
+pub fn random<T: Pod>() -> io::Result<T> {
+    let mut value = T::zeroed();
+    let bytes = bytemuck::bytes_of_mut(&mut value);
+    // SAFETY: writes at most so many bytes there.
+    let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+    match got {
+        // Up to 256 bytes come whole.
+        n if n == bytes.len() as isize => Ok(value),
+        n if n < 0 => Err(io::Error::last_os_error()),
+        _ => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
+}
+
 pub fn update<K: NoUninit, V: NoUninit>(fd: BorrowedFd<'_>, key: &K, value: &V, flags: u64) -> io::Result<()> {
     let mut attr = ElemAttr {
         map_fd: fd_of(fd),
@@ -183,104 +180,6 @@ pub fn update<K: NoUninit, V: NoUninit>(fd: BorrowedFd<'_>, key: &K, value: &V, 
         flags,
     };
     bpf(cmd::MAP_UPDATE_ELEM, &mut attr).map(drop)
-}
-
-/// Whether there was such an element.
-pub fn delete<K: NoUninit>(fd: BorrowedFd<'_>, key: &K) -> io::Result<bool> {
-    let mut attr = ElemAttr { map_fd: fd_of(fd), pad: 0, key: std::ptr::from_ref(key) as u64, value: 0, flags: 0 };
-    match bpf(cmd::MAP_DELETE_ELEM, &mut attr) {
-        Ok(_) => Ok(true),
-        Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Ok(false),
-        Err(e) => Err(e),
-    }
-}
-
-/// Inserts or replaces many. Returns how many were taken before an error, with it.
-pub fn update_batch<K: NoUninit, V: NoUninit>(
-    fd: BorrowedFd<'_>,
-    keys: &[K],
-    values: &[V],
-) -> Result<(), (usize, io::Error)> {
-    assert_eq!(keys.len(), values.len(), "one value per key");
-    let mut done = 0;
-    while done < keys.len() {
-        let mut attr = BatchAttr {
-            keys: keys[done..].as_ptr() as u64,
-            values: values[done..].as_ptr() as u64,
-            count: (keys.len() - done).min(1 << 16) as u32,
-            map_fd: fd_of(fd),
-            ..BatchAttr::zeroed()
-        };
-        let r = bpf(cmd::MAP_UPDATE_BATCH, &mut attr);
-        match r {
-            Ok(_) => done += attr.count as usize,
-            Err(e) if e.raw_os_error() == Some(libc::EINTR) => {}
-            Err(e) => return Err((done + attr.count as usize, e)),
-        }
-    }
-    Ok(())
-}
-
-/// Elements per batch call to begin with: the buffers stay in the cache (1M flows: 0.71 s, and 0.82 s with 16 times as many).
-const BATCH: usize = 1 << 10;
-
-/// Buffers of batch calls, kept between calls.
-#[derive(Debug)]
-pub struct Batch<K, V> {
-    keys: Vec<K>,
-    values: Vec<V>,
-}
-
-impl<K: AnyBitPattern + NoUninit, V: AnyBitPattern + NoUninit> Default for Batch<K, V> {
-    fn default() -> Self {
-        Self { keys: vec![K::zeroed(); BATCH], values: vec![V::zeroed(); BATCH] }
-    }
-}
-
-impl<K: AnyBitPattern + NoUninit, V: AnyBitPattern + NoUninit> Batch<K, V> {
-    /// Hands every element of a hash to `each`, and takes it out of the map where `delete` says so.
-    pub fn for_all(&mut self, fd: BorrowedFd<'_>, delete: bool, mut each: impl FnMut(&K, &V)) -> io::Result<usize> {
-        let command = if delete { cmd::MAP_LOOKUP_AND_DELETE_BATCH } else { cmd::MAP_LOOKUP_BATCH };
-        let (mut from, mut to) = (0u32, 0u32);
-        let mut first = true;
-        let mut total = 0;
-        loop {
-            let mut attr = BatchAttr {
-                in_batch: if first { 0 } else { std::ptr::from_ref(&from) as u64 },
-                out_batch: std::ptr::from_mut(&mut to) as u64,
-                keys: self.keys.as_mut_ptr() as u64,
-                values: self.values.as_mut_ptr() as u64,
-                count: self.keys.len() as u32,
-                map_fd: fd_of(fd),
-                ..BatchAttr::zeroed()
-            };
-            let r = bpf(command, &mut attr);
-            let n = attr.count as usize;
-            let finished = match r {
-                Ok(_) => false,
-                // Everything was read; `count` is valid.
-                Err(e) if e.raw_os_error() == Some(libc::ENOENT) => true,
-                Err(e) if e.raw_os_error() == Some(libc::EINTR) => continue,
-                // One bucket holds more than the buffer. Nothing of it was taken.
-                Err(e) if e.raw_os_error() == Some(libc::ENOSPC) => {
-                    let larger = self.keys.len() * 2;
-                    self.keys.resize(larger, K::zeroed());
-                    self.values.resize(larger, V::zeroed());
-                    continue;
-                }
-                Err(e) => return Err(e),
-            };
-            for (k, v) in self.keys[..n].iter().zip(&self.values[..n]) {
-                each(k, v);
-            }
-            total += n;
-            if finished {
-                return Ok(total);
-            }
-            from = to;
-            first = false;
-        }
-    }
 }
 
 /// Waits until no program that was running at the call is still running (membarrier(2), MEMBARRIER_CMD_GLOBAL).

@@ -1,7 +1,9 @@
 //! The object's map definitions are those of weir-common. Needs no root: the object is only read.
 
 use aya_obj::Object;
-use weir_common::names::{GLOBAL_USE_TEST_CLOCK, MAPS, PROGRAM_TC, PROGRAM_XDP};
+use weir_common::names::{
+    Capacity, GLOBAL_SEED, GLOBAL_SIZES, GLOBAL_USE_TEST_CLOCK, KEY_SIZE, MAPS, PROGRAM_TC, PROGRAM_XDP,
+};
 use weir_kernel::object::EBPF_OBJECT;
 
 fn object(test: &str) -> Option<Object> {
@@ -17,8 +19,9 @@ fn every_map_of_the_table_is_in_the_object_as_the_table_says() {
     let Some(object) = object("every_map_of_the_table_is_in_the_object_as_the_table_says") else { return };
     for spec in &MAPS {
         let map = object.maps.get(spec.name).unwrap_or_else(|| panic!("no map {} in the object", spec.name));
-        let found = (map.map_type(), map.key_size(), map.value_size(), map.max_entries());
-        assert_eq!(found, (spec.map_type, spec.key_size, spec.value_size, spec.max_entries), "{}", spec.name);
+        let found = (map.map_type(), map.key_size(), map.value_size(), map.map_flags(), map.max_entries());
+        let compiled = spec.max_entries(&Capacity::DEFAULT);
+        assert_eq!(found, (spec.map_type, KEY_SIZE, spec.value_size, spec.flags, compiled), "{}", spec.name);
     }
 }
 
@@ -36,11 +39,12 @@ fn maps_beside_the_table_are_the_ones_that_are_not_pinned() {
 }
 
 #[test]
-fn the_programs_and_the_test_switch_are_there() {
-    let Some(object) = object("the_programs_and_the_test_switch_are_there") else { return };
+fn the_programs_and_what_the_loader_sets_are_there() {
+    let Some(object) = object("the_programs_and_what_the_loader_sets_are_there") else { return };
     for name in [PROGRAM_XDP, PROGRAM_TC] {
         assert!(object.programs.contains_key(name), "no program {name}");
     }
     // aya-obj keeps its symbols to itself; their names are in the debug form.
-    assert!(format!("{object:?}").contains(GLOBAL_USE_TEST_CLOCK));
+    let all = format!("{object:?}");
+    assert!([GLOBAL_USE_TEST_CLOCK, GLOBAL_SEED, GLOBAL_SIZES].iter().all(|name| all.contains(name)));
 }

@@ -4,6 +4,7 @@ use weir_common::names::{self, MAPS};
 use weir_core::decision::{Action, Origin};
 use weir_core::event::Mode;
 use weir_kernel::AttachedMode;
+use weir_kernel::pins::bytes;
 
 use super::Agent;
 use crate::app::capacity;
@@ -89,17 +90,23 @@ impl Agent {
         let capacity = capacity(&self.config);
         let [blocks, allows] = kernel.enforcer.entries();
         MAPS.iter()
-            .filter(|spec| spec.sized != names::Sized::Fixed && spec.name != names::HITS)
-            .map(|spec| MapUse {
-                name: spec.name.to_owned(),
-                entries: match spec.sized {
-                    names::Sized::Flows => self.epochs.flows_last,
-                    names::Sized::Blocks => blocks as u64,
-                    names::Sized::Allows => allows as u64,
-                    names::Sized::Fixed => 0,
-                },
-                max_entries: u64::from(capacity.of(spec)),
-                bytes: capacity.bytes(spec),
+            .filter_map(|spec| {
+                let (entries, max_entries) = match spec.sized {
+                    names::Sized::FlowRecords => (self.epochs.flows_last, capacity.flows),
+                    names::Sized::EntryRecords => (blocks as u64 + allows as u64, capacity.entries()),
+                    _ => return None,
+                };
+                // With what belongs to them.
+                let of = |s: &&names::MapSpec| match spec.sized.holds_flows() {
+                    true => s.sized.holds_flows(),
+                    false => s.sized.holds_entries(),
+                };
+                Some(MapUse {
+                    name: spec.name.to_owned(),
+                    entries,
+                    max_entries: max_entries.into(),
+                    bytes: MAPS.iter().filter(of).map(|s| bytes(s, &capacity)).sum(),
+                })
             })
             .collect()
     }

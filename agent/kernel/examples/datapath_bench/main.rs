@@ -225,7 +225,7 @@ fn known_flow(count: u32, aim: Option<u32>, e: Effort) -> Result<Bench, Failure>
     sys::test_run(fill.as_fd(), &frame(false), &[], count, 0)?;
     let figures = rotating(&bench, false, count, XDP_PASS, e)?;
     let hot = hot(&bench, false, XDP_PASS, e)?;
-    let memory = bench.memory(&[names::FLOWS_0])?;
+    let memory = bench.memory(&[names::FLOW_INDEX, names::FLOW_RECORDS])?;
     row(&format!("known flow, {count} flows"), figures, Some(hot), aim, memory);
     if e.ladder {
         climb(ladder::flows(&bench, count)?, count, XDP_PASS, e)?;
@@ -238,12 +238,10 @@ fn drop_path(v6: bool, count: u32, aim: Option<u32>, e: Effort) -> Result<(), Fa
     // With an expiry, as what a running agent writes.
     let entry = Entry {
         expires_ns: sys::monotonic_ns() + 3_600_000_000_000,
-        slot: 0,
         reason: 0,
         action: action::DROP,
         sides: side::IN | side::OUT,
         origin: origin::MANUAL,
-        reserved: [0; 7],
     };
     let entries: Vec<(Key, Entry)> = (0..count).map(|i| (key(v6, i), entry)).collect();
     let start = Instant::now();
@@ -251,15 +249,12 @@ fn drop_path(v6: bool, count: u32, aim: Option<u32>, e: Effort) -> Result<(), Fa
     let written = start.elapsed();
     let figures = rotating(&bench, v6, count, XDP_DROP, e)?;
     let hot = hot(&bench, v6, XDP_DROP, e)?;
-    let maps: &[&str] = if v6 {
-        &[names::V6_BLOCK, names::HITS, names::V6_BITMAP]
-    } else {
-        &[names::V4_BLOCK, names::HITS, names::V4_BITMAP]
-    };
+    let bitmap = if v6 { names::V6_BITMAP } else { names::V4_BITMAP };
+    let maps = [names::ENTRIES, names::ENTRY_INDEX, bitmap];
     let family = if v6 { "IPv6" } else { "IPv4" };
-    row(&format!("drop, {count} {family} entries"), figures, Some(hot), aim, bench.memory(maps)?);
+    row(&format!("drop, {count} {family} entries"), figures, Some(hot), aim, bench.memory(&maps)?);
     if e.ladder && !v6 {
-        climb(ladder::drops(&bench)?, count, XDP_DROP, e)?;
+        climb(ladder::drops(&bench, count)?, count, XDP_DROP, e)?;
     }
     eprintln!("  (entries written in {:.2} s)", written.as_secs_f64());
     // Most packets belong to nobody on the list. Their neighbourhood is not marked.

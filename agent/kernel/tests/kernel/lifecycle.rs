@@ -126,9 +126,7 @@ fn another_capacity_carries_entries_hits_and_flows_over() {
     let adoption = second.take_adoption();
     let mut resized = adoption.resized.clone();
     resized.sort_unstable();
-    let mut expected = vec!["FLOWS_0", "FLOWS_1", "V4_BLOCK", "V6_BLOCK", "PORT_BLOCK", "V4_ALLOW", "V6_ALLOW", "HITS"];
-    expected.sort_unstable();
-    assert_eq!(resized, expected);
+    assert_eq!(resized, ["ENTRIES", "ENTRY_INDEX", "FLOWS_USED", "FLOW_INDEX", "FLOW_RECORDS", "LISTS"]);
     assert_eq!(adoption.flows.iter().map(|(_, s)| s.packets()).sum::<u64>(), 1, "what the first had counted");
     assert_eq!(second.lists.hits(List::Block, &host(bad)).unwrap().packets, 1);
     assert_eq!(run_xdp(&mut second, &segment(bad, us, 443)), XDP_DROP);
@@ -136,7 +134,7 @@ fn another_capacity_carries_entries_hits_and_flows_over() {
     assert_eq!(drain(&mut second).len(), 1);
     for spec in &names::MAPS {
         let info = sys::map_info(h.pins.0.open(spec.name).unwrap().as_fd()).unwrap();
-        assert_eq!(info.max_entries, capacity.of(spec), "{}", spec.name);
+        assert_eq!(info.max_entries, spec.max_entries(&capacity), "{}", spec.name);
         assert!(!h.pins.0.successor(spec.name).exists());
     }
     drop(second);
@@ -146,8 +144,8 @@ fn another_capacity_carries_entries_hits_and_flows_over() {
     let more: Vec<_> = (0..20u8).map(|i| (host(v4(&format!("10.0.0.{i}"))), dropping())).collect();
     third.lists.set(List::Block, &more).unwrap();
     drop(third);
-    let e = h.open(Options { capacity: Capacity { blocks: 4, ..capacity }, ..options() }).unwrap_err();
-    assert!(e.to_string().contains("holds more entries"), "{e}");
+    let e = h.open(Options { capacity: Capacity { blocks: 4, allows: 16, ..capacity }, ..options() }).unwrap_err();
+    assert!(e.to_string().contains("room for 20, and 21 are to lie in it; raise `capacity.blocks`"), "{e}");
     let mut fourth = h.open(Options { capacity, ..options() }).unwrap();
     h.attach(&mut fourth).unwrap();
     assert_eq!(fourth.take_adoption().entries, 21);
@@ -194,9 +192,9 @@ fn pins_of_another_version_are_refused_with_the_command_that_helps() {
     assert!(e.to_string().contains("weir unload -i weir0"), "{e}");
     // So do pins that lack a map.
     sys::update(map.as_fd(), &0u32, &meta, sys::ANY).unwrap();
-    std::fs::remove_file(h.pins.0.map(names::HITS)).unwrap();
+    std::fs::remove_file(h.pins.0.map(names::ENTRIES)).unwrap();
     let e = h.open(options()).unwrap_err();
-    assert!(e.to_string().contains("without map HITS"), "{e}");
+    assert!(e.to_string().contains("without map ENTRIES"), "{e}");
     // The command does help.
     datapath::unload(&h.pins.0).unwrap();
     h.open(options()).unwrap();

@@ -30,6 +30,7 @@ const PROG_TYPE_SCHED_CLS: u32 = 3;
 const PROG_TYPE_XDP: u32 = 6;
 const ATTACH_XDP: u32 = 37;
 const XDP_HAS_FRAGS: u32 = 1 << 5;
+const HASH: u32 = 1;
 const PROG_ARRAY: u32 = 3;
 const TAIL_CALL: i32 = 12;
 const SKB_VLAN_PUSH: i32 = 18;
@@ -139,7 +140,7 @@ fn create_map(of: [u32; 4]) -> io::Result<OwnedFd> {
 
 /// A hash, preallocated.
 pub fn hash(key_size: u32, value_size: u32, capacity: u32) -> io::Result<OwnedFd> {
-    create_map([weir_common::names::map_type::HASH, key_size, value_size, capacity])
+    create_map([HASH, key_size, value_size, capacity])
 }
 
 /// An XDP program that moves the packet on to its next address, then jumps to `target`. The test run repeats one buffer, so

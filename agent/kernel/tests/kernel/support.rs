@@ -10,7 +10,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use weir_common::counters::Reason;
-use weir_common::entry::{Entry, FOREVER, NO_SLOT, action, origin, side};
+use weir_common::entry::{Entry, FOREVER, action, origin, side};
 use weir_common::flow::{FlowKey, FlowStats};
 use weir_common::names;
 use weir_kernel::lists::{Key, List};
@@ -142,15 +142,7 @@ pub fn packets(datapath: &Datapath, reason: Reason) -> u64 {
 }
 
 pub fn entry(action: u8) -> Entry {
-    Entry {
-        expires_ns: FOREVER,
-        slot: NO_SLOT,
-        reason: 0,
-        action,
-        sides: side::IN | side::OUT,
-        origin: origin::MANUAL,
-        reserved: [0; 7],
-    }
+    Entry { expires_ns: FOREVER, reason: 0, action, sides: side::IN | side::OUT, origin: origin::MANUAL }
 }
 
 pub fn dropping() -> Entry {
