@@ -23,20 +23,7 @@ impl Dice {
 
 fn main() {
     let mut dice = Dice(1);
-    let mut a = TreeArrays {
-        nodes_treeids: vec![],
-        nodes_nodeids: vec![],
-        nodes_featureids: vec![],
-        nodes_modes: vec![],
-        nodes_values: vec![],
-        nodes_truenodeids: vec![],
-        nodes_falsenodeids: vec![],
-        target_treeids: vec![],
-        target_nodeids: vec![],
-        target_weights: vec![],
-        base_value: 0.0,
-        aggregate: Aggregate::Sum,
-    };
+    let mut a = TreeArrays::default();
     for tree in 0..TREES {
         let rows: Vec<[f32; WIDTH]> = (0..SAMPLES).map(|_| std::array::from_fn(|_| dice.unit())).collect();
         grow(&mut a, tree, rows, 0, &mut dice, &mut 0);
