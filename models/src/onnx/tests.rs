@@ -140,7 +140,7 @@ fn crafted_graphs_are_refused() {
     says(&refusal(|g| g.node[0].input[0] = "score".into()), &["reads `score`"]);
     says(&refusal(|g| g.node[1].output[0] = "is_present".into()), &["is_present", "twice"]);
     says(&refusal(|g| g.node[0].op_type = "Loop".into()), &["`Loop`", "not supported"]);
-    says(&refusal(|g| g.node[0].op_type = "TreeEnsembleClassifier".into()), &["without nodes"]);
+    says(&refusal(|g| g.node[0].op_type = "TreeEnsembleClassifier".into()), &["two labels"]);
     says(
         &refusal(|g| {
             let body = AttributeProto { name: "body".into(), g: Some(GraphProto::default()), ..Default::default() };

@@ -159,17 +159,12 @@ impl Ranked {
     /// The body of all three, compiled for each set of instructions. `L` rows at a time, the last block padded.
     #[inline(always)]
     fn blocks<K: Kernel, const L: usize>(&self, x: &[f32], width: usize, out: &mut [f32]) {
-        let mut board = vec![Aligned([0u8; L]); 256];
+        let mut board = [Aligned([0u8; L]); 256];
         for (i, row) in board.iter_mut().enumerate().take(self.leaves) {
             row.0 = [i as u8; L];
         }
-        let mut ranks = vec![Aligned([0u8; L]); MAX_COLUMNS];
         // Indices of one byte into 256 rows need no check.
-        let (Ok(board), Ok(ranks)) =
-            (<&mut [Aligned<_>; 256]>::try_from(&mut board[..]), <&mut [Aligned<_>; 256]>::try_from(&mut ranks[..]))
-        else {
-            return;
-        };
+        let mut ranks = [Aligned([0u8; L]); MAX_COLUMNS];
         let mut column = [0.0f32; L];
         for (x, out) in x.chunks(L * width).zip(out.chunks_mut(L)) {
             let mut sums = [0.0f32; L];
