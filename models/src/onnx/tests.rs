@@ -299,3 +299,55 @@ fn label_encoders_look_numbers_up() {
 fn shorten<T>(list: &mut Vec<T>) {
     list.truncate(list.len() - 1);
 }
+
+/// A `TreeEnsemble` of one comparison, `features[1] <= 0.5 ? 1 : 2`, in place of our forest.
+fn version_5(change: impl FnOnce(&mut Vec<AttributeProto>)) -> Vec<u8> {
+    let ints =
+        |name: &str, ints: &[i64]| AttributeProto { name: name.into(), ints: ints.to_vec(), ..Default::default() };
+    let tensor = |name: &str, data_type: i32, raw: &[u8], n: i64| {
+        let t = TensorProto { dims: vec![n], data_type, raw_data: raw.to_vec(), ..Default::default() };
+        AttributeProto { name: name.into(), t: Some(t), ..Default::default() }
+    };
+    let floats = |v: &[f32]| v.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
+    let mut attributes = vec![
+        ints("tree_roots", &[0]),
+        ints("nodes_featureids", &[1]),
+        ints("nodes_truenodeids", &[0]),
+        ints("nodes_falsenodeids", &[1]),
+        ints("nodes_trueleafs", &[1]),
+        ints("nodes_falseleafs", &[1]),
+        ints("leaf_targetids", &[0, 0]),
+        tensor("nodes_modes", 2, &[0], 1),
+        tensor("nodes_splits", 1, &floats(&[0.5]), 1),
+        tensor("leaf_weights", 1, &floats(&[1.0, 2.0]), 2),
+    ];
+    change(&mut attributes);
+    crafted(move |g| {
+        trees(g).attribute = attributes;
+        trees(g).op_type = "TreeEnsemble".into();
+    })
+}
+
+#[test]
+fn crafted_ensembles_of_version_5_are_refused() {
+    let compile = |bytes: &[u8]| match parse(bytes, WIDTH, &[OUTPUT_SCORE]) {
+        Err(e) => Err(e.to_string()),
+        Ok(graph) => Runner::new(&graph, &[(OUTPUT_SCORE, 1)], &[0.0; WIDTH]).map_err(|e| e.to_string()),
+    };
+    compile(&version_5(|_| ())).expect("a proper ensemble compiles");
+    let refusal = |f: fn(&mut Vec<AttributeProto>)| compile(&version_5(f)).expect_err("refused");
+    // A comparison that leads back to itself.
+    says(&refusal(|a| a[4].ints[0] = 0), &["node 0", "more than one node"]);
+    says(&refusal(|a| a[0].ints = vec![0, 0]), &["node 0", "more than one node"]);
+    says(&refusal(|a| a[0].ints[0] = -1), &["child -1"]);
+    says(&refusal(|a| a[0].ints[0] = 1 << 40), &["child 1099511627776"]);
+    says(&refusal(|a| a[3].ints[0] = 2), &["child 2"]);
+    says(&refusal(|a| a[6].ints[0] = 1), &["target 1", "0..1"]);
+    says(&refusal(|a| a[1].ints[0] = 1000), &["reads feature 1000"]);
+    says(&refusal(|a| a[1].ints.clear()), &["entries"]);
+    says(&refusal(|a| a[0].ints.clear()), &["without nodes"]);
+    says(&refusal(|a| a[7].t.as_mut().expect("modes").raw_data[0] = 6), &["BRANCH_MEMBER"]);
+    says(&refusal(|a| a[8].t.as_mut().expect("splits").raw_data = f32::NAN.to_le_bytes().to_vec()), &["NaN"]);
+    says(&refusal(|a| a[8].t.as_mut().expect("splits").data_type = 6), &["nodes_splits", "INT32"]);
+    says(&refusal(|a| a[9].t.as_mut().expect("weights").raw_data.truncate(4)), &["4", "8 bytes"]);
+}
