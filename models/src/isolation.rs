@@ -4,7 +4,7 @@ use weir_core::profile::Transform;
 
 use crate::normalise::{inverse, transform};
 use crate::rng::Rng;
-use crate::trees::{Aggregate, Mode, TreeArrays};
+use crate::trees::{Mode, TreeArrays};
 
 /// Size of a forest; the defaults are those of the paper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,20 +139,7 @@ impl IsolationForest {
 
     /// The forest in the arrays of an ONNX tree ensemble.
     pub(crate) fn arrays(&self) -> TreeArrays {
-        let mut a = TreeArrays {
-            nodes_treeids: vec![],
-            nodes_nodeids: vec![],
-            nodes_featureids: vec![],
-            nodes_modes: vec![],
-            nodes_values: vec![],
-            nodes_truenodeids: vec![],
-            nodes_falsenodeids: vec![],
-            target_treeids: vec![],
-            target_nodeids: vec![],
-            target_weights: vec![],
-            base_value: 0.0,
-            aggregate: Aggregate::Sum,
-        };
+        let mut a = TreeArrays::default();
         for (t, tree) in self.trees.iter().enumerate() {
             for (i, node) in tree.iter().enumerate() {
                 a.nodes_treeids.push(t as i64);

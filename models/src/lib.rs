@@ -28,7 +28,7 @@ pub use normalise::CLIP;
 pub use onnx::{
     GraphError, INPUT_FEATURES, INPUT_PRESENT, MAX_MODEL_BYTES, OPSET, OPSET_ML, OUTPUT_ERRORS, OUTPUT_SCORE,
 };
-pub use runner::{BATCHES, RunError};
+pub use runner::{BATCHES, RunError, Scorer};
 pub use score::{Score, ScoreError, Scored};
 pub use train::{
     AutoencoderConfig, ForeignModels, ForestConfig, Part, RowInfo, Stage, TrainConfig, TrainError, TrainProgress,

@@ -4,7 +4,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use tract_onnx::prelude::*;
+use tract_onnx::tract_core::ops::binary::TypedBinOp;
+use tract_onnx::tract_core::ops::konst::Const;
+use tract_onnx::tract_core::ops::logic::Iff;
 
+use crate::bundle::BundleError;
 use crate::onnx::{Graph, INPUT_FEATURES, INPUT_PRESENT};
 use crate::trees;
 
@@ -63,6 +67,39 @@ fn short(message: &str) -> String {
     }
 }
 
+/// Most bytes of constants that [`widen`] adds to a plan.
+const MAX_WIDENED: usize = 8 << 20;
+
+/// Repeats constants of one row for each row of the batch where they meet a whole batch element by element: tract has vector code
+/// for operands of equal shape, and walks the others number by number.
+fn widen(model: &mut TypedModel, rows: usize) -> TractResult<()> {
+    let mut left = MAX_WIDENED;
+    for id in 0..model.nodes.len() {
+        let node = &model.nodes[id];
+        let Some(row) = node.op_as::<Const>().map(|c| c.val().clone()) else { continue };
+        let &[1, columns] = row.shape() else { continue };
+        let bytes = rows * columns * row.datum_type().size_of();
+        let wide = |n: &TypedNode| {
+            (n.op_is::<TypedBinOp>() || n.op_is::<Iff>())
+                && n.outputs[0].fact.shape.as_concrete().is_some_and(|s| s == [rows, columns])
+        };
+        let users = &node.outputs[0].successors;
+        if rows == 1
+            || columns == 1
+            || bytes > left
+            || users.is_empty()
+            || !users.iter().all(|u| wide(&model.nodes[u.node]))
+        {
+            continue;
+        }
+        left -= bytes;
+        let whole = row.broadcast_to_shape(&[rows, columns])?.into_arc_tensor();
+        model.nodes[id].outputs[0].fact = TypedFact::try_from(&whole)?;
+        model.nodes[id].op = Box::new(Const::new(whole)?);
+    }
+    Ok(())
+}
+
 impl Runner {
     /// Compiles `graph` for rows of `fill.len()` features. `outputs`: name and number of columns of what [`Runner::run`] returns.
     pub(crate) fn new(graph: &Graph, outputs: &[(&str, usize)], fill: &[f32]) -> Result<Self, RunError> {
@@ -88,6 +125,8 @@ impl Runner {
                 for i in 0..graph.inputs.len() {
                     model = model.with_input_fact(i, f32::fact([rows, width]).into())?;
                 }
+                let mut model = model.into_typed()?.into_decluttered()?;
+                widen(&mut model, rows)?;
                 model.into_optimized()?.into_runnable()
             })
             .map_err(|e| RunError::Compile(format!("for batches of {rows} rows: {e}")))?;
@@ -139,9 +178,16 @@ impl Runner {
             let mut inputs = tvec!();
             for name in &self.inputs {
                 let data = if name == INPUT_FEATURES { features } else { present };
-                let mut padded = data[..rows * self.width].to_vec();
-                padded.resize(batch * self.width, 0.0);
-                inputs.push(Tensor::from_shape(&[batch, self.width], &padded)?.into_tvalue());
+                let data = &data[..rows * self.width];
+                let shape = [batch, self.width];
+                let tensor = if rows == batch {
+                    Tensor::from_shape(&shape, data)?
+                } else {
+                    let mut padded = data.to_vec();
+                    padded.resize(batch * self.width, 0.0);
+                    Tensor::from_shape(&shape, &padded)?
+                };
+                inputs.push(tensor.into_tvalue());
             }
             plan.run(inputs)
         })
@@ -157,14 +203,45 @@ impl Runner {
             if tensor.shape() != [batch, *columns] {
                 return Err(wrong(tensor.shape()));
             }
-            let view = guarded(|| Ok(tensor.to_plain_array_view::<f32>()?.iter().copied().collect::<Vec<f32>>()))
-                .map_err(|cause| RunError::Run { rows: batch, cause })?;
-            let view = &view[..rows * columns];
+            let before = out.len();
+            guarded(|| {
+                let view = tensor.to_plain_array_view::<f32>()?;
+                match view.as_slice() {
+                    Some(values) => out.extend_from_slice(&values[..rows * columns]),
+                    None => out.extend(view.iter().take(rows * columns)),
+                }
+                Ok(())
+            })
+            .map_err(|cause| RunError::Run { rows: batch, cause })?;
+            let view = &out[before..];
             if let Some(i) = view.iter().position(|v| !v.is_finite()) {
                 return Err(RunError::NotFinite { output: name.clone(), row: first + i / columns, value: view[i] });
             }
-            out.extend_from_slice(view);
         }
         Ok(())
+    }
+}
+
+/// One model by itself, checked and compiled as those of a bundle are: for benchmarks and tools. [`crate::Bundle`] runs two and makes
+/// p-values of what they give.
+#[derive(Debug)]
+pub struct Scorer(Runner);
+
+impl Scorer {
+    /// Checks and compiles the model in `bytes` for rows of `fill.len()` features, where `fill` stands in for missing values if the
+    /// model does not take `present`. `outputs`: name and number of columns of what [`Scorer::run`] returns.
+    pub fn load(bytes: &[u8], fill: &[f32], outputs: &[(&str, usize)]) -> Result<Self, BundleError> {
+        let file = || "the model".to_owned();
+        let names: Vec<&str> = outputs.iter().map(|(name, _)| *name).collect();
+        let graph = crate::onnx::parse(bytes, fill.len(), &names)
+            .map_err(|e| BundleError::Graph { file: file(), source: Box::new(e) })?;
+        let runner = Runner::new(&graph, outputs, fill).map_err(|source| BundleError::Run { file: file(), source })?;
+        Ok(Self(runner))
+    }
+
+    /// Scores rows, row-major; `present` is 1 where `features` has a value and 0 where it is missing. One vector per output,
+    /// `[rows, columns]`, finite.
+    pub fn run(&self, features: &[f32], present: &[f32]) -> Result<Vec<Vec<f32>>, RunError> {
+        self.0.run(features, present)
     }
 }

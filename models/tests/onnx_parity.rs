@@ -11,7 +11,7 @@ use std::process::Command;
 use common::{TRAINED, benign, config, scans, trained};
 use weir_core::matrix::FeatureMatrix;
 use weir_core::profile::ProfileId;
-use weir_models::{ForeignModels, calibrate_foreign};
+use weir_models::{ForeignModels, Scored, TrainSet, calibrate_foreign};
 
 fn python() -> Result<PathBuf, String> {
     if let Some(p) = std::env::var_os("WEIR_PYTHON") {
@@ -70,21 +70,66 @@ fn run_script(script: &str, args: &[&Path]) -> Option<String> {
     Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-#[test]
-fn forests_of_scikit_learn_score_as_there() {
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    let dir = dir.path();
-    let mut set = benign(ProfileId::Source, 1_200, 6);
-    // scikit-learn's forest knows no missing values.
+/// Rows without missing values: scikit-learn's models know none.
+fn gapless(rows: usize, seed: u64) -> TrainSet {
+    let set = benign(ProfileId::Source, rows, seed);
     let mut matrix = FeatureMatrix::new(ProfileId::Source);
     for i in 0..set.matrix.len() {
         let row: Vec<_> = set.matrix.row(i).iter().map(|v| Some(*v)).collect();
         matrix.push(&row, set.matrix.role(i)).expect("finite");
     }
-    set.matrix = matrix;
+    TrainSet { matrix, ..set }
+}
+
+fn write_rows(path: &Path, set: &TrainSet) {
     let head = [set.matrix.len() as f32, ProfileId::Source.width() as f32];
     let bytes: Vec<u8> = head.iter().chain(set.matrix.data()).flat_map(|v| v.to_le_bytes()).collect();
-    fs::write(dir.join("rows"), bytes).expect("writes");
+    fs::write(path, bytes).expect("writes");
+}
+
+/// Perceptrons of scikit-learn, forests and boosted trees as regressors and classifiers, and trees at random that use every
+/// comparison, missing values and aggregate, in both generations of the operator.
+#[test]
+fn models_of_many_makes_score_as_in_onnxruntime() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let dir = dir.path();
+    let set = gapless(1_200, 7);
+    write_rows(&dir.join("rows"), &set);
+    if run_script("zoo.py", &[&dir.join("rows"), dir]).is_none() {
+        return;
+    }
+    trained(600).write(&dir.join("bundle")).expect("writes");
+    let own = |name| fs::read(dir.join("bundle").join(format!("source.{name}.onnx"))).expect("a model");
+    let mut names: Vec<String> = fs::read_dir(dir)
+        .expect("a directory")
+        .filter_map(|e| Some(e.expect("an entry").file_name().to_str()?.strip_suffix(".onnx")?.to_owned()))
+        .collect();
+    names.sort();
+    assert!(names.len() >= 18, "{names:?}");
+    for name in names {
+        let given = fs::read(dir.join(format!("{name}.onnx"))).expect("a model");
+        let mut models = ForeignModels { autoencoder: own("autoencoder"), isolation_forest: own("isolation_forest") };
+        let encodes = name.starts_with("autoencoder");
+        *if encodes { &mut models.autoencoder } else { &mut models.isolation_forest } = given;
+        let given = [(ProfileId::Source, models)].into();
+        let bundle = calibrate_foreign(std::slice::from_ref(&set), &given, &config(), &mut |_| {});
+        let scored = bundle.unwrap_or_else(|e| panic!("{name}: {e}")).bundle().score(&set.matrix).expect("scores");
+        let expected = floats(&dir.join(format!("{name}.scores")));
+        assert_eq!(scored.len(), expected.len());
+        let raw = |s: &Scored| if encodes { s.raw_autoencoder } else { s.raw_isolation_forest };
+        let off = |(s, e): (&Scored, &f32)| (raw(s) - e).abs() / e.abs().max(1.0);
+        let worst = scored.iter().zip(&expected).map(off).fold(0.0, f32::max);
+        println!("{name}: largest relative difference to onnxruntime {worst:e}");
+        assert!(worst <= 1e-5, "{name}: differs from onnxruntime by {worst}");
+    }
+}
+
+#[test]
+fn forests_of_scikit_learn_score_as_there() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let dir = dir.path();
+    let set = gapless(1_200, 6);
+    write_rows(&dir.join("rows"), &set);
     if run_script("sklearn_forest.py", &[&dir.join("rows"), dir]).is_none() {
         return;
     }

@@ -1,6 +1,7 @@
 //! Benchmarks: programs of the crates they measure, run as root.
 
 mod ingest;
+mod scoring;
 
 use std::ffi::OsString;
 
@@ -20,12 +21,19 @@ pub enum What {
     },
     /// The same capture through Weir, nfpcapd, softflowd, Argus, tshark and NFStream, and the rates of the other formats
     Ingest(ingest::Options),
+    /// The same models through Weir, onnxruntime and scikit-learn on one thread, and each step from a record to evidence
+    Scoring {
+        /// Each tool is measured so often, in turn
+        #[arg(long, default_value_t = 2)]
+        rounds: u32,
+    },
 }
 
 pub fn run(what: &What) -> Result<()> {
     match what {
         What::Datapath { args } => datapath(args),
         What::Ingest(options) => ingest::run(options),
+        What::Scoring { rounds } => scoring::run(*rounds),
     }
 }
 

@@ -79,13 +79,22 @@ impl ProfileModels {
 
     /// Raw scores of `rows`.
     pub(crate) fn run<'a>(&self, rows: impl Iterator<Item = RawRow<'a>>) -> Result<RawScores, (usize, RunError)> {
-        let (mut features, mut present) = (Vec::new(), Vec::new());
+        let (mut features, mut masks) = (Vec::new(), Vec::new());
         for row in rows {
             features.extend_from_slice(row.features);
-            present.extend((0..row.features.len()).map(|j| (row.present >> j & 1) as f32));
+            masks.push(row.present);
         }
-        let mut a = self.autoencoder.run(&features, &present).map_err(|e| (0, e))?;
-        let f = self.isolation_forest.run(&features, &present).map_err(|e| (1, e))?;
+        self.run_rows(&features, masks.into_iter())
+    }
+
+    /// `features` is row-major, `masks` has one entry per row.
+    fn run_rows(&self, features: &[f32], masks: impl Iterator<Item = u64>) -> Result<RawScores, (usize, RunError)> {
+        let mut present = Vec::with_capacity(features.len());
+        for mask in masks {
+            present.extend((0..self.fill.len()).map(|j| (mask >> j & 1) as f32));
+        }
+        let mut a = self.autoencoder.run(features, &present).map_err(|e| (0, e))?;
+        let f = self.isolation_forest.run(features, &present).map_err(|e| (1, e))?;
         let errors = a.swap_remove(1);
         let rows = a[0].iter().zip(&f[0]);
         let rows = rows.map(|(a, f)| Raw { autoencoder: *a, isolation_forest: *f }).collect();
@@ -94,7 +103,7 @@ impl ProfileModels {
 
     /// Raw scores of all rows of a matrix.
     pub(crate) fn run_matrix(&self, m: &FeatureMatrix) -> Result<RawScores, (usize, RunError)> {
-        self.run((0..m.len()).map(|i| RawRow { features: m.row(i), present: m.present(i) }))
+        self.run_rows(m.data(), (0..m.len()).map(|i| m.present(i)))
     }
 
     /// How much each feature shortened the row's paths, in splits summed over the trees (Saabas: "Interpreting random forests",

@@ -16,10 +16,10 @@ use super::{INPUT_FEATURES, INPUT_PRESENT};
 /// Largest model file.
 pub const MAX_MODEL_BYTES: u64 = 64 << 20;
 const MAX_GRAPH_NODES: usize = 20_000;
-const OPSETS: std::ops::RangeInclusive<i64> = 9..=18;
+const OPSETS: std::ops::RangeInclusive<i64> = 9..=21;
 
 /// Operators a model may use.
-const OPERATORS: [&str; 71] = [
+const OPERATORS: [&str; 73] = [
     "Abs",
     "Add",
     "And",
@@ -88,6 +88,8 @@ const OPERATORS: [&str; 71] = [
     "Sum",
     "Tanh",
     "Transpose",
+    "TreeEnsemble",
+    "TreeEnsembleClassifier",
     "TreeEnsembleRegressor",
     "Unsqueeze",
     "Where",
@@ -209,8 +211,8 @@ fn check_tensor(t: &TensorProto) -> Result<(), GraphError> {
         DataType::Double => (8, t.double_data.len()),
         DataType::Int32 => (4, t.int32_data.len()),
         DataType::Int64 => (8, t.int64_data.len()),
-        DataType::Bool => (1, t.int32_data.len()),
-        _ => return Err(fail(0, "one of the types FLOAT, DOUBLE, INT32, INT64, BOOL".to_owned())),
+        DataType::Bool | DataType::Uint8 => (1, t.int32_data.len()),
+        _ => return Err(fail(0, "one of the types FLOAT, DOUBLE, INT32, INT64, UINT8, BOOL".to_owned())),
     };
     let count = t
         .dims

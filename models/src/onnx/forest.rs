@@ -49,10 +49,11 @@ pub(crate) fn export(normaliser: &Normaliser, forest: &IsolationForest) -> Vec<u
 /// The tree ensemble of a model whose paths are about the features themselves; `None` if there is none.
 pub(crate) fn path_forest(model: &ModelProto) -> Result<Option<Forest>, TreeError> {
     let nodes = model.graph.as_ref().map_or(&[][..], |g| &g.node);
-    let mut ensembles = nodes.iter().filter(|n| n.op_type == "TreeEnsembleRegressor");
+    let mut ensembles =
+        nodes.iter().filter(|n| ["TreeEnsembleRegressor", "TreeEnsemble"].contains(&n.op_type.as_str()));
     match (ensembles.next(), ensembles.next()) {
         (Some(n), None) if n.input.len() == 1 && [INPUT_FEATURES, FILLED].contains(&n.input[0].as_str()) => {
-            arrays_of_node(n)?.build().map(Some)
+            Ok(Some(arrays_of_node(n)?.build()?).filter(|f| f.targets() == 1))
         }
         _ => Ok(None),
     }

@@ -140,7 +140,7 @@ fn crafted_graphs_are_refused() {
     says(&refusal(|g| g.node[0].input[0] = "score".into()), &["reads `score`"]);
     says(&refusal(|g| g.node[1].output[0] = "is_present".into()), &["is_present", "twice"]);
     says(&refusal(|g| g.node[0].op_type = "Loop".into()), &["`Loop`", "not supported"]);
-    says(&refusal(|g| g.node[0].op_type = "TreeEnsembleClassifier".into()), &["TreeEnsembleClassifier"]);
+    says(&refusal(|g| g.node[0].op_type = "TreeEnsembleClassifier".into()), &["two labels"]);
     says(
         &refusal(|g| {
             let body = AttributeProto { name: "body".into(), g: Some(GraphProto::default()), ..Default::default() };
@@ -167,12 +167,15 @@ fn crafted_forests_are_refused() {
     says(&refusal(|g| attribute(g, "nodes_values").floats[0] = f32::NAN), &["threshold", "NaN"]);
     says(&refusal(|g| shorten(&mut attribute(g, "nodes_values").floats)), &["nodes_values", "entries"]);
     says(&refusal(|g| attribute(g, "nodes_featureids").ints[0] = 1000), &["reads feature 1000", "6 columns"]);
-    says(&refusal(|g| attribute(g, "nodes_modes").strings[0] = b"BRANCH_EQ".to_vec()), &["BRANCH_EQ", "BRANCH_LEQ"]);
+    says(
+        &refusal(|g| attribute(g, "nodes_modes").strings[0] = b"BRANCH_MEMBER".to_vec()),
+        &["BRANCH_MEMBER", "BRANCH_EQ"],
+    );
     says(&refusal(|g| attribute(g, "nodes_modes").strings[0] = vec![0xff; 3]), &["nodes_modes"]);
-    says(&refusal(|g| attribute(g, "n_targets").i = 1 << 60), &["n_targets", "1152921504606846976"]);
-    says(&refusal(|g| attribute(g, "target_ids").ints[0] = 7), &["target_ids", "7"]);
+    says(&refusal(|g| attribute(g, "n_targets").i = 1 << 60), &["1152921504606846976 targets", "1024"]);
+    says(&refusal(|g| attribute(g, "target_ids").ints[0] = 7), &["target 7", "0..1"]);
     says(&refusal(|g| attribute(g, "target_nodeids").ints[0] = -9), &["node -9", "no leaf"]);
-    says(&refusal(|g| attribute(g, "aggregate_function").s = b"MIN".to_vec()), &["MIN", "SUM, AVERAGE"]);
+    says(&refusal(|g| attribute(g, "aggregate_function").s = b"MEDIAN".to_vec()), &["MEDIAN", "SUM, AVERAGE"]);
     says(&refusal(|g| attribute(g, "post_transform").s = b"PROBIT".to_vec()), &["PROBIT", "NONE"]);
     says(
         &refusal(|g| attribute(g, "nodes_values").name = "nodes_values_as_tensor".into()),
@@ -295,4 +298,56 @@ fn label_encoders_look_numbers_up() {
 
 fn shorten<T>(list: &mut Vec<T>) {
     list.truncate(list.len() - 1);
+}
+
+/// A `TreeEnsemble` of one comparison, `features[1] <= 0.5 ? 1 : 2`, in place of our forest.
+fn version_5(change: impl FnOnce(&mut Vec<AttributeProto>)) -> Vec<u8> {
+    let ints =
+        |name: &str, ints: &[i64]| AttributeProto { name: name.into(), ints: ints.to_vec(), ..Default::default() };
+    let tensor = |name: &str, data_type: i32, raw: &[u8], n: i64| {
+        let t = TensorProto { dims: vec![n], data_type, raw_data: raw.to_vec(), ..Default::default() };
+        AttributeProto { name: name.into(), t: Some(t), ..Default::default() }
+    };
+    let floats = |v: &[f32]| v.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
+    let mut attributes = vec![
+        ints("tree_roots", &[0]),
+        ints("nodes_featureids", &[1]),
+        ints("nodes_truenodeids", &[0]),
+        ints("nodes_falsenodeids", &[1]),
+        ints("nodes_trueleafs", &[1]),
+        ints("nodes_falseleafs", &[1]),
+        ints("leaf_targetids", &[0, 0]),
+        tensor("nodes_modes", 2, &[0], 1),
+        tensor("nodes_splits", 1, &floats(&[0.5]), 1),
+        tensor("leaf_weights", 1, &floats(&[1.0, 2.0]), 2),
+    ];
+    change(&mut attributes);
+    crafted(move |g| {
+        trees(g).attribute = attributes;
+        trees(g).op_type = "TreeEnsemble".into();
+    })
+}
+
+#[test]
+fn crafted_ensembles_of_version_5_are_refused() {
+    let compile = |bytes: &[u8]| match parse(bytes, WIDTH, &[OUTPUT_SCORE]) {
+        Err(e) => Err(e.to_string()),
+        Ok(graph) => Runner::new(&graph, &[(OUTPUT_SCORE, 1)], &[0.0; WIDTH]).map_err(|e| e.to_string()),
+    };
+    compile(&version_5(|_| ())).expect("a proper ensemble compiles");
+    let refusal = |f: fn(&mut Vec<AttributeProto>)| compile(&version_5(f)).expect_err("refused");
+    // A comparison that leads back to itself.
+    says(&refusal(|a| a[4].ints[0] = 0), &["node 0", "more than one node"]);
+    says(&refusal(|a| a[0].ints = vec![0, 0]), &["node 0", "more than one node"]);
+    says(&refusal(|a| a[0].ints[0] = -1), &["child -1"]);
+    says(&refusal(|a| a[0].ints[0] = 1 << 40), &["child 1099511627776"]);
+    says(&refusal(|a| a[3].ints[0] = 2), &["child 2"]);
+    says(&refusal(|a| a[6].ints[0] = 1), &["target 1", "0..1"]);
+    says(&refusal(|a| a[1].ints[0] = 1000), &["reads feature 1000"]);
+    says(&refusal(|a| a[1].ints.clear()), &["entries"]);
+    says(&refusal(|a| a[0].ints.clear()), &["without nodes"]);
+    says(&refusal(|a| a[7].t.as_mut().expect("modes").raw_data[0] = 6), &["BRANCH_MEMBER"]);
+    says(&refusal(|a| a[8].t.as_mut().expect("splits").raw_data = f32::NAN.to_le_bytes().to_vec()), &["NaN"]);
+    says(&refusal(|a| a[8].t.as_mut().expect("splits").data_type = 6), &["nodes_splits", "INT32"]);
+    says(&refusal(|a| a[9].t.as_mut().expect("weights").raw_data.truncate(4)), &["4", "8 bytes"]);
 }

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::flat::{Forest, Node, Tree};
-use super::{MAX_DEPTH, MAX_FEATURES, MAX_NODES, MAX_TREE_NODES, MAX_TREES};
+use super::flat::{EQUALITY, Forest, NAN_LEFT, Node, Tree};
+use super::{MAX_DEPTH, MAX_FEATURES, MAX_NODES, MAX_TARGETS, MAX_TREE_NODES, MAX_TREES, MAX_VALUES};
 
 /// What a node does with its feature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +16,10 @@ pub enum Mode {
     Gte,
     /// To the true child if `x > value`.
     Gt,
+    /// To the true child if `x == value`.
+    Eq,
+    /// To the true child if `x != value`.
+    Neq,
     Leaf,
 }
 
@@ -26,24 +30,32 @@ impl Mode {
             Mode::Lt => "BRANCH_LT",
             Mode::Gte => "BRANCH_GTE",
             Mode::Gt => "BRANCH_GT",
+            Mode::Eq => "BRANCH_EQ",
+            Mode::Neq => "BRANCH_NEQ",
             Mode::Leaf => "LEAF",
         }
     }
 
+    /// All of them; the branching ones are in the order in which `TreeEnsemble` numbers them.
+    pub const ALL: [Mode; 7] = [Mode::Leq, Mode::Lt, Mode::Gte, Mode::Gt, Mode::Eq, Mode::Neq, Mode::Leaf];
+
     pub fn from_name(name: &[u8]) -> Option<Self> {
-        [Mode::Leq, Mode::Lt, Mode::Gte, Mode::Gt, Mode::Leaf].into_iter().find(|m| m.name().as_bytes() == name)
+        Self::ALL.into_iter().find(|m| m.name().as_bytes() == name)
     }
 }
 
 /// How the trees' values become one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Aggregate {
+    #[default]
     Sum,
     Average,
+    Min,
+    Max,
 }
 
-/// A `TreeEnsembleRegressor` (ai.onnx.ml) of one target as ONNX stores it: one entry per node, one per leaf weight.
-#[derive(Clone, Debug, PartialEq)]
+/// A tree ensemble (ai.onnx.ml) as ONNX stores it: one entry per node, one per weight of a leaf.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct TreeArrays {
     pub nodes_treeids: Vec<i64>,
     pub nodes_nodeids: Vec<i64>,
@@ -52,10 +64,17 @@ pub struct TreeArrays {
     pub nodes_values: Vec<f32>,
     pub nodes_truenodeids: Vec<i64>,
     pub nodes_falsenodeids: Vec<i64>,
+    /// Whether NaN goes to the true child; where it is empty, NaN goes where the comparison sends it.
+    pub nodes_missing_value_tracks_true: Vec<i64>,
     pub target_treeids: Vec<i64>,
     pub target_nodeids: Vec<i64>,
+    /// All 0 where it is empty.
+    pub target_ids: Vec<i64>,
     pub target_weights: Vec<f32>,
-    pub base_value: f32,
+    /// Values per row; 0 stands for 1.
+    pub n_targets: i64,
+    /// One for all targets, one each, or none.
+    pub base_values: Vec<f32>,
     pub aggregate: Aggregate,
 }
 
@@ -92,29 +111,30 @@ pub enum TreeError {
     Width { got: usize, feature: usize },
     #[error("the input of the trees has {got} values, which is no multiple of its {width} columns")]
     Shape { got: usize, width: usize },
-    #[error("row {row}, feature {feature} of the trees' input is NaN")]
-    NanInput { row: usize, feature: usize },
+    #[error("a weight of tree {tree}, node {node} is for target {target}, outside 0..{targets}")]
+    Target { tree: i64, node: i64, target: i64, targets: usize },
 }
 
 impl TreeArrays {
-    /// Validates and flattens. Takes time linear in the number of nodes, whatever they contain.
+    /// Validates and flattens. Takes time linear in the number of nodes (and of the logarithm of it), whatever they contain.
     pub fn build(&self) -> Result<Forest, TreeError> {
-        self.check_lengths()?;
+        let targets = self.check_lengths()?;
         let order = self.trees()?;
-        let leaf_weights = self.leaf_weights()?;
-        let mut forest = Forest::empty(self.aggregate, self.base_value);
+        let mut weights = self.leaf_weights(targets)?;
+        let base = self.base_values.iter().copied().cycle().take(targets);
+        let base = if self.base_values.is_empty() { vec![0.0; targets] } else { base.collect() };
+        let mut forest = Forest::empty(self.aggregate, base);
         for (tree, members) in &order {
-            self.flatten(*tree, members, &leaf_weights, &mut forest)?;
+            self.flatten(*tree, members, &mut weights, &mut forest)?;
         }
-        if let Some(((tree, node), _)) =
-            leaf_weights.iter().filter(|(_, (_, used))| !used.get()).min_by_key(|(k, _)| **k)
-        {
-            return Err(TreeError::NoSuchLeaf { tree: *tree, node: *node });
+        if let Some(&(tree, node)) = weights.by_leaf.keys().min() {
+            return Err(TreeError::NoSuchLeaf { tree, node });
         }
-        Ok(forest)
+        Ok(forest.finish())
     }
 
-    fn check_lengths(&self) -> Result<(), TreeError> {
+    /// Returns the number of targets.
+    fn check_lengths(&self) -> Result<usize, TreeError> {
         let n = self.nodes_nodeids.len();
         if n == 0 {
             return Err(TreeError::Empty);
@@ -144,11 +164,26 @@ impl TreeArrays {
                 return Err(TreeError::Length { array, got, expected: m, like });
             }
         }
-        if !self.base_value.is_finite() {
-            let what = "the base value";
-            return Err(TreeError::NotFinite { tree: 0, node: 0, what, value: self.base_value });
+        for (array, got, expected, like) in [
+            ("nodes_missing_value_tracks_true", self.nodes_missing_value_tracks_true.len(), n, "nodes_nodeids"),
+            ("target_ids", self.target_ids.len(), m, "target_nodeids"),
+        ] {
+            if got != 0 && got != expected {
+                return Err(TreeError::Length { array, got, expected, like });
+            }
         }
-        Ok(())
+        let targets = usize::try_from(self.n_targets.max(1)).unwrap_or(usize::MAX);
+        if targets > MAX_TARGETS {
+            return Err(TreeError::TooLarge { what: "targets", got: targets, max: MAX_TARGETS });
+        }
+        if ![0, 1, targets].contains(&self.base_values.len()) {
+            let got = self.base_values.len();
+            return Err(TreeError::Length { array: "base_values", got, expected: targets, like: "n_targets" });
+        }
+        if let Some(value) = self.base_values.iter().copied().find(|v| !v.is_finite()) {
+            return Err(TreeError::NotFinite { tree: 0, node: 0, what: "the base value", value });
+        }
+        Ok(targets)
     }
 
     /// The entries of each tree, trees in order of their first entry.
@@ -168,25 +203,38 @@ impl TreeArrays {
         Ok(trees)
     }
 
-    /// Sum of the weights of each leaf, and whether a leaf took it.
-    #[allow(clippy::type_complexity, reason = "private, used once")]
-    fn leaf_weights(&self) -> Result<HashMap<(i64, i64), (f32, std::cell::Cell<bool>)>, TreeError> {
-        let mut weights: HashMap<(i64, i64), (f32, std::cell::Cell<bool>)> = HashMap::new();
-        for ((&tree, &node), &w) in self.target_treeids.iter().zip(&self.target_nodeids).zip(&self.target_weights) {
-            let sum = &mut weights.entry((tree, node)).or_default().0;
-            *sum += w;
+    /// The weights of each leaf, by target.
+    fn leaf_weights(&self, targets: usize) -> Result<Weights, TreeError> {
+        // A target that a leaf says nothing of adds nothing, but is not the smallest or the largest value either.
+        let nothing = if matches!(self.aggregate, Aggregate::Min | Aggregate::Max) { f32::NAN } else { 0.0 };
+        let mut out = Weights { by_leaf: HashMap::new(), values: vec![], nothing, targets };
+        for (i, (&tree, &node)) in self.target_treeids.iter().zip(&self.target_nodeids).enumerate() {
+            let row = *out.by_leaf.entry((tree, node)).or_insert(out.values.len() / targets);
+            if row * targets == out.values.len() {
+                let values = out.values.len() + targets;
+                if values > MAX_VALUES {
+                    return Err(TreeError::TooLarge { what: "leaf values", got: values, max: MAX_VALUES });
+                }
+                out.values.resize(values, nothing);
+            }
+            let target = self.target_ids.get(i).copied().unwrap_or(0);
+            let at = usize::try_from(target).ok().filter(|t| *t < targets);
+            let at = at.ok_or(TreeError::Target { tree, node, target, targets })?;
+            let sum = &mut out.values[row * targets + at];
+            // Whoever gives a target several weights in one leaf wants their sum.
+            *sum = if sum.is_nan() { 0.0 } else { *sum } + self.target_weights[i];
             if !sum.is_finite() {
                 return Err(TreeError::NotFinite { tree, node, what: "the leaf weight", value: *sum });
             }
         }
-        Ok(weights)
+        Ok(out)
     }
 
     fn flatten(
         &self,
         tree: i64,
         members: &[usize],
-        weights: &HashMap<(i64, i64), (f32, std::cell::Cell<bool>)>,
+        weights: &mut Weights,
         forest: &mut Forest,
     ) -> Result<(), TreeError> {
         if members.len() > MAX_TREE_NODES {
@@ -200,8 +248,7 @@ impl TreeArrays {
             }
         }
         let mut has_parent = vec![false; members.len()];
-        // Per entry: (taken if x <= threshold, taken if x > threshold, threshold).
-        let mut branches: Vec<Option<(usize, usize, f32)>> = Vec::with_capacity(members.len());
+        let mut branches: Vec<Option<Branch>> = Vec::with_capacity(members.len());
         for &i in members {
             let node = self.nodes_nodeids[i];
             let mode = self.nodes_modes[i];
@@ -226,13 +273,22 @@ impl TreeArrays {
             };
             let yes = child(self.nodes_truenodeids[i])?;
             let no = child(self.nodes_falsenodeids[i])?;
+            // What comparisons with NaN give: false, except for `!=`.
+            let tracks = self.nodes_missing_value_tracks_true.get(i).is_some_and(|v| *v != 0);
+            let nan = if tracks || mode == Mode::Neq { yes } else { no };
             // For floats, x < v is x <= the next float below v.
-            branches.push(Some(match mode {
+            let (left, right, threshold) = match mode {
                 Mode::Leq => (yes, no, value),
                 Mode::Lt => (yes, no, value.next_down()),
                 Mode::Gt => (no, yes, value),
+                Mode::Eq => (yes, no, value),
+                Mode::Neq => (no, yes, value),
                 _ => (no, yes, value.next_down()),
-            }));
+            };
+            let equality = matches!(mode, Mode::Eq | Mode::Neq);
+            let flags = if equality { EQUALITY } else { 0 } | if nan == left { NAN_LEFT } else { 0 };
+            forest.has_equality |= equality;
+            branches.push(Some(Branch { left, right, threshold, flags }));
         }
         let roots = has_parent.iter().filter(|p| !**p).count();
         let Some(root) = has_parent.iter().position(|p| !p).filter(|_| roots == 1) else {
@@ -250,21 +306,20 @@ impl TreeArrays {
                 return Err(TreeError::TooLarge { what: "levels in one tree", got: level, max: MAX_DEPTH });
             }
             match branches[local] {
-                Some((left, right, threshold)) => {
+                Some(Branch { left, right, threshold, flags }) => {
                     let feature = self.nodes_featureids[members[local]] as u16;
                     forest.nodes.push(Node { threshold, feature, left: queue.len() as u16 });
-                    forest.values.push(0.0);
+                    forest.flags.push(flags);
+                    forest.leaf_of.push(0);
                     forest.width = forest.width.max(usize::from(feature) + 1);
                     queue.push((left, level + 1));
                     queue.push((right, level + 1));
                 }
                 None => {
-                    let weight = weights.get(&(tree, self.nodes_nodeids[members[local]])).map_or(0.0, |(w, used)| {
-                        used.set(true);
-                        *w
-                    });
                     forest.nodes.push(Node { threshold: f32::INFINITY, feature: 0, left: at as u16 });
-                    forest.values.push(weight);
+                    forest.flags.push(0);
+                    forest.leaf_of.push((forest.values.len() / weights.targets) as u32);
+                    weights.take((tree, self.nodes_nodeids[members[local]]), &mut forest.values)?;
                 }
             }
             at += 1;
@@ -273,6 +328,42 @@ impl TreeArrays {
             return Err(TreeError::Unreachable { tree, reached: queue.len(), nodes: members.len() });
         }
         forest.trees.push(Tree { start: start as u32, nodes: queue.len() as u32, depth: depth as u32 });
+        Ok(())
+    }
+}
+
+/// A node's children by position among its tree's entries.
+#[derive(Clone, Copy)]
+struct Branch {
+    /// Taken if `x <= threshold`, or if they are equal.
+    left: usize,
+    right: usize,
+    threshold: f32,
+    flags: u8,
+}
+
+/// The weights that no leaf took yet.
+struct Weights {
+    /// Row of `values`.
+    by_leaf: HashMap<(i64, i64), usize>,
+    /// Row-major, `targets` columns.
+    values: Vec<f32>,
+    /// What a leaf without a weight has.
+    nothing: f32,
+    targets: usize,
+}
+
+impl Weights {
+    /// Moves a leaf's weights to the end of `out`.
+    fn take(&mut self, leaf: (i64, i64), out: &mut Vec<f32>) -> Result<(), TreeError> {
+        let values = out.len() + self.targets;
+        if values > MAX_VALUES {
+            return Err(TreeError::TooLarge { what: "leaf values", got: values, max: MAX_VALUES });
+        }
+        match self.by_leaf.remove(&leaf) {
+            Some(row) => out.extend_from_slice(&self.values[row * self.targets..][..self.targets]),
+            None => out.resize(values, self.nothing),
+        }
         Ok(())
     }
 }
