@@ -9,6 +9,7 @@ mod calibrate;
 mod explain;
 mod floats;
 mod isolation;
+pub mod metrics;
 mod normalise;
 mod onnx;
 mod rng;

@@ -109,6 +109,9 @@ pub enum Cmd {
     /// Train a model on files of benign traffic; flows labelled as attacks are left out
     #[command(after_help = TRAIN)]
     Train(TrainArgs),
+    /// Judge a model by labelled flows: detection and false alarms at thresholds frozen at its calibration
+    #[command(after_help = EVAL)]
+    Eval(EvalArgs),
     /// The models that score flows
     #[command(subcommand)]
     Model(ModelCmd),
@@ -232,11 +235,14 @@ pub struct LearnArgs {
 const INPUTS: &str = "Inputs are recognised by their contents, also compressed with gzip or zstd. Without -o, the name of the \
 --out file says how it is written (.json, .csv, .parquet).";
 
+const EVAL: &str = "Inputs are recognised by their contents, also compressed with gzip or zstd. Flows labelled BENIGN, Normal and the \
+like, or not at all, count as benign; any other label names an attack.";
+
 const TRAIN: &str = "Inputs are recognised by their contents, also compressed with gzip or zstd. Use --checkpoints for a bundle \
 that is to serve an agent: that scores flows that go on as well.";
 
 /// What is read.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct InputArgs {
     /// Files; - is standard input
     #[arg(required = true, value_name = "INPUT")]
@@ -310,6 +316,30 @@ pub struct TrainArgs {
     /// False alerts about sources that the thresholds on evidence may cost per day
     #[arg(long, value_name = "COUNT", default_value_t = DEFAULT_ALERT_BUDGET, value_parser = budget)]
     pub alert_budget: f64,
+}
+
+#[derive(Debug, Args)]
+pub struct EvalArgs {
+    #[command(flatten)]
+    pub input: InputArgs,
+    /// Folder of the model [default: the one that serves, in the state directory]
+    #[arg(long, value_name = "DIR")]
+    pub bundle: Option<PathBuf>,
+    /// Features to judge by
+    #[arg(long, value_name = "PROFILE", default_value = "core", value_parser = flow_profile)]
+    pub profile: ProfileId,
+    /// Write a page with plots to this file: curves, calibration and distributions, of the first seed where there are several
+    #[arg(long, value_name = "FILE.html")]
+    pub report: Option<PathBuf>,
+    /// Instead of a bundle: train on this share of the benign flows, and judge the others and all attacks
+    #[arg(long, value_name = "SHARE", conflicts_with = "bundle", value_parser = train_share)]
+    pub train_share: Option<f64>,
+    /// How often to divide and train; the results are means over all
+    #[arg(long, value_name = "COUNT", default_value_t = 1, requires = "train_share", value_parser = clap::value_parser!(u64).range(1..=100))]
+    pub seeds: u64,
+    /// The first seed; the same seed divides and trains the same
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, requires = "train_share")]
+    pub seed: u64,
 }
 
 /// One profile, or all that there can be.
@@ -387,6 +417,12 @@ fn train_profile(s: &str) -> Result<ProfileChoice, String> {
     let one = ProfileId::ALL.map(|p| (p.name(), ProfileChoice(Some(p))));
     let all: Vec<_> = one.into_iter().chain([("all", ProfileChoice(None))]).collect();
     named(s, &all)
+}
+fn train_share(s: &str) -> Result<f64, String> {
+    match s.parse() {
+        Ok(v) if v > 0.0 && v < 1.0 => Ok(v),
+        _ => Err("expected a number between 0 and 1, for example 0.75".into()),
+    }
 }
 fn window(s: &str) -> Result<Duration, String> {
     match human::parse_duration(s) {

@@ -2,6 +2,7 @@
 
 mod args;
 mod config;
+mod eval;
 mod flows;
 mod learn;
 mod output;
@@ -86,6 +87,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Cmd::Flows(args) => return flows::flows(args, cli.output),
         Cmd::Replay(args) => return flows::replay(args, cli.output),
         Cmd::Train(args) => return train::run(args, &out),
+        Cmd::Eval(args) => return eval::run(args, &out),
         Cmd::Config(ConfigCmd::Check { file }) => config::check(&out, file)?,
         Cmd::Config(ConfigCmd::Show { file }) => config::show(&out, file)?,
         Cmd::Completions { shell } => {
@@ -191,6 +193,7 @@ async fn ask(mut client: Client, command: Cmd, out: &Output) -> anyhow::Result<E
         Cmd::Flows(_)
         | Cmd::Replay(_)
         | Cmd::Train(_)
+        | Cmd::Eval(_)
         | Cmd::Run(_)
         | Cmd::Unload(_)
         | Cmd::Completions { .. }
