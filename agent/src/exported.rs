@@ -66,8 +66,8 @@ impl Exported {
     }
 }
 
-/// The flow as source windows count it.
-fn touched(r: &FlowRecord, now: TimeUs) -> Touched {
+/// A flow that was told of at `now`, as source windows count it: as it ended.
+pub fn touched(r: &FlowRecord, now: TimeUs) -> Touched {
     Touched {
         flow_id: r.flow_id,
         client: r.client,
@@ -84,7 +84,7 @@ fn touched(r: &FlowRecord, now: TimeUs) -> Touched {
         state: r.state,
         // Its opener is known, and nothing came back that could be acknowledged.
         bare_syn: r.proto == ip_proto::TCP && matches!(r.state, FlowState::Unanswered | FlowState::Rejected),
-        proven: false,
+        proven: r.proven,
         new: true,
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use tokio::sync::mpsc;
 use weir_models::{Bundle, BundleError, ChildLimits, verify_in_child};
 
-use crate::learn::{Baseline, Learned};
+use crate::learn::{Learned, Recording};
 
 /// Hidden subcommand that loads the bundle named behind it.
 pub const CHECK_COMMAND: &str = "check-bundle";
@@ -17,9 +17,9 @@ pub enum Finished {
 }
 
 /// Trains, then checks the result in a child process with limits on time and memory, on a thread of its own.
-pub fn train(baseline: Baseline, dir: PathBuf, seed: u64, done: mpsc::Sender<Finished>) -> std::io::Result<()> {
+pub fn train(recording: Recording, dir: PathBuf, seed: u64, done: mpsc::Sender<Finished>) -> std::io::Result<()> {
     std::thread::Builder::new().name("weir-train".into()).spawn(move || {
-        let result = baseline.train(dir.clone(), seed).map_err(|e| e.to_string()).and_then(|learned| {
+        let result = recording.train(dir.clone(), seed).map_err(|e| e.to_string()).and_then(|learned| {
             check(&dir).map_err(|e| e.to_string())?;
             let bundle = load_here(&dir).map_err(|e| e.to_string())?;
             Ok((learned, dir, bundle))

@@ -1,26 +1,21 @@
 //! `weir flows` and `weir replay` as people run them.
 
+mod common;
+
 use std::io::{BufRead, BufReader, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command as Process, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use weir_common::flow::FlowStats;
 use weir_core::feature::core_matrix;
-use weir_core::record::{EndReason, FlowRecord, FlowState, Have, Totals};
-use weir_core::role::Direction;
+use weir_core::record::Have;
 use weir_models::{RowInfo, TrainConfig, TrainSet, train};
-use weir_source::Observation;
-use weir_source::write::{Form, Row, Shape, writer};
+use weir_source::write::Form;
 
-const WEIR: &str = env!("CARGO_BIN_EXE_weir");
-
-fn run(args: &[&str]) -> Output {
-    Process::new(WEIR).args(args).stdin(Stdio::null()).output().unwrap()
-}
+use common::{WEIR, file, ok, run, str, strange, text, usual};
 
 fn piped(args: &[&str], input: &[u8]) -> Output {
     let mut child = Process::new(WEIR)
@@ -36,72 +31,6 @@ fn piped(args: &[&str], input: &[u8]) -> Output {
     let out = child.wait_with_output().unwrap();
     let _ = feed.join().unwrap();
     out
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-#[track_caller]
-fn ok(out: &Output) -> String {
-    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
-    text(&out.stdout)
-}
-
-/// A web request like many others, the `n`th of them.
-fn usual(n: u64) -> Observation {
-    // Different and without a pattern, but the same each time.
-    let dice = |k: u64| (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ k.wrapping_mul(0xbf58_476d_1ce4_e5b9)) >> 40;
-    let (fwd, bwd) = (6 + dice(1) % 10, 8 + dice(2) % 14);
-    let start_us = 1_735_689_600_000_000 + n * 20_000;
-    let record = FlowRecord {
-        flow_id: n + 1,
-        client: format!("192.0.2.{}", n % 250).parse().unwrap(),
-        server: "10.0.0.1".parse().unwrap(),
-        client_port: 40_000 + (n % 20_000) as u16,
-        server_port: 443,
-        proto: 6,
-        vlan_outer: 0,
-        vlan_inner: 0,
-        start_us,
-        end_us: start_us + 200_000 + dice(3) % 900_000,
-        fwd: Totals { packets: fwd, bytes: fwd * (90 + dice(4) % 60), payload: fwd * 50 },
-        bwd: Totals { packets: bwd, bytes: bwd * (700 + dice(5) % 400), payload: bwd * 660 },
-        stats: FlowStats::EMPTY,
-        state: FlowState::Closed,
-        end_reason: EndReason::Ended,
-        have: Have::ALL.without(Have::STATS),
-        direction: Direction::In,
-        proven: true,
-        first_record: true,
-        context: None,
-    };
-    Observation { label: Some("Benign".into()), ..record.into() }
-}
-
-/// A flood.
-fn strange(n: u64) -> Observation {
-    let mut o = usual(n);
-    o.label = Some("Flood".into());
-    o.record.fwd = Totals { packets: 900_000, bytes: 1_300_000_000, payload: 1_200_000_000 };
-    o.record.bwd = Totals::default();
-    o.record.state = FlowState::Unanswered;
-    o.record.end_us = o.record.start_us + 3_000_000;
-    o
-}
-
-fn file(dir: &Path, name: &str, form: Form, flows: impl IntoIterator<Item = Observation>) -> PathBuf {
-    let path = dir.join(name);
-    let mut out = writer(form, Shape::default(), std::fs::File::create(&path).unwrap()).unwrap();
-    for flow in flows {
-        out.write(&Row { flow: &flow, anomaly: None, anomaly_p: 0.0 }).unwrap();
-    }
-    out.finish().unwrap();
-    path
-}
-
-fn str(path: &Path) -> &str {
-    path.to_str().unwrap()
 }
 
 #[test]
@@ -252,7 +181,7 @@ fn bundle() -> &'static Path {
     BUNDLE
         .get_or_init(|| {
             let records: Vec<_> = (0..2_000).map(|n| usual(n).record).collect();
-            let rows = records.iter().map(|r| RowInfo { time_us: r.start_us, group: r.flow_id % 20 }).collect();
+            let rows = records.iter().map(|r| Some(RowInfo { time_us: r.start_us, group: r.flow_id % 20 })).collect();
             let set = TrainSet { matrix: core_matrix(&records), rows };
             let config = TrainConfig { source: "synthetic flows".into(), ..TrainConfig::default() };
             let trained = train(&[set], &config, &mut |_| {}).unwrap();

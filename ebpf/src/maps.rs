@@ -79,7 +79,7 @@ macro_rules! loaded {
     ($name:ident, $type:ty) => {{
         let mut at: *const $type = &raw const $name;
         // SAFETY: a move onto itself.
-        unsafe { core::arch::asm!("{0} = {0}", inout(reg) at, options(pure, nomem, nostack)) };
+        unsafe { core::arch::asm!("{0} = {0}", inout(reg) at, options(pure, readonly, nostack)) };
         // SAFETY: the static itself, which nobody writes while the program is loaded.
         let loaded: &'static $type = unsafe { &*at };
         loaded

@@ -9,6 +9,7 @@ mod calibrate;
 mod explain;
 mod floats;
 mod isolation;
+pub mod metrics;
 mod normalise;
 mod onnx;
 mod rng;
@@ -20,7 +21,7 @@ pub mod trees;
 pub use bundle::{
     BUNDLE_VERSION, Bundle, BundleError, ChildLimits, EvidenceThresholds, FeatureEntry, GOLDEN_TOLERANCE, Golden,
     MANIFEST_FILE, MAX_MANIFEST_BYTES, Manifest, ModelEntry, Models, ProfileEntry, Provenance, RoleCalibration,
-    TrainingSummary, Usual, verify_in_child,
+    TrainingSummary, Usual, check_vacant, verify_in_child,
 };
 pub use calibrate::{ACTIONABLE_MIN_ROWS, MAX_ROLE_ROWS, ROLE_MIN_ROWS, TIE_TOLERANCE};
 pub use explain::{Contribution, words};

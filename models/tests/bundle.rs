@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -203,6 +204,7 @@ fn training_says_what_it_did_and_what_it_lacks() {
     let first = trained.manifest().provenance.first_us;
     let mut cells = std::collections::HashMap::new();
     for (row, part) in set.rows.iter().zip(trained.parts(ProfileId::Core)) {
+        let row = row.expect("each has a time and a source");
         let cell = ((row.time_us - first) / block, row.group);
         assert_eq!(*cells.entry(cell).or_insert(*part), *part, "one source in one block of time lies in two parts");
     }
@@ -216,11 +218,52 @@ fn training_says_what_it_did_and_what_it_lacks() {
     let short = TrainSet { rows: set.rows[1..].to_vec(), ..set.clone() };
     says(&fails(&[short], config()), &["2000 rows", "1999"]);
     let mut lump = set.clone();
-    lump.rows.iter_mut().for_each(|r| *r = RowInfo { time_us: 5, group: 1 });
+    lump.rows.iter_mut().for_each(|r| *r = Some(RowInfo { time_us: 5, group: 1 }));
     says(&fails(&[lump], config()), &["2000 rows", "1 blocks", "record for longer"]);
     let mut bad = config();
     bad.forest.trees = 0;
     says(&fails(&[set], bad), &["forest.trees", "0", "1 to 10000"]);
+}
+
+#[test]
+fn rows_without_a_time_are_dealt_out_one_by_one() {
+    let mut set = benign(ProfileId::Core, 1_000, 11);
+    set.rows.iter_mut().for_each(|r| *r = None);
+    let trained = train(&[set.clone()], &config(), &mut |_| {}).expect("trains");
+    let (_, s) = trained.summary().next().expect("one profile");
+    assert_eq!((s.rows_alone, s.fit_rows, s.early_stop_rows), (1_000, 500, 100));
+    assert_eq!((s.calibration_1_rows, s.calibration_2_rows), (200, 200));
+    let parts = trained.parts(ProfileId::Core);
+    let longest = parts.chunk_by(|a, b| a == b).map(<[_]>::len).max();
+    assert!(longest < Some(30), "in the order of the input, but at random: a run of {longest:?}");
+
+    // Some with a time: those still stay together.
+    let like = benign(ProfileId::Core, 1_000, 11);
+    set.rows[..500].copy_from_slice(&like.rows[..500]);
+    let trained = train(&[set], &config(), &mut |_| {}).expect("trains");
+    let p = &trained.manifest().provenance;
+    assert_eq!(trained.summary().next().expect("one profile").1.rows_alone, 500);
+    assert_eq!(p.first_us, 1_000_000, "of the rows that have one");
+}
+
+#[test]
+fn what_comes_again_later_is_not_learned_by_heart() {
+    let mut set = benign(ProfileId::Core, 1_000, 11);
+    // The values of one row in ten are those of the row 500 before it.
+    let mut matrix = FeatureMatrix::new(ProfileId::Core);
+    for i in 0..1_000 {
+        let from = if i >= 500 && i % 10 == 0 { i - 500 } else { i };
+        matrix.push_from(&set.matrix, from);
+    }
+    set.matrix = matrix;
+    let trained = train(&[set.clone()], &config(), &mut |_| {}).expect("trains");
+    let (_, s) = trained.summary().next().expect("one profile");
+    let parts = trained.parts(ProfileId::Core);
+    let key = |i: usize| set.matrix.row(i).iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+    let of = |fit: bool| (0..1_000).filter(|i| (parts[*i] == Part::Fit) == fit).map(key).collect::<HashSet<_>>();
+    let both = of(true).intersection(&of(false)).count();
+    assert!(both > 10, "{both}");
+    assert_eq!(s.fit_recurring, both as u64);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use crate::needs::Use;
-use crate::sh::{root, sh, target_dir};
+use crate::sh::{corpus, root, sh, target_dir};
 
 #[derive(clap::Args)]
 pub struct Options {
@@ -157,10 +157,6 @@ fn fuzz(program: &Path, target: &Target, options: &Options) -> Result<bool> {
     println!("fuzz {:<13} FAILED ({status}), all of it in {}:", target.format, log.display());
     lines[lines.len().saturating_sub(40)..].iter().for_each(|l| println!("  {l}"));
     Ok(false)
-}
-
-fn corpus() -> PathBuf {
-    std::env::var_os("WEIR_CORPUS").map_or_else(|| root().join("../shared/data"), PathBuf::from)
 }
 
 /// Copies the beginnings of corpus files, and the cases kept by the tests, behind a byte of choices.

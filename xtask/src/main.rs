@@ -3,6 +3,7 @@
 mod bench;
 mod check;
 mod ebpf;
+mod eval;
 mod fuzz;
 mod host;
 mod lab;
@@ -53,6 +54,8 @@ enum Task {
         #[command(subcommand)]
         what: bench::What,
     },
+    /// Detection and false alarms on public data sets, beside what others reach on them
+    Eval(eval::Options),
     /// Fuzz the readers of input formats
     Fuzz(fuzz::Options),
     /// A part of the lab: one host's processes
@@ -72,6 +75,7 @@ fn main() -> std::process::ExitCode {
         Task::Test { args } => suite::run(&args),
         Task::Lab(options) => lab::run(&options),
         Task::Bench { what } => bench::run(&what),
+        Task::Eval(options) => eval::run(&options),
         Task::Fuzz(options) => fuzz::run(&options),
         Task::LabRole { role } => lab::roles::run(role),
     };

@@ -11,6 +11,11 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace")
 }
 
+/// The folder of public captures and data sets.
+pub fn corpus() -> PathBuf {
+    std::env::var_os("WEIR_CORPUS").map_or_else(|| root().join("../shared/data"), PathBuf::from)
+}
+
 /// Cargo's target folder for the workspace, as the caller set it.
 pub fn target_dir() -> PathBuf {
     match std::env::var_os("CARGO_TARGET_DIR") {

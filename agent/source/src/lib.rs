@@ -13,6 +13,7 @@ mod columns;
 mod eve;
 pub mod flows;
 pub mod input;
+pub mod label;
 pub mod netflow;
 pub mod own;
 pub mod pcap;
@@ -27,7 +28,7 @@ mod unsw;
 pub mod write;
 mod zeek;
 
-pub use flows::Flows;
+pub use flows::{Flows, Taker};
 pub use input::{Format, Input};
 pub use report::{Report, SourceError};
 pub use sink::{Observation, Sink, Stop};

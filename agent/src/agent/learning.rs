@@ -83,16 +83,16 @@ impl Agent {
         }
         let Some(recorder) = self.pipeline.take_recorder() else { return };
         let report = LearnReport { phase: "training".to_owned(), ..recorder.report(now) };
-        let baseline = recorder.close(now);
+        let recording = recorder.close(now);
         // Names in order of time, so that the oldest go first.
         let id: String = rfc3339(now).chars().take(19).filter(char::is_ascii_alphanumeric).collect();
-        let words = format!("training on {} flows and {} source windows", baseline.flows, baseline.windows);
+        let words = format!("training on {} flows and {} source windows", recording.flows, recording.windows);
         let started = self
             .store
             .bundles()
             .stage(&id)
             .map_err(|e| e.to_string())
-            .and_then(|dir| model::train(baseline, dir, now, self.finished.clone()).map_err(|e| e.to_string()));
+            .and_then(|dir| model::train(recording, dir, now, self.finished.clone()).map_err(|e| e.to_string()));
         match started {
             Ok(()) => {
                 self.training = Some(Training { id, report });

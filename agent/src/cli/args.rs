@@ -13,7 +13,7 @@ use weir_core::profile::ProfileId;
 
 use crate::api::events::KINDS;
 use crate::command::DecisionRef;
-use crate::config::{LEVELS, MODES};
+use crate::config::{DEFAULT_ALERT_BUDGET, LEVELS, MODES};
 use crate::human;
 use crate::proto::EventKind;
 use crate::scoring::ANOMALY_P;
@@ -106,6 +106,12 @@ pub enum Cmd {
     /// Read captures and flow records of other tools, and score their flows
     #[command(after_help = INPUTS)]
     Replay(ReplayArgs),
+    /// Train a model on files of benign traffic; flows labelled as attacks are left out
+    #[command(after_help = TRAIN)]
+    Train(TrainArgs),
+    /// Judge a model by labelled flows: detection and false alarms at thresholds frozen at its calibration
+    #[command(after_help = EVAL)]
+    Eval(EvalArgs),
     /// The models that score flows
     #[command(subcommand)]
     Model(ModelCmd),
@@ -229,15 +235,18 @@ pub struct LearnArgs {
 const INPUTS: &str = "Inputs are recognised by their contents, also compressed with gzip or zstd. Without -o, the name of the \
 --out file says how it is written (.json, .csv, .parquet).";
 
-/// What is read, and where it goes.
-#[derive(Debug, Args)]
+const EVAL: &str = "Inputs are recognised by their contents, also compressed with gzip or zstd. Flows labelled BENIGN, Normal and the \
+like, or not at all, count as benign; any other label names an attack.";
+
+const TRAIN: &str = "Inputs are recognised by their contents, also compressed with gzip or zstd. Use --checkpoints for a bundle \
+that is to serve an agent: that scores flows that go on as well.";
+
+/// What is read.
+#[derive(Clone, Debug, Args)]
 pub struct InputArgs {
     /// Files; - is standard input
     #[arg(required = true, value_name = "INPUT")]
     pub inputs: Vec<PathBuf>,
-    /// Write to this file, which appears when it is whole [default: standard output]
-    #[arg(long, value_name = "FILE")]
-    pub out: Option<PathBuf>,
     /// The inner flows of tunnels instead of the outer ones
     #[arg(long)]
     pub decap: bool,
@@ -256,6 +265,9 @@ pub struct InputArgs {
 pub struct FlowsArgs {
     #[command(flatten)]
     pub input: InputArgs,
+    /// Write to this file, which appears when it is whole [default: standard output]
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
     /// Instead of flows: which profiles of features each input can supply, and why not the others
     #[arg(long, conflicts_with = "out")]
     pub explain_profile: bool,
@@ -265,6 +277,9 @@ pub struct FlowsArgs {
 pub struct ReplayArgs {
     #[command(flatten)]
     pub input: InputArgs,
+    /// Write to this file, which appears when it is whole [default: standard output]
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
     /// Folder of the model [default: the one that serves, in the state directory]
     #[arg(long, value_name = "DIR")]
     pub bundle: Option<PathBuf>,
@@ -281,6 +296,55 @@ pub struct ReplayArgs {
     #[arg(long)]
     pub explain: bool,
 }
+
+#[derive(Debug, Args)]
+pub struct TrainArgs {
+    #[command(flatten)]
+    pub input: InputArgs,
+    /// Folder of the new bundle; a bundle that lies there is replaced
+    #[arg(long, value_name = "BUNDLE")]
+    pub out: PathBuf,
+    /// core, full, source, or all: every profile that the inputs can supply
+    #[arg(long, value_name = "PROFILE", default_value = "all", value_parser = train_profile)]
+    pub profile: ProfileChoice,
+    /// The same inputs and seed give the same bundle, byte by byte
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    pub seed: u64,
+    /// Length of source windows: `window` of the agent that is to use the bundle
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = window)]
+    pub window: Duration,
+    /// False alerts about sources that the thresholds on evidence may cost per day
+    #[arg(long, value_name = "COUNT", default_value_t = DEFAULT_ALERT_BUDGET, value_parser = budget)]
+    pub alert_budget: f64,
+}
+
+#[derive(Debug, Args)]
+pub struct EvalArgs {
+    #[command(flatten)]
+    pub input: InputArgs,
+    /// Folder of the model [default: the one that serves, in the state directory]
+    #[arg(long, value_name = "DIR")]
+    pub bundle: Option<PathBuf>,
+    /// Features to judge by
+    #[arg(long, value_name = "PROFILE", default_value = "core", value_parser = flow_profile)]
+    pub profile: ProfileId,
+    /// Write a page with plots to this file: curves, calibration and distributions, of the first seed where there are several
+    #[arg(long, value_name = "FILE.html")]
+    pub report: Option<PathBuf>,
+    /// Instead of a bundle: train on this share of the benign flows, and judge the others and all attacks
+    #[arg(long, value_name = "SHARE", conflicts_with = "bundle", value_parser = train_share)]
+    pub train_share: Option<f64>,
+    /// How often to divide and train; the results are means over all
+    #[arg(long, value_name = "COUNT", default_value_t = 1, requires = "train_share", value_parser = clap::value_parser!(u64).range(1..=100))]
+    pub seeds: u64,
+    /// The first seed; the same seed divides and trains the same
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, requires = "train_share")]
+    pub seed: u64,
+}
+
+/// One profile, or all that there can be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProfileChoice(pub Option<ProfileId>);
 
 #[derive(Debug, Subcommand)]
 pub enum ModelCmd {
@@ -348,6 +412,30 @@ fn source_format(s: &str) -> Result<weir_source::Format, String> {
 fn flow_profile(s: &str) -> Result<ProfileId, String> {
     let all: Vec<_> = ProfileId::ALL.into_iter().filter(|p| *p != ProfileId::Source).map(|p| (p.name(), p)).collect();
     named(s, &all)
+}
+fn train_profile(s: &str) -> Result<ProfileChoice, String> {
+    let one = ProfileId::ALL.map(|p| (p.name(), ProfileChoice(Some(p))));
+    let all: Vec<_> = one.into_iter().chain([("all", ProfileChoice(None))]).collect();
+    named(s, &all)
+}
+fn train_share(s: &str) -> Result<f64, String> {
+    match s.parse() {
+        Ok(v) if v > 0.0 && v < 1.0 => Ok(v),
+        _ => Err("expected a number between 0 and 1, for example 0.75".into()),
+    }
+}
+fn window(s: &str) -> Result<Duration, String> {
+    match human::parse_duration(s) {
+        Ok(d) if d >= Duration::from_secs(1) => Ok(d),
+        Ok(_) => Err("expected at least 1s, the length of an epoch".into()),
+        Err(e) => Err(e.to_string()),
+    }
+}
+fn budget(s: &str) -> Result<f64, String> {
+    match s.parse() {
+        Ok(n) if n > 0.0 && f64::is_finite(n) => Ok(n),
+        _ => Err("expected a number above 0, for example 2".into()),
+    }
 }
 fn p_value(s: &str) -> Result<f32, String> {
     match s.parse() {

@@ -38,13 +38,13 @@ fn form(asked: Option<Format>, to: Option<&Path>) -> Form {
     }
 }
 
-/// What to read, and where it goes.
-fn reading(args: InputArgs) -> anyhow::Result<(Reading, Option<PathBuf>)> {
-    let InputArgs { inputs, out, decap, read_as, home, checkpoints } = args;
+/// What to read.
+pub fn reading(args: InputArgs) -> anyhow::Result<Reading> {
+    let InputArgs { inputs, decap, read_as, home, checkpoints } = args;
     if inputs.iter().filter(|p| p.as_os_str() == "-").count() > 1 {
         return Err(usage("standard input (`-`) can be read once"));
     }
-    Ok((Reading { inputs, format: read_as, decap, home, checkpoints }, out))
+    Ok(Reading { inputs, format: read_as, decap, home, checkpoints })
 }
 
 fn open(to: Option<&Path>, asked: Option<Format>, shape: Shape) -> anyhow::Result<(Output, Progress)> {
@@ -72,7 +72,7 @@ fn end(output: Output, failed: Option<anyhow::Error>, tally: &Tally, more: &str)
 }
 
 pub fn flows(args: FlowsArgs, asked: Option<Format>) -> anyhow::Result<ExitCode> {
-    let (reading, to) = reading(args.input)?;
+    let (reading, to) = (reading(args.input)?, args.out);
     if args.explain_profile {
         return explain_profile(&reading, asked);
     }
@@ -142,7 +142,7 @@ fn as_json(name: &str, format: weir_source::Format, told: &Told, offers: &[(Prof
 }
 
 /// The bundle that is named, or the one that serves on this machine.
-fn bundle(named: Option<PathBuf>) -> anyhow::Result<Bundle> {
+pub fn bundle(named: Option<PathBuf>) -> anyhow::Result<Bundle> {
     let dir = match named {
         Some(dir) => dir,
         None => {
@@ -163,7 +163,7 @@ fn bundle(named: Option<PathBuf>) -> anyhow::Result<Bundle> {
 }
 
 pub fn replay(args: ReplayArgs, asked: Option<Format>) -> anyhow::Result<ExitCode> {
-    let (reading, to) = reading(args.input)?;
+    let (reading, to) = (reading(args.input)?, args.out);
     let mut replay = Replay::new(bundle(args.bundle)?, args.profile, args.threshold, args.explain)?;
     let shape = Shape { scored: true, explained: args.explain };
     let (mut output, progress) = open(to.as_deref(), asked, shape)?;

@@ -2,10 +2,12 @@
 
 mod args;
 mod config;
+mod eval;
 mod flows;
 mod learn;
 mod output;
 mod render;
+mod train;
 
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
@@ -84,6 +86,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Cmd::CheckBundle { dir } => return app::check_bundle(&dir),
         Cmd::Flows(args) => return flows::flows(args, cli.output),
         Cmd::Replay(args) => return flows::replay(args, cli.output),
+        Cmd::Train(args) => return train::run(args, &out),
+        Cmd::Eval(args) => return eval::run(args, &out),
         Cmd::Config(ConfigCmd::Check { file }) => config::check(&out, file)?,
         Cmd::Config(ConfigCmd::Show { file }) => config::show(&out, file)?,
         Cmd::Completions { shell } => {
@@ -188,6 +192,8 @@ async fn ask(mut client: Client, command: Cmd, out: &Output) -> anyhow::Result<E
         }
         Cmd::Flows(_)
         | Cmd::Replay(_)
+        | Cmd::Train(_)
+        | Cmd::Eval(_)
         | Cmd::Run(_)
         | Cmd::Unload(_)
         | Cmd::Completions { .. }

@@ -19,6 +19,8 @@ use tree::At;
 
 pub const DEFAULT_PATH: &str = "/etc/weir/weir.yaml";
 pub const DEFAULT_SOCKET: &str = "/run/weir/weir.sock";
+/// False alerts about sources per day.
+pub const DEFAULT_ALERT_BUDGET: f64 = 10.0;
 pub const DEFAULT_STATE_DIR: &str = "/var/lib/weir";
 /// Where exporters commonly send to; on loopback, because nobody can tell who sent a datagram.
 pub const DEFAULT_NETFLOW: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 2055);
@@ -147,7 +149,7 @@ impl Default for Config {
             group: None,
             epoch: secs(1),
             window: secs(10),
-            alert_budget_per_day: 10.0,
+            alert_budget_per_day: DEFAULT_ALERT_BUDGET,
             allow: Vec::new(),
             capacity: Capacity { flows: 128_000, blocks: 1_000_000, allow: 16_000 },
             flow: FlowTimes { idle: secs(120), active: secs(60), linger: secs(5) },

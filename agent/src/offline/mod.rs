@@ -1,22 +1,25 @@
 //! What is read from files: flows from every input in turn, written or scored and written. Memory is bounded by the number
 //! of live flows.
 
+pub mod eval;
 pub mod output;
 pub mod progress;
 pub mod replay;
 pub mod signals;
 pub mod tally;
+pub mod train;
+pub mod windows;
 
 use std::path::PathBuf;
 
 use weir_core::addr::Prefix;
 use weir_core::home::Home;
-use weir_core::table::TableConfig;
-use weir_source::{Flows, Format, Input, Observation, Options, Stop};
+use weir_core::table::{TableConfig, Touched};
+use weir_source::{Flows, Format, Input, Observation, Options, Stop, Taker};
 
 use crate::surroundings::private_networks;
 use progress::Progress;
-use tally::Tally;
+use tally::{Counts, Tally};
 
 /// What to read, and how.
 #[derive(Clone, Debug)]
@@ -42,21 +45,18 @@ impl Reading {
 
     /// Reads input after input and gives every flow to `each`; one bad input does not stop the others. `each` ends all by
     /// [`Stop`], a signal does too. What it came to is added to `tally`.
-    pub fn read(&self, progress: &Progress, tally: &mut Tally, mut each: impl FnMut(Observation) -> Result<(), Stop>) {
+    pub fn read(&self, progress: &Progress, tally: &mut Tally, each: impl FnMut(Observation) -> Result<(), Stop>) {
+        let mut each = each;
+        self.read_into(progress, tally, &mut each);
+    }
+
+    /// [`Reading::read`] for one who takes epochs as well.
+    pub fn read_into(&self, progress: &Progress, tally: &mut Tally, taker: &mut dyn Taker) {
         let options = Options { decap: self.decap, format: self.format, home: self.home(), ..Options::default() };
-        let mut stopped = false;
-        let mut counts = tally.counts;
+        let (mut counts, mut stopped) = (tally.counts, false);
+        let counted = Counted { taker, progress, counts: &mut counts, stopped: &mut stopped };
         let config = TableConfig { home: self.home(), ..TableConfig::default() };
-        let mut flows = Flows::new(config, self.checkpoints, |flow: Observation| {
-            if signals::received().is_some() {
-                stopped = true;
-                return Err(Stop);
-            }
-            counts.add(&flow);
-            progress.flow();
-            each(flow).inspect_err(|_| stopped = true)
-        });
-        // `stopped` and `counts` belong to the closure until it is gone.
+        let mut flows = Flows::with(config, self.checkpoints, counted);
         let mut ended = false;
         for path in &self.inputs {
             if ended || signals::received().is_some() {
@@ -78,6 +78,32 @@ impl Reading {
         drop(flows);
         tally.counts = counts;
         tally.stopped |= stopped || signals::received().is_some();
+    }
+}
+
+/// Counts what is taken, and ends it on a signal.
+struct Counted<'a> {
+    taker: &'a mut dyn Taker,
+    progress: &'a Progress,
+    counts: &'a mut Counts,
+    stopped: &'a mut bool,
+}
+
+impl Taker for Counted<'_> {
+    fn record(&mut self, flow: Observation) -> Result<(), Stop> {
+        if signals::received().is_some() {
+            *self.stopped = true;
+            return Err(Stop);
+        }
+        self.counts.add(&flow);
+        self.progress.flow();
+        self.taker.record(flow).inspect_err(|_| *self.stopped = true)
+    }
+    fn epoch(&mut self, end_us: u64, touched: &[Touched]) {
+        self.taker.epoch(end_us, touched);
+    }
+    fn end(&mut self) {
+        self.taker.end();
     }
 }
 

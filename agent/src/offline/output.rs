@@ -69,3 +69,28 @@ pub fn to_terminal(to: Option<&Path>) -> bool {
 pub fn clean_lines(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
 }
+
+pub fn percent(part: u64, of: u64) -> String {
+    share(if of == 0 { 0.0 } else { part as f64 / of as f64 })
+}
+
+/// "1.25 %", "0.001 %".
+pub fn share(v: f64) -> String {
+    let percent = 100.0 * v;
+    if percent > 0.0 && percent < 0.01 {
+        format!("{percent:.4} %")
+    } else {
+        format!("{} %", (percent * 100.0).round() / 100.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_short_and_never_round_to_nothing() {
+        assert_eq!((share(0.01), share(0.0125), share(1.0)), ("1 %".into(), "1.25 %".into(), "100 %".into()));
+        assert_eq!((share(0.00001), percent(0, 0)), ("0.0010 %".into(), "0 %".into()));
+    }
+}

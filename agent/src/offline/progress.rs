@@ -17,6 +17,8 @@ struct Shared {
     flows: AtomicU64,
     done: AtomicBool,
     input: Mutex<Option<(String, Option<u64>, Position)>>,
+    /// What is done now that everything was read.
+    stage: Mutex<Option<String>>,
 }
 
 /// The line on the terminal; gone when dropped.
@@ -40,6 +42,11 @@ impl Progress {
     pub fn begin(&self, name: &str, size: Option<u64>, at: Position) {
         let mut input = self.shared.input.lock().unwrap_or_else(PoisonError::into_inner);
         *input = Some((name.to_owned(), size, at));
+    }
+
+    /// Says what is done, in place of how far reading is.
+    pub fn stage(&self, words: &str) {
+        *self.shared.stage.lock().unwrap_or_else(PoisonError::into_inner) = Some(words.to_owned());
     }
 
     pub fn flow(&self) {
@@ -69,9 +76,12 @@ fn show(shared: &Shared) {
             }
             return;
         }
+        let stage = shared.stage.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let input = shared.input.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((name, size, at)) = input.as_ref() {
-            let line = line(name, at.bytes(), *size, shared.flows.load(Ordering::Relaxed), begin.elapsed());
+        let reading = input.as_ref().map(|(name, size, at)| {
+            line(name, at.bytes(), *size, shared.flows.load(Ordering::Relaxed), begin.elapsed())
+        });
+        if let Some(line) = stage.or(reading) {
             shown = true;
             let _ = write!(stderr, "\r\x1b[K{line}");
             let _ = stderr.flush();

@@ -4,31 +4,28 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use weir_core::event::Anomaly;
-use weir_core::feature::{core_matrix, full_matrix};
-use weir_core::matrix::FeatureMatrix;
 use weir_core::profile::ProfileId;
 use weir_core::record::{FlowRecord, Have};
 use weir_models::{Bundle, ScoreError};
 use weir_source::Observation;
 
+use super::output::{percent, share};
+use super::train::counter;
 use crate::human::grouped;
+use crate::learn::flow_matrix;
 use crate::scoring::{Explain, anomalies, housekeeping};
 
 /// Rows scored at once: the largest batch that models are compiled for.
 pub const BATCH: usize = 1024;
-/// Labels counted one by one; the rest together.
-const MAX_LABELS: usize = 50;
 
 /// What profiles of flows there are, the richest first.
 fn flow_profiles() -> impl Iterator<Item = ProfileId> {
     ProfileId::ALL.into_iter().rev().filter(|p| *p != ProfileId::Source)
 }
 
-fn matrix<'a>(profile: ProfileId, records: impl Iterator<Item = &'a FlowRecord>) -> FeatureMatrix {
-    match profile {
-        ProfileId::Core | ProfileId::Source => core_matrix(records),
-        ProfileId::Full => full_matrix(records),
-    }
+/// DHCP and neighbour discovery, as far as the record tells.
+pub fn is_housekeeping(r: &FlowRecord) -> bool {
+    r.have.has(Have::PROTO.with(Have::SERVER_PORT)) && housekeeping(r.client, r.proto, r.client_port, r.server_port)
 }
 
 pub struct Replay {
@@ -79,7 +76,7 @@ impl Replay {
             if rows.is_empty() {
                 continue;
             }
-            let matrix = matrix(*profile, rows.iter().map(|i| &flows[*i].record));
+            let matrix = flow_matrix(*profile, rows.iter().map(|i| &flows[*i].record));
             let scored = anomalies(&self.bundle, &matrix, &mut self.explain)?;
             for (i, a) in rows.into_iter().zip(scored) {
                 out[i] = Some(a);
@@ -93,9 +90,7 @@ impl Replay {
 
     /// By which profile a record is scored, or why it cannot be.
     fn choose(&self, r: &FlowRecord) -> Result<ProfileId, String> {
-        if r.have.has(Have::PROTO.with(Have::SERVER_PORT))
-            && housekeeping(r.client, r.proto, r.client_port, r.server_port)
-        {
+        if is_housekeeping(r) {
             return Err("DHCP and neighbour discovery are never scored".into());
         }
         if let Some(p) = self.profiles.iter().find(|p| r.have.has(p.needs())) {
@@ -119,15 +114,9 @@ impl Counts {
         let anomalous = u64::from(anomalous == Some(true));
         self.anomalies += anomalous;
         if let Some(label) = &flow.label {
-            let known = self.labels.len() < MAX_LABELS || self.labels.contains_key(label.as_ref());
-            let name = if known { label.as_ref() } else { "(other labels)" };
-            if !self.labels.contains_key(name) {
-                self.labels.insert(name.to_owned(), (0, 0));
-            }
-            if let Some((flows, odd)) = self.labels.get_mut(name) {
-                *flows += 1;
-                *odd += anomalous;
-            }
+            let (flows, odd) = counter(&mut self.labels, label);
+            *flows += 1;
+            *odd += anomalous;
         }
     }
 
@@ -152,30 +141,5 @@ impl Counts {
             let _ = writeln!(out, "label {label}: {n} flows, {a} anomalies ({})", percent(*odd, *flows));
         }
         super::output::clean_lines(&out)
-    }
-}
-
-fn percent(part: u64, of: u64) -> String {
-    share(if of == 0 { 0.0 } else { part as f64 / of as f64 })
-}
-
-/// "1.25 %", "0.001 %".
-fn share(v: f64) -> String {
-    let percent = 100.0 * v;
-    if percent > 0.0 && percent < 0.01 {
-        format!("{percent:.4} %")
-    } else {
-        format!("{} %", (percent * 100.0).round() / 100.0)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn shares_are_short_and_never_round_to_nothing() {
-        assert_eq!((share(0.01), share(0.0125), share(1.0)), ("1 %".into(), "1.25 %".into(), "100 %".into()));
-        assert_eq!((share(0.00001), percent(0, 0)), ("0.0010 %".into(), "0 %".into()));
     }
 }

@@ -124,6 +124,13 @@ pub struct TrainingSummary {
     pub calibration_2_rows: u64,
     /// Duplicates dropped from the fit part.
     pub fit_duplicates: u64,
+    /// Distinct fit rows dropped because the same values come again in a later part.
+    #[serde(default)]
+    pub fit_recurring: u64,
+    /// Rows whose time or source is not known: they were dealt out to the parts one by one at random, the others by blocks
+    /// of time and source.
+    #[serde(default)]
+    pub rows_alone: u64,
     /// Distinct fit rows left out because there were more than training takes.
     pub fit_left_out: u64,
     /// Epochs of the autoencoder; 0 for models that were brought along.
@@ -147,6 +154,13 @@ pub struct RoleCalibration {
     /// Fused statistics on calibration part 2, ascending; small is strange.
     #[serde(with = "floats")]
     pub fused: Vec<f32>,
+}
+
+impl RoleCalibration {
+    /// The smallest false-alarm rate that the benign rows can show; p-values below it follow a fitted tail.
+    pub fn certified_rate(&self) -> f64 {
+        1.0 / (self.fused.len() + 1) as f64
+    }
 }
 
 /// An input with the raw scores it must give.

@@ -17,4 +17,5 @@ pub use manifest::{
     RoleCalibration, TrainingSummary, Usual,
 };
 pub(crate) use models::{ProfileModels, RawRow};
+pub use write::check_vacant;
 pub(crate) use write::write;

@@ -11,19 +11,26 @@ use std::path::Path;
 use super::error::BundleError;
 use super::load::MANIFEST_FILE;
 
-/// Writes the files beside `dir` and swaps the two. `dir` may be absent, empty or a bundle.
-pub(crate) fn write(dir: &Path, manifest: &[u8], files: &BTreeMap<String, Vec<u8>>) -> Result<(), BundleError> {
-    let io_at = |path: &Path| {
-        let path = path.to_owned();
-        move |source| BundleError::Io { path, source }
-    };
-    let exists = dir.exists();
-    if exists && !dir.join(MANIFEST_FILE).is_file() {
+fn io_at(path: &Path) -> impl Fn(io::Error) -> BundleError + use<> {
+    let path = path.to_owned();
+    move |source| BundleError::Io { path: path.clone(), source }
+}
+
+/// Whether a bundle may be written to `dir`: it is absent, empty or a bundle. For those who are about to work long for one.
+pub fn check_vacant(dir: &Path) -> Result<(), BundleError> {
+    if dir.exists() && !dir.join(MANIFEST_FILE).is_file() {
         let empty = dir.is_dir() && fs::read_dir(dir).map_err(io_at(dir))?.next().is_none();
         if !empty {
             return Err(BundleError::Occupied { path: dir.to_owned() });
         }
     }
+    Ok(())
+}
+
+/// Writes the files beside `dir` and swaps the two. `dir` may be absent, empty or a bundle.
+pub(crate) fn write(dir: &Path, manifest: &[u8], files: &BTreeMap<String, Vec<u8>>) -> Result<(), BundleError> {
+    check_vacant(dir)?;
+    let exists = dir.exists();
     let parent = match dir.parent() {
         Some(p) if !p.as_os_str().is_empty() => p,
         _ => Path::new("."),

@@ -51,10 +51,11 @@ impl<'a> Prepared<'a> {
             let share = if part == "fit" { 5 } else { 40 };
             if rows.len() * share < parts.len() || rows.is_empty() {
                 let cell = |r: &super::RowInfo| (r.time_us / block_us.max(1), r.group);
+                let alone = set.rows.iter().filter(|r| r.is_none()).count();
                 return Err(TrainError::TooFewBlocks {
                     profile,
                     rows: parts.len(),
-                    blocks: set.rows.iter().map(cell).collect::<HashSet<_>>().len(),
+                    blocks: set.rows.iter().flatten().map(cell).collect::<HashSet<_>>().len() + alone,
                     seconds: block_us / 1_000_000,
                     part,
                     got: rows.len(),
@@ -65,6 +66,11 @@ impl<'a> Prepared<'a> {
         let (fit_rows, early_stop_rows) = (fit.len(), stop.len());
         let mut fit = distinct(&set.matrix, fit);
         let fit_duplicates = fit_rows - fit.len();
+        let mut recurring = 0;
+        if let Some(new) = unseen_later(&set.matrix, &fit, [&stop, &calibration[0], &calibration[1]]) {
+            recurring = fit.len() - new.len();
+            fit = new;
+        }
         let distinct_rows = fit.len();
         if distinct_rows > max_fit {
             let mut rng = Rng::new(seed, &format!("fit sample {profile}"));
@@ -81,6 +87,8 @@ impl<'a> Prepared<'a> {
             calibration_1_rows: calibration[0].len() as u64,
             calibration_2_rows: calibration[1].len() as u64,
             fit_duplicates: fit_duplicates as u64,
+            fit_recurring: recurring as u64,
+            rows_alone: set.rows.iter().filter(|r| r.is_none()).count() as u64,
             fit_left_out: (distinct_rows - fit.len()) as u64,
             epochs: 0,
             early_stop_loss: 0.0,
@@ -164,11 +172,24 @@ fn run<'a>(models: &ProfileModels, rows: impl Iterator<Item = RawRow<'a>>) -> Re
     Ok(scores.rows)
 }
 
+/// The values of a row, to be compared bit for bit.
+fn bits(m: &FeatureMatrix, i: usize) -> (Vec<u32>, u64) {
+    (m.row(i).iter().map(|v| v.to_bits()).collect(), m.present(i))
+}
+
 /// The first of each set of rows that are equal bit for bit.
 fn distinct(m: &FeatureMatrix, mut rows: Vec<usize>) -> Vec<usize> {
-    let mut seen: HashSet<(Vec<u32>, u64)> = HashSet::with_capacity(rows.len());
-    rows.retain(|i| seen.insert((m.row(*i).iter().map(|v| v.to_bits()).collect(), m.present(*i))));
+    let mut seen = HashSet::with_capacity(rows.len());
+    rows.retain(|i| seen.insert(bits(m, *i)));
     rows
+}
+
+/// The rows of `fit` whose values do not come again in a later part: what a model knows by heart says nothing about how it
+/// takes what is new. `None` where less than half would be left: traffic that hardly varies is learned from what recurs.
+fn unseen_later(m: &FeatureMatrix, fit: &[usize], later: [&[usize]; 3]) -> Option<Vec<usize>> {
+    let later: HashSet<_> = later.into_iter().flatten().map(|i| bits(m, *i)).collect();
+    let left: Vec<usize> = fit.iter().copied().filter(|i| !later.contains(&bits(m, *i))).collect();
+    (2 * left.len() >= fit.len()).then_some(left)
 }
 
 /// Quantiles of each feature where it is present; zeros where it never is.

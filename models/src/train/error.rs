@@ -11,7 +11,9 @@ pub enum TrainError {
     ProfileTwice { profile: ProfileId },
     #[error("profile `{profile}` has {rows} rows and {infos} row descriptions, expected one per row")]
     RowInfo { profile: ProfileId, rows: usize, infos: usize },
-    #[error("profile `{profile}` has {rows} benign rows, at least {min} are needed: record for longer")]
+    #[error(
+        "profile `{profile}` has {rows} benign rows, at least {min} are needed: record for longer, or train on more"
+    )]
     TooFewRows { profile: ProfileId, rows: usize, min: usize },
     #[error(
         "profile `{profile}`: the {rows} rows are too much of a piece, of {blocks} blocks of {seconds} s and source the \

@@ -35,11 +35,12 @@ pub struct RowInfo {
     pub group: u64,
 }
 
-/// Benign rows of one profile. `rows[i]` describes row `i` of `matrix`.
+/// Benign rows of one profile. `rows[i]` describes row `i` of `matrix`; `None` where its time or source is not known: such rows
+/// are dealt out one by one, at random.
 #[derive(Clone, Debug)]
 pub struct TrainSet {
     pub matrix: FeatureMatrix,
-    pub rows: Vec<RowInfo>,
+    pub rows: Vec<Option<RowInfo>>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -163,7 +164,7 @@ fn build(
     make: &mut MakeModels<'_>,
 ) -> Result<TrainedBundle, TrainError> {
     check(sets, cfg)?;
-    let times = || sets.iter().flat_map(|s| &s.rows).map(|r| r.time_us);
+    let times = || sets.iter().flat_map(|s| &s.rows).flatten().map(|r| r.time_us);
     let (first_us, last_us) = (times().min().unwrap_or(0), times().max().unwrap_or(0));
     let block_us = split::block_length(last_us - first_us, cfg.window_us);
     let mut files = BTreeMap::new();

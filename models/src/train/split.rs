@@ -25,12 +25,15 @@ impl Part {
 }
 
 /// The part of each row. Rows of one source in one block of time stay together; blocks follow each other through the parts, so that
-/// all see the same mix of times and sources.
-pub(crate) fn split(rows: &[RowInfo], first_us: u64, block_us: u64, rng: &mut Rng) -> Vec<Part> {
+/// all see the same mix of times and sources. Rows of which neither is known are dealt out one by one behind the blocks.
+pub(crate) fn split(rows: &[Option<RowInfo>], first_us: u64, block_us: u64, rng: &mut Rng) -> Vec<Part> {
     let mut blocks: BTreeMap<u64, BTreeMap<u64, Vec<usize>>> = BTreeMap::new();
     for (i, r) in rows.iter().enumerate() {
-        let block = r.time_us.saturating_sub(first_us) / block_us.max(1);
-        blocks.entry(block).or_default().entry(r.group).or_default().push(i);
+        let (block, group) = match r {
+            Some(r) => (r.time_us.saturating_sub(first_us) / block_us.max(1), r.group),
+            None => (u64::MAX, i as u64),
+        };
+        blocks.entry(block).or_default().entry(group).or_default().push(i);
     }
     let mut parts = vec![Part::Fit; rows.len()];
     let mut have = [0.0f64; 4];

@@ -158,7 +158,7 @@ pub fn benign(profile: ProfileId, rows: usize, seed: u64) -> TrainSet {
         };
         matrix.push(&row, role).expect("finite rows of the right width");
         let time_us = 1_000_000 + (i as u64 * 7_200_000_000) / rows as u64;
-        infos.push(RowInfo { time_us, group: (d.unit() * 20.0) as u64 });
+        infos.push(Some(RowInfo { time_us, group: (d.unit() * 20.0) as u64 }));
     }
     TrainSet { matrix, rows: infos }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 
 use super::measure::measure;
-use crate::sh::{root, sh, target_dir};
+use crate::sh::{corpus, root, sh, target_dir};
 
 /// Formats of text that the example `records` makes.
 const KINDS: [&str; 7] = ["zeek", "zeek-json", "zeek-csv", "eve", "cic-ids2017", "cic-ids2017-91", "unsw-nb15"];
@@ -33,9 +33,8 @@ pub fn run(rows: u64, rounds: u32, dir: &Path) -> Result<()> {
         }
         println!("{kind:<14} {wall:>12.0} {cpu:>16.0}");
     }
-    let corpus = std::env::var_os("WEIR_CORPUS").map_or_else(|| "/work/shared/data".into(), std::path::PathBuf::from);
     for (name, file) in DATAGRAMS {
-        let file = corpus.join("netflow/from-attacks").join(file);
+        let file = corpus().join("netflow/from-attacks").join(file);
         if !file.exists() {
             println!("SKIP {name}: {} is not there (WEIR_CORPUS says where the corpus is)", file.display());
             continue;
