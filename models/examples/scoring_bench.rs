@@ -151,7 +151,7 @@ fn bundle(dir: &Path) -> Result<Bundle, Box<dyn Error>> {
         let info =
             |r: &FlowRecord| RowInfo { time_us: r.start_us, group: r.client.0.iter().map(|b| u64::from(*b)).sum() };
         let rows: Vec<RowInfo> = records.iter().map(info).collect();
-        let set = |matrix: FeatureMatrix| TrainSet { matrix, rows: rows.clone() };
+        let set = |matrix: FeatureMatrix| TrainSet { matrix, rows: rows.iter().copied().map(Some).collect() };
         let sets = [set(core_matrix(&records)), set(full_matrix(&records))];
         let config = TrainConfig { source: "synthetic flows of the benchmark".to_owned(), ..TrainConfig::default() };
         train(&sets, &config, &mut |_| {})?.write(dir)?;
