@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{file, ok, run, str, strange, text, usual};
+use common::{file, ok, run, str, strange, text, usual, without};
 use serde_json::Value;
 use weir_core::record::Have;
 use weir_source::write::Form;
@@ -32,9 +32,7 @@ fn a_bundle_is_judged_on_flows_it_has_not_seen() {
         o.label = Some("Hidden".into());
         o
     }));
-    let mut poor = usual(1);
-    poor.record.have = poor.record.have.without(Have::BYTES);
-    flows.push(poor);
+    flows.push(without(Have::BYTES));
     let input = file(dir.path(), "today.json", Form::Json, flows);
     let said = json(&[str(&input), "--bundle", str(&bundle)]);
     assert_eq!(said["benign_judged"], 2_000);

@@ -15,7 +15,7 @@ use weir_core::record::Have;
 use weir_models::{RowInfo, TrainConfig, TrainSet, train};
 use weir_source::write::Form;
 
-use common::{WEIR, file, ok, run, str, strange, text, usual};
+use common::{WEIR, dhcp, file, ok, run, str, strange, text, usual, without};
 
 fn piped(args: &[&str], input: &[u8]) -> Output {
     let mut child = Process::new(WEIR)
@@ -198,12 +198,8 @@ fn replay_finds_what_is_strange_and_counts_by_label() {
     let mut flows: Vec<_> = (10_000..10_400).map(usual).collect();
     flows.extend((0..5).map(strange));
     // Whatever cannot be told is not made up.
-    let mut poor = usual(1);
-    poor.record.have = poor.record.have.without(Have::DURATION);
-    flows.push(poor);
-    let mut dhcp = usual(2);
-    (dhcp.record.proto, dhcp.record.client_port, dhcp.record.server_port) = (17, 68, 67);
-    flows.push(dhcp);
+    flows.push(without(Have::DURATION));
+    flows.push(dhcp());
     let input = file(dir.path(), "a.json", Form::Json, flows);
     let bundle = str(bundle());
 

@@ -5,7 +5,7 @@ mod common;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use common::{file, ok, run, str, strange, text, usual};
+use common::{dhcp, file, ok, run, str, strange, text, usual, without};
 use weir_core::record::Have;
 use weir_source::Observation;
 use weir_source::write::Form;
@@ -14,12 +14,8 @@ use weir_source::write::Form;
 fn day(dir: &Path, flows: u64) -> PathBuf {
     let mut all: Vec<_> = (0..flows).map(usual).collect();
     all.extend((0..40).map(strange));
-    let mut poor = usual(1);
-    poor.record.have = poor.record.have.without(Have::DURATION);
-    all.push(poor);
-    let mut dhcp = usual(2);
-    (dhcp.record.proto, dhcp.record.client_port, dhcp.record.server_port) = (17, 68, 67);
-    all.push(dhcp);
+    all.push(without(Have::DURATION));
+    all.push(dhcp());
     file(dir, "day.json", Form::Json, all)
 }
 

@@ -57,6 +57,20 @@ pub fn usual(n: u64) -> Observation {
     Observation { label: Some("Benign".into()), ..record.into() }
 }
 
+/// A flow that does not tell everything.
+pub fn without(what: Have) -> Observation {
+    let mut flow = usual(1);
+    flow.record.have = flow.record.have.without(what);
+    flow
+}
+
+/// What is neither learned nor held against anyone.
+pub fn dhcp() -> Observation {
+    let mut flow = usual(2);
+    (flow.record.proto, flow.record.client_port, flow.record.server_port) = (17, 68, 67);
+    flow
+}
+
 /// A flood.
 pub fn strange(n: u64) -> Observation {
     let mut o = usual(n);
