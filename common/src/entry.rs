@@ -103,6 +103,60 @@ pub struct Hits {
     pub bytes: u64,
 }
 
+/// Hits as programs count them: both numbers in one word, which one atomic addition a packet moves on. Whoever makes a number
+/// reach half of its room moves that half over to `folded`, so that none is ever lost.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+pub struct HitCells {
+    /// Packets in the low 26 bits, bytes above.
+    pub recent: u64,
+    /// Halves moved over: of packets (2^25 each) in the low 32 bits, of bytes (2^37 each) above.
+    pub folded: u64,
+}
+
+impl HitCells {
+    const BYTES_AT: u32 = 26;
+    const PACKETS_HALF: u32 = Self::BYTES_AT - 1;
+    const BYTES_HALF: u32 = 63;
+
+    /// What a packet adds to `recent`; at most 2^25 packets and 2^37 bytes.
+    #[inline(always)]
+    pub const fn addend(packets: u32, bytes: u32) -> u64 {
+        packets as u64 | (bytes as u64) << Self::BYTES_AT
+    }
+
+    /// What the one whose addition made `before` into `after` has to take from `recent` and to add to `folded` (first), so that
+    /// there is room again. 0 and 0 for all but one of millions of packets.
+    #[inline(always)]
+    pub const fn fold(before: u64, after: u64) -> (u64, u64) {
+        let reached = !before & after;
+        let packets = reached >> Self::PACKETS_HALF & 1;
+        let bytes = reached >> Self::BYTES_HALF & 1;
+        (packets << Self::PACKETS_HALF | bytes << Self::BYTES_HALF, packets | bytes << 32)
+    }
+
+    /// Whether somebody is about to move a half over: then the two words do not belong together.
+    pub const fn in_motion(&self) -> bool {
+        (self.recent >> Self::PACKETS_HALF | self.recent >> Self::BYTES_HALF) & 1 != 0
+    }
+
+    pub const fn hits(&self) -> Hits {
+        let packets = (self.recent & ((1 << Self::BYTES_AT) - 1)) + ((self.folded & 0xffff_ffff) << Self::PACKETS_HALF);
+        let bytes = (self.recent >> Self::BYTES_AT) + ((self.folded >> 32) << (Self::BYTES_HALF - Self::BYTES_AT));
+        Hits { packets, bytes }
+    }
+
+    /// Cells that tell of these hits.
+    pub const fn of(hits: Hits) -> Self {
+        let (packets, bytes) = (1_u64 << Self::PACKETS_HALF, 1_u64 << (Self::BYTES_HALF - Self::BYTES_AT));
+        Self {
+            recent: hits.packets % packets | (hits.bytes % bytes) << Self::BYTES_AT,
+            folded: hits.packets / packets | (hits.bytes / bytes) << 32,
+        }
+    }
+}
+
 /// What an entry is about, as it is hashed and compared: the remote address as two numbers ([`crate::address::Address::halves`];
 /// IPv4 as IPv4-mapped, host bits zero), then the list, the kind of target and what belongs to that kind.
 #[repr(C)]
@@ -161,7 +215,7 @@ pub struct EntryRecord {
     pub key: EntryKey,
     /// See [`verdict`].
     pub verdict: u64,
-    pub hits: Hits,
+    pub hits: HitCells,
     /// What the kernel programs do not look at: the reason, and in bits 16 to 23 the origin.
     pub note: u64,
     /// For the state of a rate limit.
@@ -170,7 +224,7 @@ pub struct EntryRecord {
 
 impl EntryRecord {
     pub const fn new(key: EntryKey, entry: &Entry, hits: Hits) -> Self {
-        Self { key, verdict: verdict::of(entry), hits, note: Self::note(entry), reserved: 0 }
+        Self { key, verdict: verdict::of(entry), hits: HitCells::of(hits), note: Self::note(entry), reserved: 0 }
     }
 
     pub const fn note(entry: &Entry) -> u64 {
@@ -365,6 +419,25 @@ mod tests {
         let c = v6_cell(0x2001_0db8_0001_0000);
         assert_eq!(v6_cell(0x2001_0db8_0001_0900), c);
         assert_ne!(v6_cell(0x2001_0db8_0002_0000), c);
+    }
+
+    #[test]
+    fn hits_in_one_word_are_exact_however_many_they_are() {
+        let mut cells = HitCells::default();
+        let (mut packets, mut bytes) = (0_u64, 0_u64);
+        for n in 0..200_000_u32 {
+            let (p, b) = (1 + n * 7919 % 40_000, n.wrapping_mul(2_654_435_761) >> 8);
+            (packets, bytes) = (packets + u64::from(p), bytes + u64::from(b));
+            let before = cells.recent;
+            cells.recent = before.wrapping_add(HitCells::addend(p, b));
+            let (less, more) = HitCells::fold(before, cells.recent);
+            assert_eq!(less != 0, cells.in_motion());
+            cells.folded += more;
+            cells.recent = cells.recent.wrapping_sub(less);
+        }
+        assert!(cells.folded & 0xffff_ffff > 100 && cells.folded >> 32 > 10, "both were folded: {cells:?}");
+        assert_eq!(cells.hits(), Hits { packets, bytes });
+        assert_eq!(HitCells::of(cells.hits()), cells);
     }
 
     #[test]

@@ -138,7 +138,7 @@ const _: () = {
 
 impl FlowRecord {
     pub const fn stats(&self) -> FlowStats {
-        FlowStats { dir: [self.a_to_b, self.b_to_a] }
+        FlowStats { dir: [self.a_to_b.completed(), self.b_to_a.completed()] }
     }
 
     /// Adds a packet to the statistics.
@@ -189,6 +189,8 @@ pub mod seen {
     pub const FRAGMENT: u32 = 1 << 12;
     /// The first packet of the record came from this direction.
     pub const OPENER: u32 = 1 << 13;
+    /// The other direction has [`SYN_ACK_SENT`]. Only among what [`super::Cells::SPARING`] cells count.
+    pub const ANSWERED: u32 = 1 << 15;
 }
 
 /// What one direction of a flow has carried. Byte counts are IP-layer bytes (header and payload).
@@ -309,6 +311,14 @@ impl DirStats {
 
     pub const fn is_empty(&self) -> bool {
         self.packets == 0
+    }
+
+    /// What was counted by [`Cells::SPARING`] cells, with the counts that they left out, and as others would tell it.
+    pub const fn completed(self) -> Self {
+        let [small, middle, large] = self.size_bins;
+        let packets = self.packets.saturating_add(small).saturating_add(middle).saturating_add(large);
+        let data_packets = packets.saturating_sub(self.data_packets);
+        Self { packets, data_packets, seen: self.seen & !seen::ANSWERED, ..self }
     }
 
     /// Number of gaps between arrivals.

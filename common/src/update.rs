@@ -8,6 +8,10 @@ use crate::flow::{DirStats, FlowStats, Packet, seen, tcp_flag};
 /// # Safety
 /// Implementations may assume that the pointers are valid, aligned and live for the call.
 pub unsafe trait Cells {
+    /// Whether counts that others imply are left out, so that a packet costs fewer atomic additions: then `packets` counts those of
+    /// more than 1,024 bytes alone, and `data_packets` those without payload. [`DirStats::completed`] puts them right.
+    const SPARING: bool = false;
+
     /// # Safety
     /// See the trait.
     unsafe fn add64(cell: *mut u64, v: u64);
@@ -131,6 +135,7 @@ unsafe fn count_size<C: Cells>(dir: *mut DirStats, size: u32, n: u64) {
             0 => C::add64(bins, n),
             1 => C::add64(bins.add(1), n),
             2 => C::add64(bins.add(2), n),
+            _ if C::SPARING => C::add64(&raw mut (*dir).packets, n),
             _ => {}
         }
         lower32::<C>(&raw mut (*dir).size_min, size);
@@ -187,10 +192,14 @@ pub(crate) unsafe fn update_dirs<C: Cells>(dir: *mut DirStats, other: *mut DirSt
             count_size::<C>(dir, p.seg_len, segs - 1);
         }
         count_size::<C>(dir, p.last_len, 1);
-        C::add64(&raw mut (*dir).packets, segs);
+        if !C::SPARING {
+            C::add64(&raw mut (*dir).packets, segs);
+        }
         C::add64(&raw mut (*dir).bytes, u64::from(p.bytes()));
         if p.payload != 0 {
             C::add64(&raw mut (*dir).payload, u64::from(p.payload));
+        }
+        if (p.payload != 0) != C::SPARING {
             C::add64(&raw mut (*dir).data_packets, segs);
         }
 
@@ -224,12 +233,18 @@ unsafe fn update_tcp<C: Cells>(dir: *mut DirStats, other: *mut DirStats, p: &Pac
                 if p.from_outside == 0 {
                     (*dir).syn_ack_seq = p.seq;
                     now_seen |= seen::SYN_ACK_SENT;
+                    if C::SPARING {
+                        C::or32(&raw mut (*other).seen, seen::ANSWERED);
+                    }
                 }
             } else {
                 now_seen |= seen::SYN_ONLY;
             }
         } else if p.tcp_flags & (ACK | RST) == ACK {
-            if (*other).seen & seen::SYN_ACK_SENT != 0 {
+            // The other direction's line may be far away, or another processor's.
+            let answered =
+                if C::SPARING { (*dir).seen & seen::ANSWERED != 0 } else { (*other).seen & seen::SYN_ACK_SENT != 0 };
+            if answered {
                 if p.ack == (*other).syn_ack_seq.wrapping_add(1) {
                     now_seen |= seen::PROVEN;
                 }

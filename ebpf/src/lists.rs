@@ -1,11 +1,13 @@
 //! The allow list, then the block list.
 
+use core::intrinsics::{AtomicOrdering, atomic_xadd};
+
 use aya_ebpf::cty::c_void;
 use aya_ebpf::helpers::{bpf_jiffies64, bpf_ktime_get_coarse_ns, bpf_loop};
 use aya_ebpf::maps::Array;
 use weir_common::address::Address;
 use weir_common::entry::{
-    CELLS_PER_WORD, EntryKey, Lengths, Lists, MAX_LENGTHS, action, cell, direct, kind, masked, side, v4_cell, v6_cell,
+    CELLS_PER_WORD, EntryKey, HitCells, Lengths, Lists, MAX_LENGTHS, action, cell, direct, kind, masked, side, v4_cell, v6_cell,
     verdict,
 };
 use weir_common::flow::Cells;
@@ -316,10 +318,15 @@ pub fn look_up(meta: &PacketMeta, side: u8) -> Found {
 #[inline(always)]
 pub fn hit(record: u32, packets: u32, bytes: u32) {
     if let Some(r) = ENTRIES.get_ptr_mut(record) {
-        // SAFETY: the map's value, changed atomically.
+        // SAFETY: the map's value, changed atomically. Not relaxed: of a relaxed addition the compiler takes no result.
         unsafe {
-            Atomic::add64(&raw mut (*r).hits.packets, u64::from(packets));
-            Atomic::add64(&raw mut (*r).hits.bytes, u64::from(bytes));
+            let (recent, add) = (&raw mut (*r).hits.recent, HitCells::addend(packets, bytes));
+            let before = atomic_xadd::<u64, u64, { AtomicOrdering::AcqRel }>(recent, add);
+            let (less, more) = HitCells::fold(before, before.wrapping_add(add));
+            if less != 0 {
+                Atomic::add64(&raw mut (*r).hits.folded, more);
+                Atomic::add64(recent, less.wrapping_neg());
+            }
         }
     }
 }

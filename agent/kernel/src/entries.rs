@@ -6,7 +6,7 @@
 
 use std::sync::atomic::Ordering;
 
-use weir_common::entry::{EntryKey, EntryRecord, Hits, Lists, LiveLists};
+use weir_common::entry::{EntryKey, EntryRecord, HitCells, Lists, LiveLists};
 use weir_common::hash::{Seed, hash};
 use weir_common::table::{self, Index, Line, Owned, find, lines_for, mask_for, put};
 
@@ -61,6 +61,25 @@ unsafe impl Owned for Part<'_> {
         // SAFETY: the trait's contract.
         unsafe { word32(slot) }.store(value, Ordering::Release);
     }
+}
+
+/// Both words as they belong together.
+///
+/// # Safety
+/// `cells` must be valid for reads; others may change them atomically meanwhile.
+unsafe fn hits(cells: *mut HitCells) -> HitCells {
+    // Moving a half over takes some nanoseconds, and happens once in millions of packets.
+    const TRIES: usize = 1000;
+    // SAFETY: the caller's.
+    let (recent, folded) = unsafe { (word64(&raw mut (*cells).recent), word64(&raw mut (*cells).folded)) };
+    let mut read = HitCells::default();
+    for _ in 0..TRIES {
+        read = HitCells { folded: folded.load(Ordering::Acquire), recent: recent.load(Ordering::Acquire) };
+        if !read.in_motion() && folded.load(Ordering::Acquire) == read.folded {
+            break;
+        }
+    }
+    read
 }
 
 impl EntryMaps {
@@ -118,10 +137,7 @@ impl EntryMaps {
             Some(EntryRecord {
                 key: (*r).key,
                 verdict: (*r).verdict,
-                hits: Hits {
-                    packets: word64(&raw mut (*r).hits.packets).load(Ordering::Relaxed),
-                    bytes: word64(&raw mut (*r).hits.bytes).load(Ordering::Relaxed),
-                },
+                hits: hits(&raw mut (*r).hits),
                 note: (*r).note,
                 reserved: (*r).reserved,
             })

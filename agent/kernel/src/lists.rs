@@ -489,6 +489,6 @@ impl EntryTable {
     /// What an entry has stopped, or would have.
     pub fn hits(&self, list: List, key: &Key) -> Result<Hits, KernelError> {
         let record = self.known.get(&(list, *key)).and_then(|known| self.maps.record(known.record));
-        Ok(record.map(|r| r.hits).unwrap_or_default())
+        Ok(record.map(|r| r.hits.hits()).unwrap_or_default())
     }
 }

@@ -1,6 +1,7 @@
 //! Verdicts by `BPF_PROG_TEST_RUN`. Every block has a neighbour that still passes, and passes again once lifted.
 
 use std::net::IpAddr;
+use std::os::fd::AsFd;
 
 use weir_common::counters::Reason;
 use weir_common::entry::{Entry, MAX_LENGTHS, action, side};
@@ -469,6 +470,24 @@ fn extending_or_changing_an_entry_keeps_its_hits() {
         assert_eq!(l.hits(host(bad)), n);
         assert_eq!(l.datapath.lists.get(List::Block, &host(bad)).unwrap(), Some(changed.kept()));
     }
+}
+
+#[test]
+fn hits_are_exact_when_two_processors_count_more_than_a_word_has_room_for() {
+    let Some(mut l) = loaded("hits_are_exact_when_two_processors_count_more_than_a_word_has_room_for") else { return };
+    let (us, bad, _) = hosts(false);
+    l.set(List::Block, host(bad), dropping());
+    // Both together go beyond the 2^25 packets at which half of the word is moved over.
+    const EACH: u32 = (1 << 24) + 100_001;
+    let frame = segment(bad, us, 443);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| assert_eq!(sys::test_run(l.xdp.as_fd(), &frame, &[], EACH, 0).unwrap().verdict, XDP_DROP));
+        }
+    });
+    let hits = l.datapath.lists.hits(List::Block, &host(bad)).unwrap();
+    let ip_len = frame.len() as u64 - 14;
+    assert_eq!((hits.packets, hits.bytes), (2 * u64::from(EACH), 2 * u64::from(EACH) * ip_len));
 }
 
 #[test]
