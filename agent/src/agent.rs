@@ -18,6 +18,7 @@ use weir_core::policy::Verdict;
 use weir_core::record::TimeUs;
 use weir_core::table::TableConfig;
 use weir_kernel::counters::Counters;
+use weir_kernel::lease::Lease;
 use weir_kernel::{Adoption, AttachedMode};
 
 use crate::app::RunOptions;
@@ -44,6 +45,7 @@ pub struct Kernel {
     pub ifindex: u32,
     pub xdp: AttachedMode,
     pub enforcer: Enforcer,
+    pub lease: Lease,
     pub counters: Counters,
 }
 
@@ -207,6 +209,9 @@ impl Agent {
         let new = !self.unconfirmed.is_empty();
         self.write(now);
         self.save(now, new);
+        if let Some(kernel) = &self.kernel {
+            kernel.lease.beat();
+        }
     }
 
     fn carry_out(&mut self, now: TimeUs, outcome: Outcome) {
@@ -386,6 +391,9 @@ impl Agent {
         self.pipeline.set_home(home(config));
         if let Some(collector) = &self.collector {
             collector.configure(&config.netflow, home(config));
+        }
+        if let Some(kernel) = &self.kernel {
+            kernel.lease.set(config.lease.lapse, config.lease.timeout);
         }
         let promoted = self.pipeline.policy.config().promoted;
         self.pipeline.policy.set_config(policy(config, promoted));

@@ -115,8 +115,9 @@ fn attach(config: &Config, interface: &str, ifindex: u32) -> anyhow::Result<Atta
     // Whoever was blocked stays blocked meanwhile: what an earlier agent left attached is replaced in one step.
     let xdp = kernel.attach()?;
     let adoption = kernel.take_adoption();
-    let (epochs, entries, counters, held) = kernel.into_parts();
-    let kernel = Kernel { ifindex, xdp, enforcer: Enforcer::new(entries), counters };
+    let (epochs, entries, lease, counters, held) = kernel.into_parts();
+    lease.set(config.lease.lapse, config.lease.timeout);
+    let kernel = Kernel { ifindex, xdp, enforcer: Enforcer::new(entries), lease, counters };
     Ok(Attached { kernel, epochs, adoption, logger, held })
 }
 

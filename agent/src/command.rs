@@ -12,6 +12,7 @@ use weir_core::addr::Prefix;
 use weir_core::decision::{Action, Decision, Origin, Sides, Target};
 use weir_core::decisions::Refusal;
 use weir_core::event::Mode;
+use weir_core::rate::RateLimit;
 use weir_core::record::TimeUs;
 use weir_core::render::Rfc3339;
 
@@ -130,7 +131,7 @@ impl From<Refusal> for CommandError {
         let words = r.to_string();
         match r {
             Refusal::Full { .. } | Refusal::AutomaticFull { .. } => CommandError::Full(words),
-            Refusal::NoLifetime => CommandError::Invalid(words),
+            Refusal::NoLifetime | Refusal::Rate => CommandError::Invalid(words),
             Refusal::Unknown(_) => CommandError::NotFound(words),
             Refusal::Protected(_) | Refusal::TooWide { .. } | Refusal::NotAwaiting(_) => CommandError::Refused(words),
         }
@@ -162,6 +163,8 @@ impl fmt::Display for Caller {
 pub struct NewDecision {
     pub target: Target,
     pub action: Action,
+    /// With [`Action::Limit`].
+    pub limit: Option<RateLimit>,
     pub sides: Sides,
     /// `None`: until deleted.
     pub lifetime: Option<Duration>,
@@ -212,10 +215,11 @@ pub struct DecisionReport {
 impl Serialize for DecisionReport {
     fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         let d = &self.decision;
-        let mut o = s.serialize_struct("decision", 16)?;
+        let mut o = s.serialize_struct("decision", 17)?;
         o.serialize_field("id", &d.id)?;
         o.serialize_field("target", &d.target.to_string())?;
         o.serialize_field("action", &d.action)?;
+        o.serialize_field("limit", &d.limit)?;
         o.serialize_field("direction", &d.sides)?;
         o.serialize_field("origin", &d.origin)?;
         o.serialize_field("created", &Rfc3339(d.created_us))?;

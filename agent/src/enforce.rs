@@ -3,10 +3,12 @@
 use std::collections::HashMap;
 
 use weir_common::entry::{self, Entry, FOREVER, Hits};
+use weir_common::limit::Limit;
 use weir_core::addr::Prefix;
 use weir_core::decision::{Action, Origin, Sides, Target};
 use weir_core::decisions::Decisions;
 use weir_core::event::Mode;
+use weir_core::rate::RateLimit;
 use weir_core::record::TimeUs;
 use weir_kernel::KernelError;
 use weir_kernel::lists::{EntryTable, Key, List};
@@ -193,7 +195,8 @@ fn wanted(decisions: &Decisions, mode: Mode, now: TimeUs, monotonic_ns: u64) -> 
     let expires = |at: Option<TimeUs>| {
         at.map_or(FOREVER, |at| monotonic_ns.saturating_add(at.saturating_sub(now).saturating_mul(1000)))
     };
-    let entry = |expires_ns, action, sides, origin| Entry { expires_ns, reason: 0, action, sides, origin };
+    let entry =
+        |expires_ns, action, sides, origin| Entry { expires_ns, reason: 0, action, sides, origin, limit: Limit::NONE };
     let mut wanted = HashMap::new();
     for (prefix, until) in decisions.allowed(now) {
         let e = entry(expires(until), 0, entry::side::IN | entry::side::OUT, entry::origin::MANUAL);
@@ -210,8 +213,10 @@ fn wanted(decisions: &Decisions, mode: Mode, now: TimeUs, monotonic_ns: u64) -> 
         let d = w.decision;
         let action = match d.action {
             Action::Drop if mode == Mode::Enforce => entry::action::DROP,
-            Action::Drop | Action::Shadow => entry::action::SHADOW,
+            Action::Limit if mode == Mode::Enforce => entry::action::LIMIT,
+            Action::Drop | Action::Limit | Action::Shadow => entry::action::SHADOW,
         };
+        let limit = d.limit.filter(|_| action == entry::action::LIMIT).map(RateLimit::entry).unwrap_or_default();
         let sides = match d.sides {
             Sides::In => entry::side::IN,
             Sides::Out => entry::side::OUT,
@@ -221,7 +226,8 @@ fn wanted(decisions: &Decisions, mode: Mode, now: TimeUs, monotonic_ns: u64) -> 
             Origin::Manual => entry::origin::MANUAL,
             Origin::Automatic => entry::origin::AUTOMATIC,
         };
-        wanted.insert((List::Block, key_of(w.target)), entry(expires(d.expires_us), action, sides, origin));
+        let e = Entry { limit, ..entry(expires(d.expires_us), action, sides, origin) };
+        wanted.insert((List::Block, key_of(w.target)), e);
     }
     wanted
 }
@@ -238,6 +244,7 @@ mod tests {
         let safe = vec![Safe { prefix: "192.0.2.1".parse().unwrap(), why: "gateway".into() }];
         let mut t = Decisions::new(Limits::default(), Guard::new(Vec::new(), safe), 1);
         let new = NewDecision {
+            limit: None,
             target: "203.0.113.9".parse().unwrap(),
             action,
             sides: Sides::In,
@@ -260,6 +267,31 @@ mod tests {
         assert_eq!(action(Mode::Enforce), Some(entry::action::DROP));
         assert_eq!(action(Mode::Shadow), Some(entry::action::SHADOW));
         assert_eq!(action(Mode::Observe), None);
+    }
+
+    #[test]
+    fn a_limit_limits_only_where_drops_drop() {
+        let mut decisions = table(Action::Shadow);
+        let limit = Some("7pps".parse::<RateLimit>().unwrap());
+        let target: Target = "203.0.113.10".parse().unwrap();
+        let new = NewDecision {
+            target,
+            action: Action::Limit,
+            limit,
+            sides: Sides::Both,
+            origin: Origin::Manual,
+            ttl_us: Some(S),
+            reason: String::new(),
+            instead_of: None,
+            alert_id: None,
+            confirm_within_us: None,
+        };
+        decisions.add(new, 1000 * S).unwrap();
+        let entry_in = |mode| wanted(&decisions, mode, 1000 * S, 5)[&(List::Block, key_of(target))];
+        let enforced = entry_in(Mode::Enforce);
+        assert_eq!((enforced.action, enforced.limit.rate(), enforced.limit.burst()), (entry::action::LIMIT, 6, 10));
+        let shadow = entry_in(Mode::Shadow);
+        assert_eq!((shadow.action, shadow.limit), (entry::action::SHADOW, Limit::NONE));
     }
 
     #[test]

@@ -144,6 +144,7 @@ impl Loop {
                     return drop(reply.send(Err(CommandError::Refused(words))));
                 }
                 let d = Decision {
+                    limit: None,
                     id: self.decisions.len() as u64 + 1,
                     target: new.target,
                     action: new.action,

@@ -44,6 +44,15 @@ reasons! {
     /// Dropped by a block entry.
     InDropped = "in_dropped",
     OutDropped = "out_dropped",
+    /// Dropped by a limit entry: beyond its rate.
+    InLimited = "in_limited",
+    OutLimited = "out_limited",
+    /// Among the limited, those that other processors' packets kept from being counted in time.
+    InContended = "in_contended",
+    OutContended = "out_contended",
+    /// Would have been dropped or held to a limit, had the agent's lease not lapsed (also in `in_pass` or `out_pass`).
+    InLapsed = "in_lapsed",
+    OutLapsed = "out_lapsed",
     /// Would have been dropped, had the entry not been a shadow one (also in `in_pass` or `out_pass`).
     InShadowed = "in_shadowed",
     OutShadowed = "out_shadowed",

@@ -4,10 +4,14 @@
 //! block or allow entry touches that neighbourhood; only then is the table of entries searched ([`crate::table`]), once per
 //! prefix length in use.
 
+use crate::limit::{self, Limit};
+
 /// What an entry does. The order is the order of strength: when several entries match, the strongest decides, and among
 /// equals the narrowest is credited.
 pub mod action {
     pub const SHADOW: u8 = 1;
+    /// Drops what is beyond [`super::Entry::limit`].
+    pub const LIMIT: u8 = 2;
     pub const DROP: u8 = 3;
 }
 
@@ -44,6 +48,8 @@ pub struct Entry {
     pub sides: u8,
     /// One of [`origin`].
     pub origin: u8,
+    /// For [`action::LIMIT`].
+    pub limit: Limit,
 }
 
 impl Entry {
@@ -216,19 +222,25 @@ pub struct EntryRecord {
     /// See [`verdict`].
     pub verdict: u64,
     pub hits: HitCells,
-    /// What the kernel programs do not look at: the reason, and in bits 16 to 23 the origin.
+    /// The limit in bits 24 to 63; below it what the kernel programs do not look at: the reason, and in bits 16 to 23 the origin.
     pub note: u64,
-    /// For the state of a rate limit.
-    pub reserved: u64,
+    /// The state of the limit, which a change leaves alone.
+    pub limit_state: u64,
 }
 
 impl EntryRecord {
     pub const fn new(key: EntryKey, entry: &Entry, hits: Hits) -> Self {
-        Self { key, verdict: verdict::of(entry), hits: HitCells::of(hits), note: Self::note(entry), reserved: 0 }
+        Self { key, verdict: verdict::of(entry), hits: HitCells::of(hits), note: Self::note(entry), limit_state: 0 }
     }
 
     pub const fn note(entry: &Entry) -> u64 {
-        entry.reason as u64 | (entry.origin as u64) << 16
+        entry.reason as u64 | (entry.origin as u64) << 16 | entry.limit.bits() << LIMIT_AT
+    }
+
+    /// The limit in a note.
+    #[inline(always)]
+    pub const fn limit(note: u64) -> Limit {
+        Limit::from_bits(note >> LIMIT_AT)
     }
 
     pub const fn entry(verdict: u64, note: u64) -> Entry {
@@ -238,11 +250,13 @@ impl EntryRecord {
             action: verdict::action(verdict) as u8,
             sides: verdict::sides(verdict),
             origin: (note >> 16) as u8,
+            limit: Self::limit(note),
         }
     }
 }
 
-const _: () = assert!(size_of::<EntryRecord>() == 64);
+const LIMIT_AT: u32 = 24;
+const _: () = assert!(size_of::<EntryRecord>() == 64 && LIMIT_AT + limit::BITS == 64);
 
 /// An IPv4 prefix: address in network byte order with host bits zero, and length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -442,7 +456,9 @@ mod tests {
 
     #[test]
     fn a_verdict_keeps_what_decides_and_ends_no_sooner_than_told() {
-        let entry = |expires_ns| Entry { expires_ns, reason: 7, action: action::DROP, sides: side::OUT, origin: 2 };
+        let limit = Limit::new(crate::limit::Unit::Bytes, 12_500, 100_000).unwrap();
+        let entry =
+            |expires_ns| Entry { expires_ns, reason: 7, action: action::DROP, sides: side::OUT, origin: 2, limit };
         for at in [0, 1, 255, 256, 257, 1 << 62, FOREVER - 1, FOREVER] {
             let e = entry(at);
             let v = verdict::of(&e);

@@ -10,6 +10,8 @@ pub mod counters;
 pub mod entry;
 pub mod flow;
 pub mod hash;
+pub mod lease;
+pub mod limit;
 pub mod names;
 #[cfg(any(test, feature = "user"))]
 pub mod near;

@@ -4,6 +4,7 @@ use crate::counters::{Counter, Reason};
 use crate::entry::{CELLS_PER_WORD, EntryRecord, LiveLists, V4_CELLS, V6_CELLS};
 use crate::flow::{FlowKey, FlowRecord, FlowStats};
 use crate::hash::Seed;
+use crate::lease::Lease;
 use crate::table::{Line, lines_for, mask_for};
 
 /// Kernel map types (linux/bpf.h, enum bpf_map_type).
@@ -107,6 +108,8 @@ pub const V6_BITMAP: &str = "V6_BITMAP";
 /// Two indices of entries, of which one is in use: [`crate::entry::Lists::first`].
 pub const ENTRY_INDEX: &str = "ENTRY_INDEX";
 pub const ENTRIES: &str = "ENTRIES";
+/// A [`Lease`].
+pub const LEASE: &str = "LEASE";
 pub const META: &str = "META";
 pub const TEST_CLOCK: &str = "TEST_CLOCK";
 
@@ -178,7 +181,7 @@ const fn spec(name: &'static str, map_type: u32, value: usize, flags: u32, sized
 }
 
 /// Every pinned map.
-pub const MAPS: [MapSpec; 12] = {
+pub const MAPS: [MapSpec; 13] = {
     use map_type::{ARRAY, PERCPU_ARRAY};
     [
         spec(FLOW_INDEX, ARRAY, size_of::<Line>(), MAPPED, Sized::FlowIndex),
@@ -191,6 +194,7 @@ pub const MAPS: [MapSpec; 12] = {
         spec(V6_BITMAP, ARRAY, 8, MAPPED, Sized::Fixed(V6_CELLS / CELLS_PER_WORD)),
         spec(ENTRY_INDEX, ARRAY, size_of::<Line>(), MAPPED, Sized::EntryIndex),
         spec(ENTRIES, ARRAY, size_of::<EntryRecord>(), MAPPED, Sized::EntryRecords),
+        spec(LEASE, ARRAY, size_of::<Lease>(), MAPPED, Sized::Fixed(1)),
         spec(META, ARRAY, size_of::<Meta>(), 0, Sized::Fixed(1)),
         spec(TEST_CLOCK, ARRAY, 8, 0, Sized::Fixed(1)),
     ]

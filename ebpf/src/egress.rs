@@ -6,15 +6,16 @@ use aya_ebpf::helpers::bpf_skb_pull_data;
 use aya_ebpf::programs::TcContext;
 use aya_log_ebpf::warn;
 use weir_common::counters::Reason;
-use weir_common::entry::{action, exempt, side};
+use weir_common::entry::side;
 use weir_common::flow::VLAN_NONE;
 use weir_common::parse::{Depth, NotParsed, Offload, PacketMeta, parse_into};
 
 use crate::account::{Counted, account};
 use crate::count::{count, count_not_parsed};
 use crate::ingress::{Linear, cut_short};
-use crate::lists::{ALLOWED, hit, look_up};
+use crate::lists::look_up;
 use crate::maps::{SCRATCH_LEN, WORK, Work};
+use crate::obey::stops;
 
 /// Index into [`WORK`].
 const AT_EGRESS: u32 = 1;
@@ -72,19 +73,8 @@ pub fn run(ctx: &TcContext) -> i32 {
     *packet = meta.packet(offload);
     let (segs, length) = (packet.segs, packet.bytes());
     let found = look_up(meta, side::OUT);
-    if found.action == u32::from(action::DROP) {
-        if exempt(meta.proto, meta.family, meta.src_port, meta.dst_port, meta.fragment != 0) {
-            count(Reason::InExempt, true, segs, length);
-        } else {
-            hit(found.record, segs, length);
-            count(Reason::InDropped, true, segs, length);
-            return SHOT;
-        }
-    } else if found.action == u32::from(action::SHADOW) {
-        hit(found.record, segs, length);
-        count(Reason::InShadowed, true, segs, length);
-    } else if found.action == ALLOWED {
-        count(Reason::InAllowed, true, segs, length);
+    if stops(found, meta, true, segs, length) {
+        return SHOT;
     }
     if meta.depth == Depth::AddressOnly {
         count(Reason::InAddressOnly, true, segs, length);

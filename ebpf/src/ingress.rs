@@ -7,14 +7,15 @@ use aya_ebpf::programs::XdpContext;
 use aya_log_ebpf::warn;
 use weir_common::bytes::Bytes;
 use weir_common::counters::Reason;
-use weir_common::entry::{action, exempt, side};
+use weir_common::entry::side;
 use weir_common::flow::VLAN_NONE;
 use weir_common::parse::{Depth, NotParsed, Offload, PacketMeta, parse_into};
 
 use crate::account::{Counted, account};
 use crate::count::{count, count_not_parsed};
-use crate::lists::{ALLOWED, hit, look_up};
+use crate::lists::look_up;
 use crate::maps::{SCRATCH, SCRATCH_LEN, WORK, Work};
+use crate::obey::stops;
 
 /// Index into [`WORK`].
 const AT_INGRESS: u32 = 0;
@@ -170,19 +171,8 @@ pub fn run(ctx: &XdpContext) -> u32 {
     }
 
     let found = look_up(meta, side::IN);
-    if found.action == u32::from(action::DROP) {
-        if exempt(meta.proto, meta.family, meta.src_port, meta.dst_port, meta.fragment != 0) {
-            count(Reason::InExempt, false, 1, meta.ip_len);
-        } else {
-            hit(found.record, 1, meta.ip_len);
-            count(Reason::InDropped, false, 1, meta.ip_len);
-            return XDP_DROP;
-        }
-    } else if found.action == u32::from(action::SHADOW) {
-        hit(found.record, 1, meta.ip_len);
-        count(Reason::InShadowed, false, 1, meta.ip_len);
-    } else if found.action == ALLOWED {
-        count(Reason::InAllowed, false, 1, meta.ip_len);
+    if stops(found, meta, false, 1, meta.ip_len) {
+        return XDP_DROP;
     }
     if meta.depth == Depth::AddressOnly {
         count(Reason::InAddressOnly, false, 1, meta.ip_len);

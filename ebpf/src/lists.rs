@@ -1,21 +1,17 @@
 //! The allow list, then the block list.
 
-use core::intrinsics::{AtomicOrdering, atomic_xadd};
-
 use aya_ebpf::cty::c_void;
 use aya_ebpf::helpers::{bpf_jiffies64, bpf_ktime_get_coarse_ns, bpf_loop};
 use aya_ebpf::maps::Array;
 use weir_common::address::Address;
 use weir_common::entry::{
-    CELLS_PER_WORD, EntryKey, HitCells, Lengths, Lists, MAX_LENGTHS, action, cell, direct, kind, masked, side, v4_cell, v6_cell,
+    CELLS_PER_WORD, EntryKey, Lengths, Lists, MAX_LENGTHS, action, cell, direct, kind, masked, side, v4_cell, v6_cell,
     verdict,
 };
-use weir_common::flow::Cells;
 use weir_common::hash::hash;
 use weir_common::parse::PacketMeta;
 use weir_common::table::{NONE, STEPS, Step, find_step, glance, record};
 
-use crate::atomic::Atomic;
 use crate::index::Lines;
 use crate::maps::{ENTRIES, ENTRY_INDEX, LISTS, TICK, V4_BITMAP, V6_BITMAP, seed, sizes};
 
@@ -46,7 +42,7 @@ fn live(v: u64, side: u8) -> bool {
 /// The coarse clock. It moves on with `jiffies`, which costs nothing to read: asked once per tick and processor, it costs
 /// next to nothing as well, and is at most one tick behind.
 #[inline(always)]
-fn coarse_ns() -> u64 {
+pub fn coarse_ns() -> u64 {
     // SAFETY: helpers without arguments, and the map's value, which only this processor uses.
     unsafe {
         let Some(tick) = TICK.get_ptr_mut(0) else { return bpf_ktime_get_coarse_ns() };
@@ -312,21 +308,4 @@ pub fn look_up(meta: &PacketMeta, side: u8) -> Found {
         }
     }
     s.found
-}
-
-/// Credits the entry that decided.
-#[inline(always)]
-pub fn hit(record: u32, packets: u32, bytes: u32) {
-    if let Some(r) = ENTRIES.get_ptr_mut(record) {
-        // SAFETY: the map's value, changed atomically. Not relaxed: of a relaxed addition the compiler takes no result.
-        unsafe {
-            let (recent, add) = (&raw mut (*r).hits.recent, HitCells::addend(packets, bytes));
-            let before = atomic_xadd::<u64, u64, { AtomicOrdering::AcqRel }>(recent, add);
-            let (less, more) = HitCells::fold(before, before.wrapping_add(add));
-            if less != 0 {
-                Atomic::add64(&raw mut (*r).hits.folded, more);
-                Atomic::add64(recent, less.wrapping_neg());
-            }
-        }
-    }
 }

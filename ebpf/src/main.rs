@@ -13,6 +13,7 @@ mod index;
 mod ingress;
 mod lists;
 mod maps;
+mod obey;
 
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};

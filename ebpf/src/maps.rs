@@ -6,6 +6,7 @@ use weir_common::counters::{Counter, Reason};
 use weir_common::entry::{CELLS_PER_WORD, EntryRecord, LiveLists, V4_CELLS, V6_CELLS};
 use weir_common::flow::{FlowRecord, KeyWords, Packet};
 use weir_common::hash::Seed;
+use weir_common::lease::Lease;
 use weir_common::names::{Capacity, MAPPED, Meta, Sizes, Used, switch};
 use weir_common::parse::PacketMeta;
 use weir_common::table::{Line, lines_for};
@@ -35,6 +36,8 @@ pub static V6_BITMAP: Array<u64> = Array::with_max_entries(V6_CELLS / CELLS_PER_
 pub static ENTRY_INDEX: Array<Line> = Array::with_max_entries(2 * lines_for(SIZE.entries()), MAPPED);
 #[map]
 pub static ENTRIES: Array<EntryRecord> = Array::with_max_entries(SIZE.entries(), MAPPED);
+#[map]
+pub static LEASE: Array<Lease> = Array::with_max_entries(1, MAPPED);
 #[map]
 pub static META: Array<Meta> = Array::with_max_entries(1, 0);
 /// Time in ns, for tests that set `USE_TEST_CLOCK`.

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::addr::{Addr, Prefix};
+use crate::rate::RateLimit;
 use crate::record::TimeUs;
 
 /// What a decision targets.
@@ -67,11 +68,14 @@ impl FromStr for Target {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// In order of strength.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
     /// Counts what it would have dropped.
     Shadow,
+    /// Drops what is beyond [`Decision::limit`].
+    Limit,
     Drop,
 }
 
@@ -100,6 +104,9 @@ pub struct Decision {
     pub id: u64,
     pub target: Target,
     pub action: Action,
+    /// With [`Action::Limit`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<RateLimit>,
     pub sides: Sides,
     pub origin: Origin,
     pub created_us: TimeUs,

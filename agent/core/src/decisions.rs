@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::addr::Prefix;
 use crate::decision::{Action, Decision, Origin, Sides, Target};
 use crate::guard::{Allow, AllowFull, Guard, Protected, Safe};
+use crate::rate::RateLimit;
 use crate::record::TimeUs;
 
 pub use restore::{Snapshot, Stored, remaining_us};
@@ -41,6 +42,8 @@ impl Default for Limits {
 pub struct NewDecision {
     pub target: Target,
     pub action: Action,
+    /// With [`Action::Limit`].
+    pub limit: Option<RateLimit>,
     pub sides: Sides,
     pub origin: Origin,
     /// µs from now; `None`: until deleted.
@@ -63,6 +66,8 @@ pub enum Refusal {
     Full { max: usize },
     #[error("there are {max} automatic decisions, the most that are kept; until some expire, only people may add more")]
     AutomaticFull { max: usize },
+    #[error("a decision to limit needs a rate, and no other has one; for example `--limit 100pps`")]
+    Rate,
     #[error("a decision with a lifetime of 0 would never hold; give a longer one, such as 1h")]
     NoLifetime,
     #[error("no decision has the id {0}; `weir decisions list` shows those that hold")]
@@ -168,6 +173,9 @@ impl Decisions {
         if new.ttl_us == Some(0) || new.confirm_within_us == Some(0) {
             return Err(Refusal::NoLifetime);
         }
+        if (new.action == Action::Limit) != new.limit.is_some() {
+            return Err(Refusal::Rate);
+        }
         self.check(new.target, now)?;
         let expires_us = new.ttl_us.map(|t| now.saturating_add(t));
         if let Some(added) = self.join(&new, expires_us, now) {
@@ -184,6 +192,7 @@ impl Decisions {
             id: self.next_id,
             target: new.target,
             action: new.action,
+            limit: new.limit,
             sides: new.sides,
             origin: new.origin,
             created_us: now,
@@ -211,8 +220,8 @@ impl Decisions {
                 let d = &e.decision;
                 e.awaiting.is_none()
                     && live(d, now)
-                    && (d.action, d.sides, d.origin, d.instead_of)
-                        == (new.action, new.sides, new.origin, new.instead_of)
+                    && (d.action, d.limit, d.sides, d.origin, d.instead_of)
+                        == (new.action, new.limit, new.sides, new.origin, new.instead_of)
             })
         })?;
         let longer = later(self.get(id)?.expires_us, expires_us);
@@ -336,7 +345,7 @@ impl Decisions {
     }
 
     /// What is to hold now, by target in ascending order: of several decisions on one target the strictest live one
-    /// (drop before shadow, shadow that stands for a drop before other ones, both sides before one, then the longest).
+    /// (drop before limit, of limits the lower, limit before shadow, shadow that stands for a drop before other ones, both sides before one, then the longest).
     pub fn wanted(&self, now: TimeUs) -> impl Iterator<Item = Wanted<'_>> {
         self.by_target.iter().filter_map(move |(&target, ids)| {
             self.strictest(ids, now).map(|(decision, decisions)| Wanted { target, decision, decisions })
@@ -354,9 +363,16 @@ impl Decisions {
         let rank = |d: &&Decision| {
             let both = d.sides == Sides::Both;
             let meant = d.instead_of == Some(Action::Drop);
-            (d.action == Action::Drop, meant, both, d.expires_us.unwrap_or(TimeUs::MAX), std::cmp::Reverse(d.id))
+            (d.action, meant, both, d.expires_us.unwrap_or(TimeUs::MAX), std::cmp::Reverse(d.id))
         };
-        live().max_by_key(rank).map(|d| (d, live().count()))
+        let lower = |a: &Decision, b: &Decision| a.limit.zip(b.limit).is_some_and(|(a, b)| a.stricter_than(b));
+        let strictest = live().reduce(|a, b| match (lower(a, b), lower(b, a)) {
+            (true, _) => a,
+            (_, true) => b,
+            _ if rank(&b) > rank(&a) => b,
+            _ => a,
+        });
+        strictest.map(|d| (d, live().count()))
     }
 
     fn purge(&mut self, covered: impl Fn(Prefix) -> bool) -> Vec<Decision> {

@@ -19,6 +19,7 @@ pub mod home;
 pub mod matrix;
 pub mod policy;
 pub mod profile;
+pub mod rate;
 pub mod record;
 pub mod render;
 pub mod role;

@@ -323,6 +323,7 @@ impl Policy {
         let decision = NewDecision {
             target: asked.target,
             action,
+            limit: None,
             sides: Sides::In,
             origin: Origin::Automatic,
             ttl_us: Some(ttl_us),

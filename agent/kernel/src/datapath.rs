@@ -18,6 +18,7 @@ use weir_common::names::{
 use crate::counters::Counters;
 use crate::entries::EntryMaps;
 use crate::flows::{Drained, Epochs, FlowMaps};
+use crate::lease::Lease;
 use crate::lists::{EntryTable, ListMaps};
 use crate::mapped::Mapped;
 use crate::pins::{Capacity, Pins, remove_if_there};
@@ -81,6 +82,7 @@ pub struct Datapath {
     pub epochs: Epochs,
     pub lists: EntryTable,
     pub counters: Counters,
+    pub lease: Lease,
     /// Everything aya loaded; dropping it detaches nothing that is pinned.
     ebpf: Ebpf,
     interface: String,
@@ -179,11 +181,13 @@ impl Datapath {
             adoption.half_drained = epochs.drain_idle(&mut adoption.flows);
         }
         let counters = Counters::new(open(names::COUNTERS)?)?;
+        let lease = Lease::new(open(names::LEASE)?)?;
         Ok(Self {
             pins,
             epochs,
             lists,
             counters,
+            lease,
             ebpf,
             interface: interface.to_owned(),
             ifindex,
@@ -327,8 +331,8 @@ impl Datapath {
     }
 
     /// The parts, each for its own owner. The last one keeps the programs' descriptors; what is pinned stays without it.
-    pub fn into_parts(self) -> (Epochs, EntryTable, Counters, Held) {
-        (self.epochs, self.lists, self.counters, Held { _ebpf: self.ebpf })
+    pub fn into_parts(self) -> (Epochs, EntryTable, Lease, Counters, Held) {
+        (self.epochs, self.lists, self.lease, self.counters, Held { _ebpf: self.ebpf })
     }
 
     /// What was found at the start; the flows are handed over once.

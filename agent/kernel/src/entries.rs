@@ -132,14 +132,14 @@ impl EntryMaps {
     /// A record, word by word: programs count its hits.
     pub fn record(&self, n: u32) -> Option<EntryRecord> {
         let r = self.records.at(n)?;
-        // SAFETY: a value of the mapping; only its hits are ever written by others, by whole words.
+        // SAFETY: a value of the mapping; only its hits and the state of its limit are ever written by others, by whole words.
         unsafe {
             Some(EntryRecord {
                 key: (*r).key,
                 verdict: (*r).verdict,
                 hits: hits(&raw mut (*r).hits),
                 note: (*r).note,
-                reserved: (*r).reserved,
+                limit_state: word64(&raw mut (*r).limit_state).load(Ordering::Relaxed),
             })
         }
     }

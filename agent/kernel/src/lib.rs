@@ -6,6 +6,7 @@ pub mod datapath;
 mod entries;
 mod error;
 pub mod flows;
+pub mod lease;
 pub mod link;
 pub mod lists;
 mod mapped;

@@ -73,6 +73,7 @@ impl Agent {
             Wanted {
                 target: new.target,
                 action: new.action,
+                limit: new.limit,
                 sides: new.sides,
                 origin: Origin::Manual,
                 ttl_us: new.lifetime.map(us),

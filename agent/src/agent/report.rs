@@ -74,7 +74,7 @@ impl Agent {
 
     fn decision_counts(&self) -> Vec<DecisionCount> {
         let mut counts = Vec::new();
-        for action in [Action::Drop, Action::Shadow] {
+        for action in [Action::Drop, Action::Limit, Action::Shadow] {
             for origin in [Origin::Automatic, Origin::Manual] {
                 let count = self.decisions.iter().filter(|d| (d.action, d.origin) == (action, origin)).count() as u64;
                 if count > 0 {

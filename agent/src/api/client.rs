@@ -10,6 +10,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status, Streaming};
 use weir_core::addr::Prefix;
 use weir_core::decision::{Action, Decision, Sides, Target};
+use weir_core::rate::RateLimit;
 
 use super::convert::{Malformed, action_out, sides_out};
 use crate::command::{
@@ -130,6 +131,7 @@ impl Client {
         &mut self,
         target: Target,
         action: Action,
+        limit: Option<RateLimit>,
         sides: Sides,
         lifetime: Option<Duration>,
         reason: &str,
@@ -138,6 +140,7 @@ impl Client {
         let request = pb::AddDecisionRequest {
             target: target.to_string(),
             action: action_out(action),
+            limit: limit.map(Into::into),
             sides: sides_out(sides),
             lifetime_us: lifetime.map(whole_us),
             reason: reason.to_owned(),

@@ -3,6 +3,7 @@
 use weir_core::addr::Prefix;
 use weir_core::decision::{Action, Decision, Origin, Sides};
 use weir_core::event::Mode;
+use weir_core::rate::{RateLimit, RateUnit};
 
 use crate::command::{
     AllowAdded, AllowReport, BundleReport, Counter, DecisionCount, DecisionReport, LearnReport, MapUse, NamedCount,
@@ -39,7 +40,7 @@ macro_rules! enums {
     };
 }
 enums!(mode_out, mode_in, "mode", Mode, Mode, [Observe, Shadow, Enforce]);
-enums!(action_out, action_in, "action", Action, Action, [Shadow, Drop]);
+enums!(action_out, action_in, "action", Action, Action, [Shadow, Limit, Drop]);
 enums!(sides_out, sides_in, "sides", Sides, Sides, [In, Out, Both]);
 enums!(origin_out, origin_in, "origin", Origin, Origin, [Manual, Automatic]);
 enums!(xdp_out, xdp_in, "xdp_mode", XdpMode, XdpMode, [Native, Generic]);
@@ -61,6 +62,20 @@ fn try_each<T: TryInto<U, Error = Malformed>, U>(v: Vec<T>) -> Result<Vec<U>, Ma
     v.into_iter().map(TryInto::try_into).collect()
 }
 
+enums!(unit_out, unit_in, "unit", RateUnit, RateUnit, [Packets, Bytes]);
+
+impl From<RateLimit> for pb::RateLimit {
+    fn from(l: RateLimit) -> Self {
+        pb::RateLimit { unit: unit_out(l.unit()), per_second: l.per_second(), burst: Some(l.burst()) }
+    }
+}
+impl TryFrom<pb::RateLimit> for RateLimit {
+    type Error = Malformed;
+    fn try_from(l: pb::RateLimit) -> Result<Self, Malformed> {
+        RateLimit::new(unit_in(l.unit)?, l.per_second, l.burst).map_err(|e| Malformed::Text(e.to_string()))
+    }
+}
+
 impl From<Decision> for pb::Decision {
     fn from(d: Decision) -> Self {
         pb::Decision {
@@ -74,6 +89,7 @@ impl From<Decision> for pb::Decision {
             reason: d.reason,
             instead_of: d.instead_of.map(action_out),
             alert_id: d.alert_id,
+            limit: d.limit.map(Into::into),
         }
     }
 }
@@ -84,6 +100,7 @@ impl TryFrom<pb::Decision> for Decision {
             id: d.id,
             target: text(&d.target)?,
             action: action_in(d.action)?,
+            limit: d.limit.map(TryInto::try_into).transpose()?,
             sides: sides_in(d.sides)?,
             origin: origin_in(d.origin)?,
             created_us: d.created_us,

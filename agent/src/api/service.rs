@@ -159,6 +159,7 @@ impl Weir for Service {
         let new = NewDecision {
             target: text(&r.target)?,
             action: convert::action_in(r.action)?,
+            limit: r.limit.map(TryInto::try_into).transpose()?,
             sides,
             lifetime: r.lifetime_us.map(Duration::from_micros),
             reason: short("reason", r.reason)?,

@@ -10,6 +10,7 @@ use weir_core::addr::Prefix;
 use weir_core::decision::{Action, Sides, Target};
 use weir_core::event::Mode;
 use weir_core::profile::ProfileId;
+use weir_core::rate::RateLimit;
 
 use crate::api::events::KINDS;
 use crate::command::DecisionRef;
@@ -170,6 +171,12 @@ pub enum DecisionsCmd {
         /// drop, or shadow: only count what would be dropped
         #[arg(short, long, value_name = "ACTION", default_value = "drop", value_parser = action)]
         action: Action,
+        /// Instead: drop what is beyond this rate, for example 100pps or 2MBps
+        #[arg(short, long, value_name = "RATE", conflicts_with = "action", value_parser = rate)]
+        limit: Option<RateLimit>,
+        /// What may come at once, packets or bytes as the rate [default: what comes in a second, and at least ten packets]
+        #[arg(long, value_name = "COUNT", requires = "limit")]
+        burst: Option<u64>,
         /// How long, for example 90s, 4h, 1d, or `ever`
         #[arg(short = 'f', long = "for", value_name = "TIME", default_value = "4h", value_parser = lifetime)]
         lifetime: Lifetime,
@@ -458,6 +465,9 @@ fn kind(s: &str) -> Result<EventKind, String> {
 fn action(s: &str) -> Result<Action, String> {
     named(s, &[("drop", Action::Drop), ("shadow", Action::Shadow)])
 }
+fn rate(s: &str) -> Result<RateLimit, String> {
+    s.parse().map_err(|e: weir_core::rate::RateError| e.to_string())
+}
 fn sides(s: &str) -> Result<Sides, String> {
     named(s, &[("in", Sides::In), ("out", Sides::Out), ("both", Sides::Both)])
 }
@@ -521,6 +531,10 @@ mod tests {
             (Action::Shadow, Lifetime::For(Duration::from_secs(90)), Sides::Both)
         );
 
+        let cli = parse("weir decisions add 192.0.2.7 --limit 100pps --burst 500").unwrap();
+        let Cmd::Decisions(DecisionsCmd::Add { limit: Some(limit), burst, .. }) = cli.command else { panic!() };
+        assert_eq!((limit.to_string().as_str(), burst), ("100 packets/s, 100 at once", Some(500)));
+
         for (text, expected) in
             [("17", DecisionRef::Id(17)), ("10.0.0.0/8", DecisionRef::Target("10.0.0.0/8".parse().unwrap()))]
         {
@@ -545,6 +559,9 @@ mod tests {
             ("weir decisions add 10.0.0.300", "is no target; expected ADDRESS"),
             ("weir decisions add 10.0.0.1 --for 5", "is no length of time"),
             ("weir decisions add 10.0.0.1 --for 0s", "write `ever`"),
+            ("weir decisions add 10.0.0.1 --limit 5", "is no rate"),
+            ("weir decisions add 10.0.0.1 --limit 5pps --action drop", "cannot be used with"),
+            ("weir decisions add 10.0.0.1 --burst 5", "--limit"),
             ("weir decisions add 10.0.0.1 --action block", "expected one of drop, shadow"),
             ("weir watch --kind drops", "expected one of flow, source, alert, decision, hits, agent"),
             ("weir run -i eth0 --mode block", "expected one of observe, shadow, enforce"),

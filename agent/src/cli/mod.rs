@@ -22,6 +22,8 @@ use crate::config::{Config, ConfigError, DEFAULT_SOCKET};
 use crate::proto::watch_events_response::Item;
 use args::{AllowCmd, Cli, Cmd, ConfigCmd, DecisionsCmd, Lifetime, ModelCmd};
 use output::Output;
+use weir_core::decision::Action;
+use weir_core::rate::RateLimit;
 
 const USAGE: u8 = 2;
 
@@ -123,12 +125,27 @@ async fn ask(mut client: Client, command: Cmd, out: &Output) -> anyhow::Result<E
             let list = client.list_decisions().await?;
             out.list(&list, |l| render::decisions(l, wall_us()))?;
         }
-        Cmd::Decisions(DecisionsCmd::Add { target, action, lifetime, direction, reason, confirm_within }) => {
+        Cmd::Decisions(DecisionsCmd::Add {
+            target,
+            action,
+            limit,
+            burst,
+            lifetime,
+            direction,
+            reason,
+            confirm_within,
+        }) => {
             let lifetime = match lifetime {
                 Lifetime::Ever => None,
                 Lifetime::For(d) => Some(d),
             };
-            let added = client.add_decision(target, action, direction, lifetime, &reason, confirm_within).await?;
+            let limit = match (limit, burst) {
+                (Some(l), Some(burst)) => Some(RateLimit::new(l.unit(), l.per_second(), Some(burst))?),
+                (limit, _) => limit,
+            };
+            let action = if limit.is_some() { Action::Limit } else { action };
+            let added =
+                client.add_decision(target, action, limit, direction, lifetime, &reason, confirm_within).await?;
             if out.json() { out.object(&added)? } else { out.text(&render::decision_added(&added, wall_us()))? }
         }
         Cmd::Decisions(DecisionsCmd::Confirm { id }) => {

@@ -14,6 +14,7 @@ use crate::human::{bytes, grouped, micros, rough};
 pub fn action(a: Action) -> &'static str {
     match a {
         Action::Shadow => "shadow",
+        Action::Limit => "limit",
         Action::Drop => "drop",
     }
 }
@@ -179,7 +180,7 @@ pub fn decisions(list: &[DecisionReport], now: TimeUs) -> String {
         t.row(vec![
             d.id.to_string(),
             d.target.to_string(),
-            format!("{}{state}", action(d.action)),
+            format!("{}{state}", what(d)),
             sides(d.sides).into(),
             origin(d.origin).into(),
             until(d.expires_us, now),
@@ -192,10 +193,18 @@ pub fn decisions(list: &[DecisionReport], now: TimeUs) -> String {
     t.render()
 }
 
+/// "drop", "limit 100 packets/s, 100 at once".
+fn what(d: &Decision) -> String {
+    match d.limit {
+        Some(limit) => format!("{} {limit}", action(d.action)),
+        None => action(d.action).into(),
+    }
+}
+
 /// "decision 7: drop 192.0.2.7, expires in 4h".
 pub fn decision_line(d: &Decision, now: TimeUs) -> String {
     let expires = d.expires_us.map_or_else(|| "until deleted".into(), |at| format!("expires {}", relative(at, now)));
-    format!("decision {}: {} {}, {expires}", d.id, action(d.action), d.target)
+    format!("decision {}: {} {}, {expires}", d.id, what(d), d.target)
 }
 
 pub fn decision_added(r: &DecisionReport, now: TimeUs) -> String {

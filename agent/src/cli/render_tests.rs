@@ -10,6 +10,7 @@ fn report(id: u64, target: &str) -> DecisionReport {
     let target: Target = target.parse().unwrap();
     DecisionReport {
         decision: Decision {
+            limit: None,
             id,
             target,
             action: Action::Drop,

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use weir_core::addr::Prefix;
 use weir_core::event::Mode;
+use weir_kernel::lease::Lapse;
 
 pub use keys::{Apply, KEYS, Key};
 pub use setting::{LEVELS, MODES, Shown};
@@ -43,6 +44,7 @@ pub struct Config {
     pub flow: FlowTimes,
     pub learn: Learn,
     pub policy: Policy,
+    pub lease: Lease,
     pub log: Log,
     pub xdp: Xdp,
     pub netflow: NetFlow,
@@ -99,6 +101,13 @@ pub struct Policy {
     pub shadow_ttl: Duration,
     pub max_decisions_per_hour: u32,
     pub busy_share: f64,
+}
+
+/// What entries that drop do once the agent has been silent for too long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+    pub lapse: Lapse,
+    pub timeout: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -160,6 +169,7 @@ impl Default for Config {
                 max_decisions_per_hour: 60,
                 busy_share: 0.05,
             },
+            lease: Lease { lapse: Lapse::Keep, timeout: secs(30) },
             log: Log {
                 level: log::LevelFilter::Info,
                 to: LogTarget::Auto,
@@ -266,6 +276,15 @@ impl Config {
                 let message = format!("{path} ({}) must be at least one epoch ({})", word(value), word(self.epoch));
                 wrong([path, "epoch"], message);
             }
+        }
+        // A sign of life is given once per epoch, and one may be late.
+        let least = 3 * self.epoch;
+        if self.lease.lapse != Lapse::Keep && self.lease.timeout < least {
+            let (timeout, least, epoch) = (word(self.lease.timeout), word(least), word(self.epoch));
+            wrong(
+                ["lease.timeout", "epoch"],
+                format!("lease.timeout ({timeout}) must be at least three epochs of {epoch} ({least})"),
+            );
         }
         if !self.window.as_micros().is_multiple_of(self.epoch.as_micros()) {
             let message =

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use weir_core::addr::Prefix;
 use weir_core::event::Mode;
+use weir_kernel::lease::Lapse;
 
 use super::tree::{At, Kind, Node};
 use super::{AllowRule, DEFAULT_NETFLOW, EventTarget, LogTarget, Problem, XdpChoice};
@@ -164,6 +165,8 @@ choices!(
     "auto, native or generic",
     [("auto", XdpChoice::Auto), ("native", XdpChoice::Native), ("generic", XdpChoice::Generic)]
 );
+choices!(impl Lapse, "keep, shadow or pass", LAPSES);
+pub const LAPSES: &[(&str, Lapse)] = &[("keep", Lapse::Keep), ("shadow", Lapse::Shadow), ("pass", Lapse::Pass)];
 choices!(
     LogTarget,
     "auto, stderr or journald",

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use weir_core::event::Mode;
+use weir_kernel::lease::Lapse;
 
 use super::keys::{Apply, KEYS};
 use super::setting::Shown;
@@ -126,7 +127,12 @@ impl Config {
             self.state_dir.display(),
             self.socket.display()
         ));
-        lines.push("If the agent is silent, entries stay until they expire.".to_owned());
+        let silent = format!("Once the agent is silent for {}, ", d(self.lease.timeout));
+        lines.push(match self.lease.lapse {
+            Lapse::Keep => "If the agent is silent, entries stay until they expire.".to_owned(),
+            Lapse::Shadow => silent + "entries only count, until it is back.",
+            Lapse::Pass => silent + "entries do nothing, until it is back.",
+        });
         lines.join("\n")
     }
 }

@@ -33,6 +33,7 @@ policy:
   max_decisions_per_hour: 7
   busy_share: 10%
 log: {level: debug, to: stderr, events: journald, flows: true}
+lease: {lapse: pass, timeout: 10s}
 xdp: {mode: generic}
 netflow: {listen: "[::]:9995", exporters: [192.0.2.1, "2001:db8:1::/48"]}
 "#;
@@ -60,6 +61,7 @@ fn every_key_can_be_set() {
         learn: Learn { duration: s(5400), min_flows: 5000, min_windows: 300 },
         policy: Policy { drop_ttl: s(14_400), shadow_ttl: s(90), max_decisions_per_hour: 7, busy_share: 0.1 },
         log: Log { level: log::LevelFilter::Debug, to: LogTarget::Stderr, events: EventTarget::Journald, flows: true },
+        lease: Lease { lapse: Lapse::Pass, timeout: s(10) },
         xdp: Xdp { mode: XdpChoice::Generic },
         netflow: NetFlow {
             enabled: true,

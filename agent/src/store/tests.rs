@@ -8,6 +8,7 @@ const NOW: TimeUs = 1_800_000_000_000_000;
 
 fn state() -> State {
     let decision = Decision {
+        limit: None,
         id: 8,
         target: "192.0.2.7/tcp/22".parse().unwrap(),
         action: Action::Drop,

@@ -4,6 +4,7 @@
 mod allow;
 mod kills;
 mod learning;
+mod limits;
 mod modes;
 mod netflow;
 #[expect(dead_code, reason = "the kernel tests use the rest")]

@@ -7,6 +7,7 @@ const NOW: TimeUs = 1_000_000 * S;
 
 fn new(target: &str, action: Action, origin: Origin, ttl_s: u64) -> NewDecision {
     NewDecision {
+        limit: None,
         target: target.parse().unwrap(),
         action,
         sides: Sides::In,
@@ -111,6 +112,29 @@ fn several_decisions_on_one_target_fold_into_the_strictest_live_one() {
     assert_eq!(t.wanted(NOW).next().unwrap().decisions, 2);
     assert_eq!(wanted(&t, NOW + 61 * S)[0].2, shadow);
     assert_eq!(t.delete_target("203.0.113.5".parse().unwrap()).len(), 2);
+}
+
+#[test]
+fn of_limits_the_lower_holds_and_a_drop_goes_before_them() {
+    let mut t = table();
+    let limit = |rate: &str| NewDecision {
+        limit: Some(rate.parse().unwrap()),
+        ..new("203.0.113.5", Action::Limit, Origin::Manual, 7200)
+    };
+    t.add(new("203.0.113.5", Action::Shadow, Origin::Manual, 7200), NOW).unwrap();
+    let wide = t.add(limit("100pps"), NOW).unwrap().decision().id;
+    assert_eq!(wanted(&t, NOW)[0].2, wide);
+    let narrow = t.add(limit("10pps"), NOW).unwrap().decision().id;
+    assert!(wide != narrow, "another rate is another decision");
+    assert_eq!(wanted(&t, NOW)[0].2, narrow);
+    t.add(limit("50pps"), NOW).unwrap();
+    assert_eq!(wanted(&t, NOW)[0].2, narrow);
+    let drop = t.add(automatic("203.0.113.5", 60), NOW).unwrap().decision().id;
+    assert_eq!(wanted(&t, NOW)[0].2, drop);
+    assert_eq!(wanted(&t, NOW + 61 * S)[0].2, narrow);
+    let without = NewDecision { limit: None, ..limit("1pps") };
+    assert_eq!(t.add(without, NOW), Err(Refusal::Rate));
+    assert_eq!(t.add(NewDecision { action: Action::Drop, ..limit("1pps") }, NOW), Err(Refusal::Rate));
 }
 
 #[test]

@@ -11,6 +11,7 @@ use crate::addr::Addr;
 use crate::community_id::community_id;
 use crate::decision::{Action, Decision, Origin, Sides, Target};
 use crate::event::{Alert, Anomaly, DecisionChange, Event, Level, Mode, Reason, Severity};
+use crate::rate::RateLimit;
 use crate::record::{EndReason, FlowRecord, FlowState, Have};
 use crate::role::Role;
 
@@ -139,6 +140,8 @@ struct DecisionPart<'a> {
     change: DecisionChange,
     target: String,
     action: Action,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<RateLimit>,
     sides: Sides,
     origin: Origin,
     created: Rfc3339,
@@ -319,6 +322,7 @@ fn decision_part<'a>(d: &'a Decision, change: DecisionChange, mode: Mode, note: 
         change,
         target: d.target.to_string(),
         action: d.action,
+        limit: d.limit,
         sides: d.sides,
         origin: d.origin,
         created: Rfc3339(d.created_us),

@@ -31,6 +31,7 @@ fn words(event: &Event) -> String {
         Event::Hits { time_us, decision_id, target, action, packets, bytes } => {
             let did = match action {
                 Action::Drop => "dropped",
+                Action::Limit => "dropped (beyond the limit)",
                 Action::Shadow => "would have dropped (shadow)",
             };
             format!(
@@ -138,9 +139,10 @@ fn decision_words(d: &Decision, change: DecisionChange, mode: Mode, note: &str) 
         DecisionChange::Refused => "REFUSED",
     };
     let action = match (d.action, d.instead_of) {
-        (Action::Drop, _) => "drop",
-        (Action::Shadow, Some(Action::Drop)) => "shadow (would drop, drops nothing)",
-        (Action::Shadow, _) => "shadow (counts only, drops nothing)",
+        (Action::Drop, _) => "drop".to_owned(),
+        (Action::Limit, _) => format!("limit to {}", d.limit.map(|l| l.to_string()).unwrap_or_default()),
+        (Action::Shadow, Some(Action::Drop)) => "shadow (would drop, drops nothing)".to_owned(),
+        (Action::Shadow, _) => "shadow (counts only, drops nothing)".to_owned(),
     };
     let sides = match d.sides {
         Sides::In => "in",

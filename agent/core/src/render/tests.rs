@@ -58,6 +58,7 @@ fn flow(proto: u8, ports: (u16, u16)) -> Event {
 
 fn decision(action: Action, instead_of: Option<Action>, mode: Mode) -> Event {
     let decision = Decision {
+        limit: None,
         id: 9,
         target: "203.0.113.5".parse().unwrap(),
         action,

@@ -22,6 +22,7 @@ use ladder::Ladder;
 use raw::{Rotation, address_at, rotor, xdp_return};
 use weir_common::entry::{Entry, action, origin, side};
 use weir_common::flow::v4_mapped;
+use weir_common::limit::Limit;
 use weir_common::names;
 use weir_kernel::lists::{Key, List};
 use weir_kernel::pins::{Capacity, Pins};
@@ -101,9 +102,9 @@ fn frame(v6: bool) -> Vec<u8> {
 fn rotation(v6: bool, count: u32, stride: u32) -> Rotation {
     // Bytes 2 to 5 of the IPv6 source: the prefix of another /48 each.
     if v6 {
-        Rotation { address_at: 24, state_at: 76, count, stride }
+        Rotation { address_at: 24, state_at: 76, first: 0, count, stride }
     } else {
-        Rotation { address_at: 26, state_at: 56, count, stride }
+        Rotation { address_at: 26, state_at: 56, first: 0, count, stride }
     }
 }
 
@@ -234,7 +235,7 @@ fn known_flow(count: u32, aim: Option<u32>, e: Effort) -> Result<Bench, Failure>
 }
 
 fn drop_path(v6: bool, count: u32, aim: Option<u32>, e: Effort) -> Result<(), Failure> {
-    let mut bench = Bench::new(Capacity { flows: 1024, blocks: count, allows: 1024 })?;
+    let mut bench = Bench::new(Capacity { flows: STRANGERS, blocks: count, allows: 1024 })?;
     // With an expiry, as what a running agent writes.
     let entry = Entry {
         expires_ns: sys::monotonic_ns() + 3_600_000_000_000,
@@ -242,6 +243,7 @@ fn drop_path(v6: bool, count: u32, aim: Option<u32>, e: Effort) -> Result<(), Fa
         action: action::DROP,
         sides: side::IN | side::OUT,
         origin: origin::MANUAL,
+        limit: Limit::NONE,
     };
     let entries: Vec<(Key, Entry)> = (0..count).map(|i| (key(v6, i), entry)).collect();
     let start = Instant::now();
@@ -257,21 +259,24 @@ fn drop_path(v6: bool, count: u32, aim: Option<u32>, e: Effort) -> Result<(), Fa
         climb(ladder::drops(&bench, count)?, count, XDP_DROP, e)?;
     }
     eprintln!("  (entries written in {:.2} s)", written.as_secs_f64());
-    // Most packets belong to nobody on the list. Their neighbourhood is not marked.
-    let hits = rotating_strangers(&bench, v6, e)?;
-    row(&format!("  stranger beside {count}"), hits, None, None, 0);
+    // Most packets belong to nobody on the list: what they cost beyond a known flow without a list is the list's.
+    let strangers = rotating_strangers(&bench, v6, count, e)?;
+    row(&format!("  4096 known flows beside {count}"), strangers, None, None, 0);
     Ok(())
 }
 
-/// Packets of 4,096 known flows that no entry means, beside a full list.
-fn rotating_strangers(bench: &Bench, v6: bool, e: Effort) -> Result<[Cost; 2], Failure> {
-    let mut packet = frame(v6);
-    // Another host of the same few networks.
-    let at = rotation(v6, 1, 0).address_at as usize;
-    packet[at..at + 4].copy_from_slice(&[0xfe, 0xfe, 0xfe, 0xfe]);
+/// Packets of 4,096 known flows that no entry means, beside a full list; their addresses lie between those of the list.
+fn rotating_strangers(bench: &Bench, v6: bool, entries: u32, e: Effort) -> Result<[Cost; 2], Failure> {
+    let strangers = |stride| Rotation { first: entries, ..rotation(v6, STRANGERS, stride) };
+    let (fill, _keep) = rotor(strangers(1), bench.xdp.as_fd())?;
+    sys::test_run(fill.as_fd(), &frame(v6), &[], STRANGERS, 0)?;
     let nothing = xdp_return("floor", XDP_PASS)?;
-    measure(nothing.as_fd(), bench.xdp.as_fd(), &packet, XDP_PASS, e)
+    let (floor, _keep2) = rotor(strangers(FAR), nothing.as_fd())?;
+    let (case, _keep3) = rotor(strangers(FAR), bench.xdp.as_fd())?;
+    measure(floor.as_fd(), case.as_fd(), &frame(v6), XDP_PASS, e)
 }
+
+const STRANGERS: u32 = 4096;
 
 fn drain(bench: &mut Bench, count: u32) -> Result<(), Failure> {
     // The agent drains into the buffer of an earlier epoch, whose memory is there already.

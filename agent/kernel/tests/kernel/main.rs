@@ -5,6 +5,7 @@ mod epochs;
 #[path = "../../../../common/tests/frames/mod.rs"]
 mod frames;
 mod lifecycle;
+mod limits;
 mod offload;
 mod parity;
 #[expect(dead_code, reason = "the benchmark uses the rest")]

@@ -113,7 +113,8 @@ pub struct Rotation {
     pub address_at: i16,
     /// Four bytes of the packet that hold the position between runs.
     pub state_at: i16,
-    /// Different addresses.
+    /// Different addresses, from this position on.
+    pub first: u32,
     pub count: u32,
     /// From one position to the next, modulo `count`.
     pub stride: u32,
@@ -147,18 +148,19 @@ pub fn hash(key_size: u32, value_size: u32, capacity: u32) -> io::Result<OwnedFd
 /// what a run writes is there in the next. The tail call's table comes along: it must outlive the runs.
 pub fn rotor(rotation: Rotation, target: BorrowedFd<'_>) -> io::Result<(OwnedFd, OwnedFd)> {
     let table = create_map([PROG_ARRAY, 4, 4, 1])?;
-    let Rotation { address_at, state_at, count, stride } = rotation;
+    let Rotation { address_at, state_at, first, count, stride } = rotation;
     let code = [
         insn(MOV_REG, 6, 1, 0, 0),
         insn(LOAD32, 7, 1, 0, 0),
         insn(LOAD32, 8, 1, 4, 0),
         insn(MOV_REG, 2, 7, 0, 0),
         insn(ADD_IMM, 2, 0, 0, i32::from(state_at) + 4),
-        insn(JUMP_GT_REG, 2, 8, 14, 0),
+        insn(JUMP_GT_REG, 2, 8, 15, 0),
         insn(LOAD32, 3, 7, state_at, 0),
         insn(ADD32_IMM, 3, 0, 0, (stride % count) as i32),
         insn(MOD32_IMM, 3, 0, 0, count as i32),
         insn(STORE32, 7, 3, state_at, 0),
+        insn(ADD32_IMM, 3, 0, 0, first as i32),
         insn(MUL32_IMM, 3, 0, 0, SPREAD as i32),
         // To network byte order.
         insn(0xdc, 3, 0, 0, 32),

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use weir_common::counters::Reason;
 use weir_common::entry::{Entry, FOREVER, action, origin, side};
 use weir_common::flow::{FlowKey, FlowStats};
+use weir_common::limit::Limit;
 use weir_common::names;
 use weir_kernel::lists::{Key, List};
 use weir_kernel::pins::{Capacity, Pins};
@@ -142,7 +143,14 @@ pub fn packets(datapath: &Datapath, reason: Reason) -> u64 {
 }
 
 pub fn entry(action: u8) -> Entry {
-    Entry { expires_ns: FOREVER, reason: 0, action, sides: side::IN | side::OUT, origin: origin::MANUAL }
+    Entry {
+        expires_ns: FOREVER,
+        reason: 0,
+        action,
+        sides: side::IN | side::OUT,
+        origin: origin::MANUAL,
+        limit: Limit::NONE,
+    }
 }
 
 pub fn dropping() -> Entry {
