@@ -2,8 +2,11 @@
 //! kernel programs are needed, and named where they are missing.
 
 mod allow;
+#[path = "../common/mod.rs"]
+mod common;
 mod kills;
 mod learning;
+mod models;
 mod modes;
 mod netflow;
 #[expect(dead_code, reason = "the kernel tests use the rest")]

@@ -23,11 +23,19 @@ impl Default for ChildLimits {
     }
 }
 
+impl ChildLimits {
+    /// For bundles from elsewhere: a bundle that Weir trained takes a fraction of a second, and whoever gave another one waits.
+    pub const QUICK: Self = Self { seconds: 4, memory_bytes: 2 << 30 };
+}
+
+/// The exit status by which a child says that the bundle is refused, with the reason on its error output.
+pub const REFUSED: i32 = 1;
+
 /// How much of the child's error output is kept.
 const MAX_STDERR: u64 = 16 << 10;
 
-/// Runs `exe ARGS dir`, which must call [`super::Bundle::load`] on its last argument and exit with 0 if that succeeds. Fails with the
-/// child's error output, or with the limit that it hit.
+/// Runs `exe ARGS dir`, which must call [`super::Bundle::load`] on its last argument and exit with 0 if that succeeds, else with
+/// [`REFUSED`] and the reason as its error output. Fails with that, or with the limit that it hit.
 pub fn verify_in_child(
     exe: &Path,
     args_before_dir: &[&str],
@@ -83,10 +91,20 @@ pub fn verify_in_child(
         return Ok(());
     }
     let stderr = reader.and_then(|r| r.join().ok()).unwrap_or_default();
+    if status.code() == Some(REFUSED) && !stderr.is_empty() {
+        let reason = stderr.strip_prefix("error: ").unwrap_or(&stderr).to_owned();
+        return Err(BundleError::Refused { dir: dir.to_owned(), reason });
+    }
     let how = match (status.code(), status.signal()) {
-        (_, Some(libc::SIGXCPU)) => format!("it used more than {} s of processor time", limits.seconds.max(1)),
+        (_, Some(libc::SIGXCPU | libc::SIGKILL)) => {
+            format!("it used more than {} s of processor time", limits.seconds.max(1))
+        }
+        // What Rust says before it aborts.
+        (_, Some(libc::SIGABRT)) if stderr.contains("memory allocation of") => {
+            format!("it needs more than {} MiB of memory", limits.memory_bytes >> 20)
+        }
         (_, Some(signal)) => {
-            format!("it was ended by signal {signal} (at most {} bytes of memory are allowed)", limits.memory_bytes)
+            format!("it was ended by signal {signal} (at most {} MiB of memory are allowed)", limits.memory_bytes >> 20)
         }
         (Some(code), _) => format!("it exited with code {code}"),
         (None, None) => "it ended".to_owned(),
