@@ -89,14 +89,14 @@ fn whatever_could_harm_an_agent_is_refused_within_5_s_with_the_reason() {
     }
 }
 
-/// Requests of 192.0.2.9 to one port after the other, none answered: 40 a second from the given one on.
-fn scan(from_s: u64, seconds: u64) -> impl Iterator<Item = Observation> {
+/// Requests of `client` to one port after the other, none answered: 40 a second from the given one on.
+fn scan(client: impl Fn(u64) -> String, from_s: u64, seconds: u64) -> impl Iterator<Item = Observation> {
     (0..40 * seconds).map(move |n| {
         let mut o = usual(n);
         let r = &mut o.record;
         r.start_us = 1_735_689_600_000_000 + from_s * 1_000_000 + n * 25_000;
         r.end_us = r.start_us + 1_000;
-        (r.flow_id, r.client, r.server_port) = (1_000_000 + n, "192.0.2.9".parse().unwrap(), 1 + n as u16);
+        (r.flow_id, r.client, r.server_port) = (1_000_000 + n, client(n).parse().unwrap(), 1 + n as u16);
         (r.client_port, r.state) = (50_000, FlowState::Unanswered);
         (r.fwd, r.bwd) = (Totals { packets: 1, bytes: 60, payload: 0 }, Totals::default());
         o.label = None;
@@ -107,42 +107,59 @@ fn scan(from_s: u64, seconds: u64) -> impl Iterator<Item = Observation> {
 #[test]
 fn two_bundles_are_compared_over_what_was_recorded() {
     let dir = tempfile::tempdir().unwrap();
-    // The other one was taught that such requests are usual.
+    // The other one was taught that such requests are usual, from everybody now and then.
     let other = dir.path().join("other");
-    let flows = (0..2_000).map(usual).chain((0..40).flat_map(|s| scan(s, 1)));
+    let flows = (0..2_000).map(usual).chain(scan(|n| format!("192.0.2.{}", n % 250), 0, 40));
     train(dir.path(), "with-scans.json", flows, &other);
+    // To a third one, no evidence is ever enough.
+    let deaf = crafted::copy(bundle(), dir.path().join("deaf"));
+    crafted::deafen(&deaf);
     // Somebody scans for 20 s; a flood is labelled as what it is.
     let labelled = (0..20).map(common::strange);
-    let day = file(dir.path(), "day.json", Form::Json, (5_000..7_000).map(usual).chain(scan(110, 20)).chain(labelled));
+    let one = |_| "192.0.2.9".to_owned();
+    let day =
+        file(dir.path(), "day.json", Form::Json, (5_000..7_000).map(usual).chain(scan(one, 110, 20)).chain(labelled));
 
-    let args = ["model", "compare", str(bundle()), str(&other), "--over", str(&day)];
-    let c = json(&ok(&run(&[&args[..], &["-o", "json"]].concat())));
+    let compare =
+        |a: &Path, b: &Path| json(&ok(&run(&["model", "compare", str(a), str(b), "--over", str(&day), "-o", "json"])));
+    let c = compare(bundle(), &other);
     let profile = |name: &str| c["profiles"].as_array().unwrap().iter().find(|p| p["name"] == name).unwrap().clone();
     let core = profile("core");
-    assert_eq!((&core["rows"], &core["attacks"]), (&2_800.into(), &20.into()), "{core}");
+    assert_eq!(
+        (&core["rows"], &core["attacks"], &core["attacks_a"]),
+        (&2_800.into(), &20.into(), &20.into()),
+        "{core}"
+    );
+    // 800 of them: to one model stranger than anything it has seen, to the other nothing new.
     assert!(core["anomalies_a"].as_u64() > Some(600) && core["shift"].as_f64() > Some(0.2), "{core}");
+    let at = &core["rates"][1];
+    assert!(at["a"].as_f64() > Some(0.25) && at["b"].as_f64() < Some(0.1), "{core}");
     assert!(profile("source")["rows"].as_u64() > Some(100), "{c}");
+
+    let c = compare(bundle(), &deaf);
     let sources = &c["sources"];
-    assert_eq!((&sources["alerted_a"], &sources["alerted_b"]), (&1.into(), &0.into()), "{c}");
+    // The scanner, and the 20 that flood, one of which is the scanner.
+    assert_eq!((&sources["alerted_a"], &sources["alerted_b"]), (&20.into(), &0.into()), "{c}");
+    assert_eq!((&sources["dropped_a"], &sources["differing"]), (&1.into(), &20.into()), "{c}");
     let d = &c["differences"][0];
     assert_eq!((&d["source"], &d["b"]["outcome"]), (&"192.0.2.9".into(), &"nothing".into()), "{d}");
-    assert!(d["a"]["outcome"] != "nothing" && d["a"]["evidence"].as_f64() > Some(10.0), "{d}");
+    assert!(d["a"]["outcome"] == "drop" && d["a"]["evidence"].as_f64() > Some(10.0), "{d}");
     assert!(!d["a"]["reasons"].as_array().unwrap().is_empty(), "{d}");
 
-    let said = ok(&run(&args));
+    let said = ok(&run(&["model", "compare", str(bundle()), str(&deaf), "--over", str(&day)]));
     for part in [
         "over 1 input, ",
-        "sources alerted about  1  0     0\n",
+        "sources alerted about  20  0     0\n",
         "profile core: 2,800 flow records\n",
         "labelled as attacks, in none of these rates: 20, of which A finds 20",
-        "Sources about which they differ: 1\n",
+        "Sources about which they differ: 20\n",
         "192.0.2.9",
     ] {
         assert!(said.contains(part), "`{part}` is not in\n{said}");
     }
     // The other way round says the same of the other.
-    let c = json(&ok(&run(&["model", "compare", str(&other), str(bundle()), "--over", str(&day), "-o", "json"])));
-    assert_eq!((&c["sources"]["alerted_a"], &c["sources"]["alerted_b"]), (&0.into(), &1.into()), "{c}");
+    let c = compare(&deaf, bundle());
+    assert_eq!((&c["sources"]["alerted_a"], &c["sources"]["alerted_b"]), (&0.into(), &20.into()), "{c}");
 }
 
 #[test]

@@ -90,7 +90,7 @@ impl Agent {
     pub fn finished(&mut self, finished: Finished) {
         match finished {
             Finished::Training(result) => self.trained(result),
-            Finished::Prepared(prepared) => self.prepared(*prepared),
+            Finished::Prepared(prepared) => self.prepared(prepared),
         }
     }
 

@@ -12,7 +12,7 @@ use crate::clock::wall_us;
 use crate::command::{BundleReport, Caller, CommandError, Purpose, Reply};
 use crate::compare::Settings;
 use crate::compare::challenger::Challenger;
-use crate::model::{self, Catalogue, From, Prepared, Ready, Staging, Summary, Then, inspect};
+use crate::model::{self, Catalogue, Lies, Prepared, Ready, Staging, Summary, Then, inspect};
 use crate::pipeline::{Model, Scored};
 use crate::proto as pb;
 use crate::store::BundleDir;
@@ -51,7 +51,11 @@ impl Agent {
     pub(super) fn load_and_serve(&mut self, dir: &BundleDir) -> Result<(), weir_models::BundleError> {
         model::check(&dir.path)?;
         let bundle = model::load_here(&dir.path)?;
+        let fits = model::fits_an_agent(&bundle, Some(self.config.window.as_micros() as u64));
         self.take_service(dir, Model::new(bundle));
+        if let Err(why) = fits {
+            self.warn("model", format!("bundle {} serves, but {why}", dir.id));
+        }
         Ok(())
     }
 
@@ -161,7 +165,7 @@ impl Agent {
     }
 
     /// Has a bundle checked and loaded, and goes on in [`Agent::prepared`].
-    fn prepare(&mut self, from: From, then: Then) {
+    fn prepare(&mut self, from: Lies, then: Then) {
         if self.models.preparing {
             let words = "another bundle is being checked, which takes a few seconds; try again then";
             return then.refuse(CommandError::Refused(words.to_owned()));
@@ -177,7 +181,7 @@ impl Agent {
             Purpose::Promote => Then::Serve { promote: true, by, reply },
             Purpose::Challenge => Then::Challenge { by, reply },
         };
-        self.prepare(From::Staged(staged), then);
+        self.prepare(Lies::Staged(staged), then);
     }
 
     /// A person wants this bundle (the one that serves, unless named) to serve and to lead to actions.
@@ -192,7 +196,7 @@ impl Agent {
             Ok(dir) if self.models.serving.as_ref() == Some(&dir.id) => {
                 drop(reply.send(self.promote_serving(&dir, &by)))
             }
-            Ok(dir) => self.prepare(From::Stored(dir), Then::Serve { promote: true, by, reply }),
+            Ok(dir) => self.prepare(Lies::Stored(dir), Then::Serve { promote: true, by, reply }),
             Err(e) => drop(reply.send(Err(e))),
         }
     }
@@ -214,14 +218,14 @@ impl Agent {
         let found = bundles.back(steps).and_then(|step| bundles.get(&step.id));
         let current = bundles.current().map(|c| c.id).unwrap_or_default();
         match found {
-            Ok(dir) => self.prepare(From::Stored(dir), Then::RollBack { steps, instead_of: current, by, reply }),
+            Ok(dir) => self.prepare(Lies::Stored(dir), Then::RollBack { steps, instead_of: current, by, reply }),
             Err(e) => drop(reply.send(Err(e.into()))),
         }
     }
 
     pub(super) fn challenge(&mut self, id: &str, by: Caller, reply: Reply<BundleReport>) {
         match self.find(id) {
-            Ok(dir) => self.prepare(From::Stored(dir), Then::Challenge { by, reply }),
+            Ok(dir) => self.prepare(Lies::Stored(dir), Then::Challenge { by, reply }),
             Err(e) => drop(reply.send(Err(e))),
         }
     }
@@ -354,7 +358,7 @@ impl Agent {
         if let Some(dir) = self.store.bundles().challenger()
             && self.models.serving.is_some()
         {
-            self.prepare(From::Stored(dir), Then::Resume);
+            self.prepare(Lies::Stored(dir), Then::Resume);
         }
     }
 

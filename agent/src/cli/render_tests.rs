@@ -167,7 +167,7 @@ fn models_and_reloads_are_shown() {
             &[BundleReport { id: id.into(), current: false, promoted, challenger, steps_back, ..bundle.clone() }],
             NOW,
         );
-        text.lines().nth(1).unwrap().split("  ").nth(1).unwrap().to_owned()
+        text.lines().nth(1).unwrap().split("  ").nth(1).unwrap().trim().to_owned()
     };
     assert_eq!(was("b", Some(2), true, false), "2 back, promoted then");
     assert_eq!(was("b", Some(1), false, true), "challenges; 1 back");

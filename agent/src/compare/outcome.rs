@@ -137,3 +137,56 @@ pub fn report(told: &HashMap<Addr, [Told; 2]>, most: usize) -> (pb::SourceCounts
     let counts = pb::SourceCounts { alerted_a, alerted_b, alerted_both, dropped_a, dropped_b, dropped_both, differing };
     (counts, told.collect(), differing.saturating_sub(most as u64))
 }
+
+#[cfg(test)]
+mod tests {
+    use weir_core::decision::{Origin, Sides};
+    use weir_core::decisions::NewDecision;
+
+    use super::*;
+
+    fn decided(action: Action, instead_of: Option<Action>, note: &str) -> Verdict {
+        let decision = NewDecision {
+            target: "192.0.2.9".parse().unwrap(),
+            action,
+            sides: Sides::In,
+            origin: Origin::Automatic,
+            ttl_us: Some(1),
+            reason: String::new(),
+            instead_of,
+            alert_id: None,
+            confirm_within_us: None,
+        };
+        Verdict { decision: Some(decision), note: note.to_owned(), ..Verdict::default() }
+    }
+
+    #[test]
+    fn the_worst_that_would_have_been_done_counts_and_says_why() {
+        let mut told = Told::default();
+        told.join(Told::of(5, &decided(Action::Shadow, None, "shadow for 10m")));
+        told.join(Told::of(7, &decided(Action::Shadow, Some(Action::Drop), "the breaker tripped")));
+        told.join(Told::of(9, &Verdict { note: "decision 2 holds already".into(), ..Verdict::default() }));
+        assert_eq!((told.kind, told.decided_us, told.note.as_str()), (Kind::Drop, Some(5), "the breaker tripped"));
+    }
+
+    #[test]
+    fn differences_are_told_worst_first_and_within_bounds() {
+        let shadow = Told::of(5, &decided(Action::Shadow, None, ""));
+        let drop = |at| Told::of(at, &decided(Action::Drop, None, ""));
+        let nothing = Told::default;
+        let all: HashMap<Addr, [Told; 2]> = [
+            ("192.0.2.1", [shadow.clone(), nothing()]),
+            ("192.0.2.2", [nothing(), drop(9)]),
+            ("192.0.2.3", [drop(5), nothing()]),
+            ("192.0.2.4", [drop(5), drop(8)]),
+        ]
+        .into_iter()
+        .map(|(a, t)| (a.parse().unwrap(), t))
+        .collect();
+        let (counts, differences, more) = report(&all, 2);
+        assert_eq!((counts.alerted_a, counts.alerted_b, counts.alerted_both), (3, 2, 1));
+        assert_eq!((counts.dropped_a, counts.dropped_b, counts.dropped_both, counts.differing), (2, 2, 1, 3));
+        let sources: Vec<_> = differences.iter().map(|d| d.source.as_str()).collect();
+        assert_eq!((sources, more), (vec!["192.0.2.3", "192.0.2.2"], 1));
+    }
+}

@@ -24,8 +24,8 @@ impl Default for Values {
 
 impl Values {
     fn add(&mut self, p: f32) {
-        // Upper ends belong to their bin, as in "at most".
-        let bin = (f64::from(p) * BINS as f64).ceil() as usize;
+        // Upper ends belong to their bin, as in "at most"; 0.1 as an f32 is a little more than that.
+        let bin = (f64::from(p) * BINS as f64 - 1e-5).ceil() as usize;
         self.bins[bin.clamp(1, BINS) - 1] += 1;
         for (n, rate) in self.at_most.iter_mut().zip(RATES) {
             *n += u64::from(p <= rate as f32);

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use weir_core::profile::{ProfileId, Transform};
 use weir_models::{
-    ACTIONABLE_MIN_ROWS, BundleError, FeatureEntry, FileState, Inspected, ProfileEntry, RoleCalibration,
+    ACTIONABLE_MIN_ROWS, BundleError, FeatureEntry, FileState, Inspected, ProfileEntry, Provenance, RoleCalibration,
     TrainingSummary,
 };
 
@@ -29,7 +29,7 @@ fn detail(found: &Inspected) -> pb::BundleDetail {
         last_us: p.last_us,
         window_us: p.window_us,
         bytes: found.bytes(),
-        corpora: Vec::new(),
+        corpora: corpora(p),
         evidence: m.evidence.as_ref().map(|e| pb::EvidenceDetail {
             alert: e.alert,
             drop: e.drop,
@@ -44,6 +44,20 @@ fn detail(found: &Inspected) -> pb::BundleDetail {
         profiles: m.profiles.iter().enumerate().map(|(i, p)| profile(found, i, p)).collect(),
         unfit: unfit(found),
     }
+}
+
+/// The collections of data that a manifest names, with their licences, where its version has them.
+fn corpora(p: &Provenance) -> Vec<pb::CorpusDetail> {
+    let Ok(all) = serde_json::to_value(p) else { return Vec::new() };
+    let named = all["corpora"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let text = |v: &serde_json::Value| v.as_str().unwrap_or_default().to_owned();
+    let detail = |c: &serde_json::Value| pb::CorpusDetail {
+        name: text(&c["name"]),
+        from: text(&c["from"]),
+        licence: text(&c["licence"]),
+        rows: c["rows"].as_u64().unwrap_or(0),
+    };
+    named.iter().map(detail).collect()
 }
 
 /// Why an agent could not serve it, as far as that can be seen.

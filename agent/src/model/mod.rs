@@ -13,7 +13,7 @@ use weir_models::{Bundle, BundleError, ChildLimits, verify_in_child};
 
 use crate::learn::{Learned, Recording};
 pub use catalogue::{Catalogue, Summary};
-pub use prepare::{From, Prepared, Ready, Then, prepare};
+pub use prepare::{Lies, Prepared, Ready, Then, prepare};
 pub use staging::{MAX_BUNDLE_BYTES, MAX_FILES, Staging, max_bytes};
 
 /// Hidden subcommand that loads the bundle named behind it.
@@ -27,7 +27,7 @@ pub enum Finished {
     /// A bundle lies ready in the staging folder, or the reason why none does.
     Training(Result<(Learned, PathBuf, Bundle), String>),
     /// A bundle was checked and loaded, or the reason why not.
-    Prepared(Box<Prepared>),
+    Prepared(Prepared),
 }
 
 /// Trains, then checks the result in a child process with limits on time and memory, on a thread of its own.

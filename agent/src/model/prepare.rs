@@ -13,7 +13,7 @@ use crate::store::{BundleDir, Bundles};
 
 /// Where the bundle is.
 #[derive(Debug)]
-pub enum From {
+pub enum Lies {
     Staged(Staging),
     Stored(BundleDir),
 }
@@ -66,7 +66,7 @@ pub struct Prepared {
 
 /// Starts the thread; whether that was possible. `window_us`: of the agent.
 pub fn prepare(
-    from: From,
+    from: Lies,
     then: Then,
     bundles: Bundles,
     catalogue: Catalogue,
@@ -76,28 +76,28 @@ pub fn prepare(
     let work = move || {
         let result = ready(from, &bundles, &catalogue, window_us);
         // Nobody listens any more: the agent is stopping.
-        let _ = done.blocking_send(Finished::Prepared(Box::new(Prepared { then, result })));
+        let _ = done.blocking_send(Finished::Prepared(Prepared { then, result }));
     };
     // A thread that cannot be started drops what it was to do, and with it the reply: whoever asked is told that no answer came.
     let started = std::thread::Builder::new().name("weir-models".into()).spawn(work);
     started.inspect_err(|e| log::error!("a bundle cannot be checked: no thread can be started: {e}")).is_ok()
 }
 
-fn ready(from: From, bundles: &Bundles, catalogue: &Catalogue, window_us: u64) -> Result<Ready, CommandError> {
+fn ready(from: Lies, bundles: &Bundles, catalogue: &Catalogue, window_us: u64) -> Result<Ready, CommandError> {
     let path = match &from {
-        From::Staged(staging) => staging.path().to_owned(),
-        From::Stored(dir) => dir.path.clone(),
+        Lies::Staged(staging) => staging.path().to_owned(),
+        Lies::Stored(dir) => dir.path.clone(),
     };
     let refused = |why: String| match &from {
-        From::Staged(_) => CommandError::Refused(format!("the bundle is refused: {why}")),
-        From::Stored(dir) => CommandError::Refused(format!("bundle {} is refused: {why}", dir.id)),
+        Lies::Staged(_) => CommandError::Refused(format!("the bundle is refused: {why}")),
+        Lies::Stored(dir) => CommandError::Refused(format!("bundle {} is refused: {why}", dir.id)),
     };
     check_within(&path, ChildLimits::QUICK).map_err(|e| refused(e.reason()))?;
     let bundle = load_here(&path).map_err(|e| refused(e.reason()))?;
     fits_an_agent(&bundle, Some(window_us)).map_err(refused)?;
     let dir = match from {
-        From::Stored(dir) => dir,
-        From::Staged(staging) => keep(&bundle, &staging, bundles)?,
+        Lies::Stored(dir) => dir,
+        Lies::Staged(staging) => keep(&bundle, &staging, bundles)?,
     };
     catalogue.put(&dir.id, Summary::of(&bundle, &dir.path));
     bundles.prune(KEEP, Some(&dir.id))?;

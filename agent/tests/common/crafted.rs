@@ -103,7 +103,7 @@ pub fn endless(width: usize) -> Vec<u8> {
 
 /// Every row by itself takes more memory than there may be.
 pub fn greedy(width: usize) -> Vec<u8> {
-    const EACH: usize = 12_000_000;
+    const EACH: usize = 1_000_000;
     let constants =
         vec![ints("last", &[2]), ints("columns", &[1]), floats("spread", &[1, 1, EACH as i64], &vec![0.5; EACH])];
     let keep = Message::default().text(1, "keepdims").int(3, 0).int(20, 2);
@@ -166,6 +166,17 @@ pub fn edit(bundle: &Path, change: impl FnOnce(String) -> String) {
     std::fs::write(path, new).unwrap();
 }
 
+/// No evidence is ever enough for an alert.
+pub fn deafen(bundle: &Path) {
+    edit(bundle, |t| {
+        let lines = t.lines().map(|l| match l.split_once(": ") {
+            Some((key @ ("  alert" | "  drop"), _)) => format!("{key}: 1000000.0\n"),
+            _ => format!("{l}\n"),
+        });
+        lines.collect()
+    });
+}
+
 /// Puts another model into a bundle, with the hash that the manifest then needs.
 pub fn replace(bundle: &Path, file: &str, bytes: &[u8]) {
     std::fs::write(bundle.join(file), bytes).unwrap();
@@ -180,8 +191,11 @@ pub fn replace(bundle: &Path, file: &str, bytes: &[u8]) {
     edit(bundle, |text| text.replace(old, new));
 }
 
-/// Every class of bundle that is refused: what it is, how a copy of a good one becomes one, and what is said of it.
-pub fn refused() -> Vec<(&'static str, Box<dyn Fn(&Path)>, &'static [&'static str])> {
+/// What it is, how a copy of a good bundle becomes one, and what is said of it.
+pub type Refused = (&'static str, Box<dyn Fn(&Path)>, &'static [&'static str]);
+
+/// Every class of bundle that is refused.
+pub fn refused() -> Vec<Refused> {
     const AUTOENCODER: &str = "core.autoencoder.onnx";
     const FOREST: &str = "core.isolation_forest.onnx";
     const WIDTH: usize = 16;
@@ -198,10 +212,10 @@ pub fn refused() -> Vec<(&'static str, Box<dyn Fn(&Path)>, &'static [&'static st
             &[AUTOENCODER, "SHA-256", "changed"],
         ),
         ("looping", Box::new(|b| replace(b, FOREST, &tree(WIDTH, 0))), &[FOREST, "cycle"]),
-        ("endless", Box::new(|b| replace(b, AUTOENCODER, &endless(WIDTH))), &["more than 4 s"]),
+        ("endless", Box::new(|b| replace(b, AUTOENCODER, &endless(WIDTH))), &["more than 3 s"]),
         ("out of bounds", Box::new(|b| replace(b, FOREST, &tree(WIDTH, 1 << 40))), &[FOREST, "child 1099511627776"]),
         ("NaN", Box::new(|b| replace(b, AUTOENCODER, &giving_nan(WIDTH))), &[AUTOENCODER, "NaN", "finite"]),
-        ("greedy", Box::new(|b| replace(b, AUTOENCODER, &greedy(WIDTH))), &["of memory"]),
+        ("greedy", Box::new(|b| replace(b, AUTOENCODER, &greedy(WIDTH))), &["at most 2048 MiB of memory"]),
         (
             "huge",
             Box::new(|b| {

@@ -25,7 +25,7 @@ impl Default for ChildLimits {
 
 impl ChildLimits {
     /// For bundles from elsewhere: a bundle that Weir trained takes a fraction of a second, and whoever gave another one waits.
-    pub const QUICK: Self = Self { seconds: 4, memory_bytes: 2 << 30 };
+    pub const QUICK: Self = Self { seconds: 3, memory_bytes: 2 << 30 };
 }
 
 /// The exit status by which a child says that the bundle is refused, with the reason on its error output.
@@ -85,14 +85,22 @@ pub fn verify_in_child(
     };
     let Some(status) = status else {
         // A grandchild could hold the pipe open, so the reader is left alone here.
-        return Err(failed(format!("it took more than {} s and was killed", limits.seconds.max(1))));
+        return Err(failed(format!(
+            "it took more than {} s and was killed (if this machine was busy with other work, try again)",
+            limits.seconds.max(1)
+        )));
     };
     if status.success() {
         return Ok(());
     }
     let stderr = reader.and_then(|r| r.join().ok()).unwrap_or_default();
     if status.code() == Some(REFUSED) && !stderr.is_empty() {
-        let reason = stderr.strip_prefix("error: ").unwrap_or(&stderr).to_owned();
+        // What panicked on the way was caught, and is part of the verdict.
+        let verdict = stderr.rfind("error: ").map_or(stderr.as_str(), |at| &stderr[at + "error: ".len()..]);
+        let mut reason = verdict.lines().next().unwrap_or_default().to_owned();
+        if reason.contains("failed to allocate") {
+            reason += &format!(" (at most {} MiB of memory are allowed)", limits.memory_bytes >> 20);
+        }
         return Err(BundleError::Refused { dir: dir.to_owned(), reason });
     }
     let how = match (status.code(), status.signal()) {
