@@ -3,6 +3,7 @@
 mod collecting;
 mod commands;
 mod learning;
+mod models;
 mod report;
 mod settings;
 
@@ -85,6 +86,7 @@ pub struct Agent {
     sink: Sink,
     finished: mpsc::Sender<Finished>,
     training: Option<learning::Training>,
+    models: models::Models,
     started_us: TimeUs,
     epochs: Epochs,
     /// What was lost, by name.
@@ -135,6 +137,7 @@ impl Agent {
             sink: start.sink,
             finished: start.finished,
             training: None,
+            models: models::Models::default(),
             started_us: now,
             epochs: Epochs::default(),
             lost: BTreeMap::new(),
@@ -159,6 +162,7 @@ impl Agent {
         }
         agent.tell_of_the_collector(now);
         agent.load_current();
+        agent.resume_challenge();
         Ok(agent)
     }
 
@@ -199,8 +203,9 @@ impl Agent {
         self.epochs.drain_last_us = drain_us;
         self.epochs.drain_max_us = self.epochs.drain_max_us.max(drain_us);
         let exported = self.collector.as_mut().map(Collector::take).unwrap_or_default();
-        let outcome =
+        let mut outcome =
             self.pipeline.epoch(&epoch.flows, exported, epoch.report.end_us, epoch.wall_offset_us, &self.decisions);
+        self.pass_to_challenger(now, outcome.scored.take());
         self.carry_out(now, outcome);
         self.learn(now);
         self.expire(now);

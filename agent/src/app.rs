@@ -356,7 +356,8 @@ pub fn unload(scope: UnloadScope) -> anyhow::Result<ExitCode> {
 
 /// The hidden subcommand behind [`model::check`]: loads a bundle and says whether it may serve.
 pub fn check_bundle(dir: &std::path::Path) -> anyhow::Result<ExitCode> {
-    model::load_here(dir)?;
+    // One message: it names its causes already.
+    model::load_here(dir).map_err(|e| anyhow::anyhow!(e.to_string()))?;
     Ok(ExitCode::SUCCESS)
 }
 

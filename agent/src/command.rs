@@ -16,6 +16,8 @@ use weir_core::rate::RateLimit;
 use weir_core::record::TimeUs;
 use weir_core::render::Rfc3339;
 
+use crate::model::Staging;
+use crate::proto as pb;
 use crate::store::StoreError;
 
 /// Where the event loop puts its answer. A caller that hung up is no error.
@@ -74,11 +76,47 @@ pub enum Command {
     ModelStatus {
         reply: Reply<Vec<BundleReport>>,
     },
+    /// What a bundle is, in full.
+    ModelInspect {
+        id: String,
+        reply: Reply<pb::BundleDetail>,
+    },
+    /// A folder to write a bundle into.
+    ModelStage {
+        reply: Reply<Staging>,
+    },
+    /// Checks a bundle that was written there, and uses it.
+    ModelLoad {
+        staged: Staging,
+        purpose: Purpose,
+        by: Caller,
+        reply: Reply<BundleReport>,
+    },
     /// `None`: the current bundle.
     ModelPromote {
         id: Option<String>,
         by: Caller,
         reply: Reply<BundleReport>,
+    },
+    /// The bundle that served so many steps ago serves again.
+    ModelRollBack {
+        steps: usize,
+        by: Caller,
+        reply: Reply<BundleReport>,
+    },
+    /// Lets a bundle score silently.
+    ModelChallenge {
+        id: String,
+        by: Caller,
+        reply: Reply<BundleReport>,
+    },
+    /// Ends that; the id of the one that challenged.
+    ModelUnchallenge {
+        by: Caller,
+        reply: Reply<String>,
+    },
+    ModelCompare {
+        reply: Reply<pb::Comparison>,
     },
     ReloadConfig {
         by: Caller,
@@ -143,7 +181,7 @@ impl From<StoreError> for CommandError {
         let words = e.to_string();
         match e {
             StoreError::BundleId(_) => CommandError::Invalid(words),
-            StoreError::NoBundle { .. } => CommandError::NotFound(words),
+            StoreError::NoBundle { .. } | StoreError::NoStep { .. } => CommandError::NotFound(words),
             StoreError::BundleExists(_) => CommandError::Exists(words),
             StoreError::InUse(_) | StoreError::Io { .. } | StoreError::Newer { .. } => CommandError::Failed(words),
         }
@@ -265,6 +303,43 @@ pub struct BundleReport {
     pub profiles: Vec<String>,
     /// Whether this is the one that serves.
     pub current: bool,
+    /// The id that its contents give: the same wherever it lies.
+    pub hash: String,
+    /// Of all its files.
+    pub bytes: u64,
+    /// It scores silently beside the one that serves.
+    pub challenger: bool,
+    /// After so many steps back it serves again; `None`: no step leads to it.
+    pub steps_back: Option<u32>,
+    /// When it was chosen to serve, the last time.
+    pub since_us: Option<TimeUs>,
+}
+
+/// What a bundle is loaded for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Alerts and shadow entries.
+    Serve,
+    /// Also drops.
+    Promote,
+    Challenge,
+}
+
+/// The bundle that scores silently.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ChallengerReport {
+    pub id: String,
+    pub since_us: TimeUs,
+    /// Flows that both bundles have scored.
+    pub flows: u64,
+    /// Epochs that the comparison was too slow for.
+    pub epochs_left_out: u64,
+    /// Processor time of the whole comparison.
+    pub cpu_us: u64,
+    /// Sources about which the two bundles differ.
+    pub differing_sources: u64,
+    /// Why it compares no more; empty while it does.
+    pub failed: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -318,6 +393,8 @@ pub struct StatusReport {
     pub warnings: Vec<String>,
     /// `None`: no collector.
     pub netflow: Option<NetflowReport>,
+    /// `None`: no bundle challenges the one that serves.
+    pub challenger: Option<ChallengerReport>,
 }
 
 /// The collector of NetFlow and IPFIX.

@@ -8,6 +8,7 @@ pub mod cli;
 pub mod clock;
 pub mod collector;
 pub mod command;
+pub mod compare;
 pub mod config;
 pub mod drain;
 pub mod enforce;

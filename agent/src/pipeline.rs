@@ -55,6 +55,17 @@ pub struct Pipeline {
     rows: Vec<SourceWindow>,
     /// Every flow becomes an event, not only anomalous ones.
     pub all_flows: bool,
+    /// What was scored is given in [`Outcome::scored`]: for who compares it with another model's scores.
+    pub tap: bool,
+}
+
+/// What a model has scored in one epoch: rows, and an anomaly for each, in order.
+#[derive(Clone, Debug, Default)]
+pub struct Scored {
+    pub records: Vec<FlowRecord>,
+    pub flows: Vec<Anomaly>,
+    pub rows: Vec<SourceWindow>,
+    pub windows: Vec<Anomaly>,
 }
 
 /// What follows from an epoch, to be carried out by the caller.
@@ -68,6 +79,8 @@ pub struct Outcome {
     pub evicted: u64,
     /// A profile could not be scored: with the reason.
     pub failed: Option<String>,
+    /// Where [`Pipeline::tap`] asks for it, and all could be scored.
+    pub scored: Option<Box<Scored>>,
 }
 
 /// Settings of the pipeline that a restart sets.
@@ -95,6 +108,7 @@ impl Pipeline {
             out: EpochOutput::default(),
             rows: Vec::new(),
             all_flows: false,
+            tap: false,
         }
     }
 
@@ -162,6 +176,22 @@ impl Pipeline {
         outcome
     }
 
+    /// Takes what another pipeline has made of an epoch that ended at `now`, which must be [`scorable`]. `scored`: the anomalies
+    /// of the records and of the rows where this pipeline's model has given them already.
+    pub fn observe(
+        &mut self,
+        now: TimeUs,
+        records: Vec<FlowRecord>,
+        rows: Vec<SourceWindow>,
+        scored: Option<[Vec<Anomaly>; 2]>,
+        decisions: &Decisions,
+    ) -> Outcome {
+        (self.out.records, self.rows) = (records, rows);
+        let mut outcome = Outcome { records: self.out.records.len(), ..Outcome::default() };
+        self.weigh(now, scored, decisions, &mut outcome);
+        outcome
+    }
+
     /// The agent stops: what is alive gives its last record, and exporters had their last word.
     pub fn flush(&mut self, exported: Vec<Observation>, now: TimeUs, decisions: &Decisions) -> Outcome {
         self.out.clear();
@@ -173,9 +203,7 @@ impl Pipeline {
 
     fn take(&mut self, now: TimeUs, decisions: &Decisions) -> Outcome {
         let mut outcome = Outcome { records: self.out.records.len(), ..Outcome::default() };
-        let (plain, scored) = std::mem::take(&mut self.out.records)
-            .into_iter()
-            .partition(|r| !r.have.has(SCORED) || housekeeping(r.client, r.proto, r.client_port, r.server_port));
+        let (plain, scored) = std::mem::take(&mut self.out.records).into_iter().partition(|r| !scorable(r));
         self.out.records = scored;
         if self.all_flows {
             outcome.events.extend(plain.into_iter().map(|r| flow_event(&self.exported, r, None)));
@@ -183,14 +211,20 @@ impl Pipeline {
         if let Some(recorder) = &mut self.recorder {
             recorder.add(now, &self.out.records, &self.rows);
         }
+        self.weigh(now, None, decisions, &mut outcome);
+        outcome
+    }
+
+    /// Scores and judges what the epoch gave.
+    fn weigh(&mut self, now: TimeUs, scored: Option<[Vec<Anomaly>; 2]>, decisions: &Decisions, outcome: &mut Outcome) {
         match self.model.clone() {
             Some(model) => {
-                if let Err(e) = self.score(now, &model, &mut outcome) {
+                if let Err(e) = self.score(now, &model, scored, outcome) {
                     // Scoring the same rows again would fail again: this epoch goes without.
                     outcome.failed = Some(e.to_string());
                 }
                 self.count_busy(now, &model.thresholds);
-                self.judge(now, &model.thresholds, decisions, &mut outcome);
+                self.judge(now, &model.thresholds, decisions, outcome);
             }
             None if self.all_flows => {
                 let events = self.out.records.drain(..).map(|r| flow_event(&self.exported, r, None));
@@ -198,13 +232,25 @@ impl Pipeline {
             }
             None => {}
         }
-        outcome
     }
 
-    fn score(&mut self, now: TimeUs, model: &Model, outcome: &mut Outcome) -> Result<(), ScoreError> {
-        let core = core_matrix(&self.out.records);
+    fn score(
+        &mut self,
+        now: TimeUs,
+        model: &Model,
+        given: Option<[Vec<Anomaly>; 2]>,
+        outcome: &mut Outcome,
+    ) -> Result<(), ScoreError> {
         let mut explain = Explain { up_to: ANOMALY_P, left: MAX_EXPLAINED };
-        let scored = anomalies(&model.bundle, &core, &mut explain)?;
+        let [given_flows, given_windows] = given.map_or([None, None], |g| g.map(Some));
+        let scored = match given_flows {
+            Some(scored) => scored,
+            None => anomalies(&model.bundle, &core_matrix(&self.out.records), &mut explain)?,
+        };
+        let mut tapped = self.tap.then(Box::<Scored>::default);
+        if let Some(t) = &mut tapped {
+            (t.records, t.flows) = (self.out.records.clone(), scored.clone());
+        }
         for (record, anomaly) in self.out.records.drain(..).zip(scored) {
             // Nobody answers for a flow of which only a guess says that it was theirs.
             if record.have.has(ACCOUNTABLE) {
@@ -217,8 +263,14 @@ impl Pipeline {
                 outcome.events.push(flow_event(&self.exported, record, Some(anomaly)));
             }
         }
-        let source = source_matrix(&self.rows);
-        let scored = anomalies(&model.bundle, &source, &mut explain)?;
+        let scored = match given_windows {
+            Some(scored) => scored,
+            None => anomalies(&model.bundle, &source_matrix(&self.rows), &mut explain)?,
+        };
+        if let Some(t) = &mut tapped {
+            (t.rows, t.windows) = (self.rows.clone(), scored.clone());
+        }
+        outcome.scored = tapped;
         for (window, anomaly) in self.rows.iter().zip(scored) {
             self.evidence.add_window(now, window, &anomaly);
             if anomaly.p_value <= ANOMALY_P {
@@ -259,6 +311,11 @@ impl Pipeline {
             }
         }
     }
+}
+
+/// Whether flows like this are scored at all.
+pub fn scorable(r: &FlowRecord) -> bool {
+    r.have.has(SCORED) && !housekeeping(r.client, r.proto, r.client_port, r.server_port)
 }
 
 fn flow_event(exported: &Exported, record: FlowRecord, anomaly: Option<Anomaly>) -> Event {

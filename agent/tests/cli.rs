@@ -100,6 +100,11 @@ fn bundle(id: &str) -> BundleReport {
         windows: 1,
         profiles: vec!["full".into()],
         current: true,
+        hash: "0123456789ab".into(),
+        bytes: 1,
+        challenger: false,
+        steps_back: Some(0),
+        since_us: None,
     }
 }
 
@@ -133,6 +138,7 @@ impl Loop {
                     maps: Vec::new(),
                     warnings: Vec::new(),
                     netflow: None,
+                    challenger: None,
                 })));
             }
             Command::ListDecisions { reply } => {

@@ -447,6 +447,11 @@ fn a_child_process_checks_within_limits() {
     run("test \"$1\" = /some/bundle", limits).expect("the directory is the last argument");
     let says_no = run("echo golden vector 3 is off >&2; exit 4", limits).expect_err("exits with 4").to_string();
     says(&says_no, &["/some/bundle", "code 4", "golden vector 3 is off"]);
+    let verdict = run("echo error: golden vector 3 is off >&2; exit 1", limits).expect_err("the child's verdict");
+    assert_eq!(verdict.to_string(), "/some/bundle is refused: golden vector 3 is off");
+    assert_eq!(verdict.reason(), "golden vector 3 is off");
+    let abort = "echo memory allocation of 99 bytes failed >&2; kill -ABRT $$";
+    says(&run(abort, limits).expect_err("aborts").to_string(), &["more than 1024 MiB of memory"]);
 
     let start = Instant::now();
     says(&run("sleep 60", limits).expect_err("too slow").to_string(), &["more than 1 s"]);

@@ -8,8 +8,8 @@ use weir_core::guard::Allow;
 use super::{Agent, host_of};
 use crate::clock::wall_us;
 use crate::command::{
-    AllowAdded, AllowReport, BundleReport, Caller, Command, CommandError, DecisionRef, DecisionReport, LearnReport,
-    NewDecision, ReloadReport,
+    AllowAdded, AllowReport, Caller, Command, CommandError, DecisionRef, DecisionReport, LearnReport, NewDecision,
+    ReloadReport,
 };
 use weir_core::addr::Prefix;
 
@@ -33,8 +33,15 @@ pub(super) fn carry_out(agent: &mut Agent, command: Command) {
         Command::Learn { duration, min_flows, by, reply } => {
             drop(reply.send(agent.learn_anew(duration, min_flows, &by)));
         }
-        Command::ModelStatus { reply } => drop(reply.send(agent.bundles())),
-        Command::ModelPromote { id, by, reply } => drop(reply.send(agent.promote_by(id.as_deref(), &by))),
+        Command::ModelStatus { reply } => agent.bundles(reply),
+        Command::ModelInspect { id, reply } => agent.inspect(&id, reply),
+        Command::ModelStage { reply } => drop(reply.send(agent.stage())),
+        Command::ModelLoad { staged, purpose, by, reply } => agent.load(staged, purpose, by, reply),
+        Command::ModelPromote { id, by, reply } => agent.promote(id.as_deref(), by, reply),
+        Command::ModelRollBack { steps, by, reply } => agent.roll_back(steps, by, reply),
+        Command::ModelChallenge { id, by, reply } => agent.challenge(&id, by, reply),
+        Command::ModelUnchallenge { by, reply } => drop(reply.send(agent.unchallenge(&by))),
+        Command::ModelCompare { reply } => agent.compare(reply),
         Command::ReloadConfig { by, reply } => drop(reply.send(agent.reload_by(&by))),
     }
 }
@@ -198,18 +205,6 @@ impl Agent {
         self.start_learning(duration, min_flows);
         self.news(now, Level::Info, "learn", by.sign("learning anew what is normal here"));
         self.learning(now).ok_or_else(|| CommandError::Failed("the recording did not start".to_owned()))
-    }
-
-    fn bundles(&self) -> Result<Vec<BundleReport>, CommandError> {
-        Ok(self.store.bundles().list()?.iter().map(|dir| self.describe(dir)).collect())
-    }
-
-    fn promote_by(&mut self, id: Option<&str>, by: &Caller) -> Result<BundleReport, CommandError> {
-        let report = self.promote(id)?;
-        let mode = self.mode().name();
-        let words = by.sign(&format!("bundle {} is promoted; mode {mode} holds", report.id));
-        self.news(wall_us(), Level::Info, "promoted", words);
-        Ok(report)
     }
 
     fn reload_by(&mut self, by: &Caller) -> Result<ReloadReport, CommandError> {

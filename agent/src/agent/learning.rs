@@ -1,23 +1,20 @@
 //! Learning, and the bundle that serves.
 
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use weir_core::event::Level;
 use weir_core::record::TimeUs;
 use weir_core::render::rfc3339;
-use weir_models::Manifest;
+use weir_models::Bundle;
 
 use super::Agent;
 use crate::clock::wall_us;
-use crate::command::{BundleReport, CommandError, LearnReport};
-use crate::learn::{LearnConfig, Recorder};
-use crate::model::{self, Finished};
+use crate::command::LearnReport;
+use crate::learn::{LearnConfig, Learned, Recorder};
+use crate::model::{self, Finished, KEEP};
 use crate::pipeline::Model;
 use crate::store::BundleDir;
-
-/// Bundles that are kept besides the current and the promoted one.
-const KEEP: usize = 3;
 
 /// A training under way.
 pub(super) struct Training {
@@ -30,7 +27,7 @@ impl Agent {
     pub(super) fn load_current(&mut self) {
         let now = wall_us();
         match self.store.bundles().current() {
-            Some(dir) => match self.serve(&dir) {
+            Some(dir) => match self.load_and_serve(&dir) {
                 Ok(()) => self.news(now, Level::Info, "model", format!("bundle {} serves{}", dir.id, unpromoted(&dir))),
                 Err(e) => {
                     self.warn("model", format!("bundle {} cannot be used, learning anew: {e}", dir.id));
@@ -42,19 +39,6 @@ impl Agent {
                 self.start_learning(None, None);
             }
         }
-    }
-
-    fn serve(&mut self, dir: &BundleDir) -> Result<(), weir_models::BundleError> {
-        model::check(&dir.path)?;
-        let bundle = model::load_here(&dir.path)?;
-        self.pipeline.serve(Model::new(bundle));
-        self.set_promoted(dir.promoted);
-        Ok(())
-    }
-
-    fn set_promoted(&mut self, promoted: bool) {
-        let config = super::policy(&self.config, promoted);
-        self.pipeline.policy.set_config(config);
     }
 
     /// Begins a recording; `None` takes the configured values.
@@ -104,8 +88,14 @@ impl Agent {
 
     /// A thread has finished.
     pub fn finished(&mut self, finished: Finished) {
+        match finished {
+            Finished::Training(result) => self.trained(result),
+            Finished::Prepared(prepared) => self.prepared(prepared),
+        }
+    }
+
+    fn trained(&mut self, result: Result<(Learned, PathBuf, Bundle), String>) {
         let now = wall_us();
-        let Finished::Training(result) = finished;
         let Some(training) = self.training.take() else { return };
         let id = training.id;
         let (learned, _, bundle) = match result {
@@ -117,13 +107,12 @@ impl Agent {
         };
         let bundles = self.store.bundles();
         let installed = bundles.install(&id).and_then(|_| bundles.activate(&id)).and_then(|dir| {
-            bundles.prune(KEEP)?;
+            bundles.prune(KEEP, None)?;
             Ok(dir)
         });
         match installed {
             Ok(dir) => {
-                self.pipeline.serve(Model::new(bundle));
-                self.set_promoted(dir.promoted);
+                self.take_service(&dir, Model::new(bundle));
                 self.warnings.remove("learn");
                 let t = &learned.thresholds;
                 self.news(
@@ -142,52 +131,8 @@ impl Agent {
             Err(e) => self.warn("learn", format!("the learned bundle could not be put into service: {e}")),
         }
     }
-
-    /// Records that a person wants this bundle (the current one, unless named) to lead to actions.
-    pub(super) fn promote(&mut self, id: Option<&str>) -> Result<BundleReport, CommandError> {
-        let bundles = self.store.bundles();
-        let current = bundles.current();
-        let dir = match id {
-            Some(id) => bundles.get(id)?,
-            None => current.clone().ok_or_else(|| {
-                CommandError::NotFound("there is no bundle yet; `weir status` shows how far learning is".to_owned())
-            })?,
-        };
-        let served = current.is_some_and(|c| c.id == dir.id) && self.pipeline.model().is_some();
-        if !served {
-            self.serve(&dir).map_err(|e| CommandError::Refused(e.to_string()))?;
-            self.store.bundles().activate(&dir.id)?;
-        }
-        let dir = self.store.bundles().promote(&dir.id)?;
-        self.set_promoted(true);
-        Ok(self.describe(&dir))
-    }
-
-    /// What is known of a bundle without loading it.
-    pub(super) fn describe(&self, dir: &BundleDir) -> BundleReport {
-        let served = self.pipeline.model().filter(|_| dir.current).map(|m| Arc::clone(&m.bundle));
-        let manifest = match &served {
-            Some(bundle) => Some(bundle.manifest().clone()),
-            None => Manifest::read(&dir.path).ok(),
-        };
-        let rows = |name: &str| {
-            let profiles = manifest.iter().flat_map(|m| &m.profiles);
-            profiles.filter(|p| p.name == name).map(|p| p.training.rows).sum()
-        };
-        BundleReport {
-            id: dir.id.clone(),
-            promoted: dir.promoted,
-            origin: manifest.as_ref().map_or_else(|| "unreadable".to_owned(), |m| m.provenance.source.clone()),
-            created_us: manifest.as_ref().and_then(|m| m.provenance.trained_at_us).unwrap_or(0),
-            flows: rows("core"),
-            windows: rows("source"),
-            profiles: manifest.iter().flat_map(|m| &m.profiles).map(|p| p.name.clone()).collect(),
-            // One that could not be loaded does not serve, whatever was chosen.
-            current: served.is_some(),
-        }
-    }
 }
 
-fn unpromoted(dir: &BundleDir) -> &'static str {
+pub(super) fn unpromoted(dir: &BundleDir) -> &'static str {
     if dir.promoted { "" } else { " alerts and shadow entries until it is promoted (`weir model promote`)" }
 }

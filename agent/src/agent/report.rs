@@ -43,7 +43,7 @@ impl Agent {
             xdp_mode,
             xdp_cause,
             uptime_us: now.saturating_sub(self.started_us),
-            bundle: self.store.bundles().current().map(|dir| self.describe(&dir)).filter(|b| b.current),
+            bundle: self.serving_report(),
             learning: self.learning(now),
             flows_live: self.pipeline.live_flows() as u64,
             flows_last_epoch: self.epochs.flows_last,
@@ -59,6 +59,7 @@ impl Agent {
             maps: self.maps(),
             warnings: self.all_warnings(),
             netflow: self.collector.as_ref().map(|c| c.report(&self.config.netflow, self.pipeline.unscored())),
+            challenger: self.models.challenger.as_ref().map(|c| c.report()),
         })
     }
 

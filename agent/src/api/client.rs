@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
@@ -13,8 +14,10 @@ use weir_core::decision::{Action, Decision, Sides, Target};
 use weir_core::rate::RateLimit;
 
 use super::convert::{Malformed, action_out, sides_out};
+use super::upload;
 use crate::command::{
-    AllowAdded, AllowReport, BundleReport, DecisionRef, DecisionReport, LearnReport, ReloadReport, StatusReport,
+    AllowAdded, AllowReport, BundleReport, DecisionRef, DecisionReport, LearnReport, Purpose, ReloadReport,
+    StatusReport,
 };
 use crate::proto::weir_client::WeirClient;
 use crate::proto::{self as pb};
@@ -48,6 +51,9 @@ pub enum ClientError {
     Transport { path: PathBuf, cause: tonic::transport::Error },
     #[error("the agent did not answer as expected ({0}); are `weir` and the agent of the same version?")]
     Malformed(#[from] Malformed),
+    /// A bundle could not be read here.
+    #[error("{0}")]
+    Bundle(String),
     #[error("{}", words(.0))]
     Status(Box<Status>),
 }
@@ -202,6 +208,40 @@ impl Client {
         let request = pb::PromoteModelRequest { id: id.unwrap_or_default().to_owned() };
         let answer = self.0.promote_model(request).await?.into_inner();
         Ok(answer.bundle.ok_or(Malformed::Missing { field: "bundle" })?.into())
+    }
+
+    pub async fn inspect_model(&mut self, id: &str) -> Result<pb::BundleDetail> {
+        let answer = self.0.inspect_model(pb::InspectModelRequest { id: id.to_owned() }).await?.into_inner();
+        Ok(answer.bundle.ok_or(Malformed::Missing { field: "bundle" })?)
+    }
+
+    /// Sends the bundle in `dir`, as far as this process can read it.
+    pub async fn load_model(&mut self, dir: &Path, purpose: Purpose) -> Result<BundleReport> {
+        let files = upload::files(dir)?;
+        let failed = Arc::new(Mutex::new(None));
+        let parts = upload::parts(files, purpose, failed.clone());
+        let answer = self.0.load_model(parts).await;
+        // The agent only sees that no more came.
+        if let Some(cause) = failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            return Err(ClientError::Bundle(cause));
+        }
+        Ok(answer?.into_inner().bundle.ok_or(Malformed::Missing { field: "bundle" })?.into())
+    }
+
+    pub async fn rollback_model(&mut self, steps: u32) -> Result<BundleReport> {
+        let answer = self.0.rollback_model(pb::RollbackModelRequest { steps }).await?.into_inner();
+        Ok(answer.bundle.ok_or(Malformed::Missing { field: "bundle" })?.into())
+    }
+
+    /// `None` ends the challenge.
+    pub async fn challenge_model(&mut self, id: Option<&str>) -> Result<Option<BundleReport>> {
+        let request = pb::ChallengeModelRequest { id: id.unwrap_or_default().to_owned() };
+        Ok(self.0.challenge_model(request).await?.into_inner().bundle.map(Into::into))
+    }
+
+    pub async fn compare_models(&mut self) -> Result<pb::Comparison> {
+        let answer = self.0.compare_models(pb::CompareModelsRequest {}).await?.into_inner();
+        Ok(answer.comparison.ok_or(Malformed::Missing { field: "comparison" })?)
     }
 
     pub async fn reload_config(&mut self) -> Result<ReloadReport> {

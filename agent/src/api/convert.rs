@@ -6,8 +6,8 @@ use weir_core::event::Mode;
 use weir_core::rate::{RateLimit, RateUnit};
 
 use crate::command::{
-    AllowAdded, AllowReport, BundleReport, Counter, DecisionCount, DecisionReport, LearnReport, MapUse, NamedCount,
-    NetflowReport, ReloadReport, StatusReport, XdpMode,
+    AllowAdded, AllowReport, BundleReport, ChallengerReport, Counter, DecisionCount, DecisionReport, LearnReport,
+    MapUse, NamedCount, NetflowReport, ReloadReport, StatusReport, XdpMode,
 };
 use crate::proto as pb;
 
@@ -184,7 +184,19 @@ macro_rules! same_fields {
         }
     };
 }
-same_fields!(BundleReport, Bundle, [id, promoted, origin, created_us, flows, windows, profiles, current]);
+same_fields!(
+    BundleReport,
+    Bundle,
+    [
+        id, promoted, origin, created_us, flows, windows, profiles, current, hash, bytes, challenger, steps_back,
+        since_us
+    ]
+);
+same_fields!(
+    ChallengerReport,
+    ChallengerStatus,
+    [id, since_us, flows, epochs_left_out, cpu_us, differing_sources, failed]
+);
 same_fields!(
     LearnReport,
     LearnProgress,
@@ -269,6 +281,7 @@ impl From<StatusReport> for pb::StatusResponse {
             maps: each(r.maps),
             warnings: r.warnings,
             netflow: r.netflow.map(Into::into),
+            challenger: r.challenger.map(Into::into),
         }
     }
 }
@@ -299,6 +312,7 @@ impl TryFrom<pb::StatusResponse> for StatusReport {
             maps: each(r.maps),
             warnings: r.warnings,
             netflow: r.netflow.map(Into::into),
+            challenger: r.challenger.map(Into::into),
         })
     }
 }

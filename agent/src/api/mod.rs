@@ -7,6 +7,7 @@ pub mod convert;
 pub mod events;
 mod service;
 mod socket;
+mod upload;
 
 use std::future::Future;
 use std::sync::Arc;

@@ -8,11 +8,11 @@ use tokio::sync::{mpsc, watch};
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::UdsConnectInfo;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 use weir_core::decision::Sides;
 
 use super::convert::{self, Malformed, text};
-use super::events;
+use super::{events, upload};
 use crate::bus::{EventBus, Item};
 use crate::command::{AskError, Caller, Command, CommandError, DecisionRef, NewDecision, Reply, ask};
 use crate::proto::weir_server::Weir;
@@ -241,6 +241,59 @@ impl Weir for Service {
     ) -> Result<Response<pb::ModelStatusResponse>, Status> {
         let bundles = self.ask(|reply| Command::ModelStatus { reply }).await?;
         Ok(Response::new(pb::ModelStatusResponse { bundles: bundles.into_iter().map(Into::into).collect() }))
+    }
+
+    async fn inspect_model(
+        &self,
+        request: Request<pb::InspectModelRequest>,
+    ) -> Result<Response<pb::InspectModelResponse>, Status> {
+        let id = request.into_inner().id;
+        let bundle = self.ask(|reply| Command::ModelInspect { id, reply }).await?;
+        Ok(Response::new(pb::InspectModelResponse { bundle: Some(bundle) }))
+    }
+
+    async fn load_model(
+        &self,
+        request: Request<Streaming<pb::LoadModelRequest>>,
+    ) -> Result<Response<pb::LoadModelResponse>, Status> {
+        let by = caller(&request)?;
+        let staged = self.ask(|reply| Command::ModelStage { reply }).await?;
+        let purpose = upload::receive(request.into_inner(), staged.path()).await?;
+        let bundle = self.ask(|reply| Command::ModelLoad { staged, purpose, by, reply }).await?;
+        Ok(Response::new(pb::LoadModelResponse { bundle: Some(bundle.into()) }))
+    }
+
+    async fn rollback_model(
+        &self,
+        request: Request<pb::RollbackModelRequest>,
+    ) -> Result<Response<pb::RollbackModelResponse>, Status> {
+        let by = caller(&request)?;
+        let steps = request.into_inner().steps.max(1) as usize;
+        let bundle = self.ask(|reply| Command::ModelRollBack { steps, by, reply }).await?;
+        Ok(Response::new(pb::RollbackModelResponse { bundle: Some(bundle.into()) }))
+    }
+
+    async fn challenge_model(
+        &self,
+        request: Request<pb::ChallengeModelRequest>,
+    ) -> Result<Response<pb::ChallengeModelResponse>, Status> {
+        let by = caller(&request)?;
+        let id = request.into_inner().id;
+        let bundle = if id.is_empty() {
+            self.ask(|reply| Command::ModelUnchallenge { by, reply }).await?;
+            None
+        } else {
+            Some(self.ask(|reply| Command::ModelChallenge { id, by, reply }).await?.into())
+        };
+        Ok(Response::new(pb::ChallengeModelResponse { bundle }))
+    }
+
+    async fn compare_models(
+        &self,
+        _: Request<pb::CompareModelsRequest>,
+    ) -> Result<Response<pb::CompareModelsResponse>, Status> {
+        let comparison = self.ask(|reply| Command::ModelCompare { reply }).await?;
+        Ok(Response::new(pb::CompareModelsResponse { comparison: Some(comparison) }))
     }
 
     async fn promote_model(

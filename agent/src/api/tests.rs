@@ -14,7 +14,7 @@ use super::client::{Client, ClientError};
 use super::*;
 use crate::command::*;
 use crate::proto::watch_events_response::Item;
-use crate::proto::{EventKind, event};
+use crate::proto::{self as pb, EventKind, event};
 
 struct Plain;
 impl Render for Plain {
@@ -112,6 +112,11 @@ pub(crate) fn full_status() -> StatusReport {
             windows: 300,
             profiles: vec!["full".into(), "source".into()],
             current: true,
+            hash: "0123456789ab".into(),
+            bytes: 1_234_567,
+            challenger: false,
+            steps_back: Some(0),
+            since_us: Some(2_000_000),
         }),
         learning: Some(LearnReport {
             started_us: 5,
@@ -152,6 +157,15 @@ pub(crate) fn full_status() -> StatusReport {
             waiting_bytes: 0,
             memory: 90_000,
             dropped: vec![NamedCount { name: "set of unknown kind".into(), count: 4 }],
+        }),
+        challenger: Some(ChallengerReport {
+            id: "a1b2c3d4e5f6".into(),
+            since_us: 3_000_000,
+            flows: 12_345,
+            epochs_left_out: 2,
+            cpu_us: 1_500_000,
+            differing_sources: 4,
+            failed: String::new(),
         }),
     }
 }
@@ -292,6 +306,22 @@ async fn every_call_becomes_its_command() {
                 assert_eq!(id, None);
                 drop(reply.send(Ok(BundleReport { promoted: true, ..bundle })));
             }
+            Command::ModelRollBack { steps, reply, .. } => {
+                let bundle = full_status().bundle.unwrap();
+                drop(reply.send(Ok(BundleReport { steps_back: Some(steps as u32), ..bundle })));
+            }
+            Command::ModelChallenge { id, reply, .. } => {
+                let bundle = full_status().bundle.unwrap();
+                drop(reply.send(Ok(BundleReport { id, challenger: true, ..bundle })));
+            }
+            Command::ModelUnchallenge { reply, .. } => drop(reply.send(Ok("a1b2".into()))),
+            Command::ModelInspect { id, reply } => {
+                drop(reply.send(Ok(crate::proto::BundleDetail { hash: id, ..Default::default() })));
+            }
+            Command::ModelCompare { reply } => {
+                let over = "live traffic".into();
+                drop(reply.send(Ok(crate::proto::Comparison { over, ..Default::default() })));
+            }
             Command::ReloadConfig { reply, .. } => {
                 let report = ReloadReport { applied: vec!["mode".into()], needs_restart: vec!["socket".into()] };
                 drop(reply.send(Ok(report)));
@@ -315,6 +345,11 @@ async fn every_call_becomes_its_command() {
     assert_eq!(c.learn(Some(Duration::from_secs(2)), Some(9)).await.unwrap().min_flows, 9);
     assert_eq!(c.model_status().await.unwrap()[0].profiles, ["full", "source"]);
     assert!(c.promote_model(None).await.unwrap().promoted);
+    assert_eq!(c.rollback_model(2).await.unwrap().steps_back, Some(2));
+    assert!(c.challenge_model(Some("a1b2")).await.unwrap().is_some_and(|b| b.challenger && b.id == "a1b2"));
+    assert_eq!(c.challenge_model(None).await.unwrap(), None);
+    assert_eq!(c.inspect_model("a1b2").await.unwrap().hash, "a1b2");
+    assert_eq!(c.compare_models().await.unwrap().over, "live traffic");
     assert_eq!(c.reload_config().await.unwrap().needs_restart, ["socket"]);
     let expected = [
         "ListDecisions",
@@ -328,6 +363,11 @@ async fn every_call_becomes_its_command() {
         "Learn",
         "ModelStatus",
         "ModelPromote",
+        "ModelRollBack",
+        "ModelChallenge",
+        "ModelUnchallenge",
+        "ModelInspect",
+        "ModelCompare",
         "ReloadConfig",
     ];
     assert_eq!(*seen.lock().unwrap(), expected);
@@ -391,6 +431,80 @@ async fn a_full_queue_and_a_stopping_agent_are_told_apart() {
     let e = pending.await.unwrap().unwrap_err();
     assert_eq!(message(&e), (tonic::Code::Unavailable, "the agent is stopping".into()));
     agent.stop().await;
+}
+
+/// Messages as a client sends them that is not ours.
+fn sent(parts: Vec<pb::load_model_request::Part>) -> impl tokio_stream::Stream<Item = pb::LoadModelRequest> + Send {
+    tokio_stream::iter(parts.into_iter().map(|part| pb::LoadModelRequest { part: Some(part) }))
+}
+
+#[tokio::test]
+async fn a_bundle_arrives_file_by_file_and_nothing_stays_of_one_that_is_too_much() {
+    use pb::load_model_request::Part;
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().to_owned();
+    let (got, mut loaded) = mpsc::unbounded_channel();
+    let mut n = 0;
+    let agent = agent(move |c| match c {
+        Command::ModelStage { reply } => {
+            n += 1;
+            let path = root.join(format!("upload-{n}"));
+            std::fs::create_dir(&path).unwrap();
+            drop(reply.send(Ok(crate::model::Staging::new(path, Arc::new(())))));
+        }
+        Command::ModelLoad { staged, purpose, reply, .. } => {
+            let read = |name: &str| std::fs::read(staged.path().join(name)).unwrap();
+            got.send((purpose, read("manifest.yaml"), read("a.onnx"))).unwrap();
+            drop(reply.send(Ok(full_status().bundle.unwrap())));
+        }
+        other => panic!("{other:?}"),
+    });
+    let mut client = raw_client(&agent.path).await;
+    let start = Part::Start(pb::LoadModelStart { purpose: pb::LoadPurpose::Challenge.into() });
+    let file = |name: &str| Part::File(name.into());
+    let data = |bytes: &[u8]| Part::Data(bytes.to_vec());
+    let good =
+        vec![start.clone(), file("manifest.yaml"), data(b"bundle"), data(b"_version"), file("a.onnx"), data(b"x")];
+    client.load_model(sent(good)).await.unwrap();
+    assert_eq!(loaded.recv().await.unwrap(), (Purpose::Challenge, b"bundle_version".to_vec(), b"x".to_vec()));
+
+    let chunk = vec![0u8; 1 << 20];
+    let huge = [vec![start.clone(), file("a.onnx")], vec![data(&chunk); 65]].concat();
+    let many: Vec<_> = (0..20).map(|i| file(&format!("{i}.onnx"))).collect();
+    for (parts, words) in [
+        (huge, "a.onnx has more than 67108864 bytes"),
+        ([vec![start.clone()], many].concat(), "at most 16 files"),
+        (vec![start.clone(), file("../../etc/passwd")], "plain names"),
+        (vec![start.clone(), file("a"), file("a")], "File exists"),
+        (vec![start.clone(), data(b"x")], "before the name"),
+        (vec![file("a")], "the first message"),
+        (vec![start.clone()], "no file came"),
+        (Vec::new(), "no file came"),
+    ] {
+        let refused = client.load_model(sent(parts)).await.unwrap_err();
+        assert!(refused.message().contains(words), "{words}: {refused}");
+    }
+    // Whoever asked is told before the folder goes.
+    let empty = || std::fs::read_dir(dir.path()).unwrap().next().is_none();
+    for _ in 0..500 {
+        if empty() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(empty(), "nothing is left of what was refused, nor of what was used");
+    drop(client);
+    agent.stop().await;
+}
+
+async fn raw_client(path: &Path) -> pb::weir_client::WeirClient<tonic::transport::Channel> {
+    let path = path.to_owned();
+    let connector = tower::service_fn(move |_| {
+        let path = path.clone();
+        async move { tokio::net::UnixStream::connect(path).await.map(hyper_util::rt::TokioIo::new) }
+    });
+    let endpoint = tonic::transport::Endpoint::from_static("http://weir.invalid");
+    pb::weir_client::WeirClient::new(endpoint.connect_with_connector(connector).await.unwrap())
 }
 
 fn news(n: u64) -> Event {

@@ -65,7 +65,7 @@ impl Cli {
         let asked = self.output.unwrap_or(Format::Table);
         let able: &[Format] = match self.command {
             Cmd::Flows(_) | Cmd::Replay(_) => &[Format::Table, Format::Json, Format::Csv, Format::Parquet],
-            Cmd::Decisions(DecisionsCmd::List) | Cmd::Allowlist(AllowCmd::List) | Cmd::Model(ModelCmd::Status) => {
+            Cmd::Decisions(DecisionsCmd::List) | Cmd::Allowlist(AllowCmd::List) | Cmd::Model(ModelCmd::List) => {
                 &[Format::Table, Format::Json, Format::Csv]
             }
             _ => &[Format::Table, Format::Json],
@@ -355,14 +355,74 @@ pub struct ProfileChoice(pub Option<ProfileId>);
 
 #[derive(Debug, Subcommand)]
 pub enum ModelCmd {
-    /// Every bundle; the current one first
-    #[command(alias = "list")]
-    Status,
-    /// Let a bundle that was learned here lead to drops
+    /// Every bundle; the one that serves first
+    #[command(alias = "status")]
+    List,
+    /// What a bundle is: profiles, training, calibration, thresholds, where it comes from
+    Inspect {
+        /// A folder, or the id of a stored bundle (then the agent is asked)
+        #[arg(value_name = "PATH|ID")]
+        which: String,
+    },
+    /// Check a bundle as an agent does before it serves: hashes and golden vectors, in a process with limits
+    Verify {
+        #[arg(value_name = "PATH")]
+        path: PathBuf,
+    },
+    /// Give the agent a bundle from a folder, to serve for alerts and shadow entries
+    Load {
+        #[arg(value_name = "PATH")]
+        path: PathBuf,
+        /// Let it lead to drops as well, where the mode is enforce
+        #[arg(long)]
+        promote: bool,
+    },
+    /// Let a bundle lead to drops, and serve if another one does
     Promote {
-        /// [default: the current bundle]
+        /// [default: the one that serves]
         id: Option<String>,
     },
+    /// Let the bundle serve again that served before; promoted, if it was
+    Rollback {
+        /// How many steps back
+        #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+        steps: u32,
+    },
+    /// Let a second bundle score the same traffic silently: `weir model compare` tells what it would do otherwise
+    Challenge {
+        /// A folder, or the id of a stored bundle
+        #[arg(value_name = "PATH|ID", required_unless_present = "stop")]
+        which: Option<String>,
+        /// End it
+        #[arg(long, conflicts_with = "which")]
+        stop: bool,
+    },
+    /// What two bundles would alert about and decide differently: of the challenger so far, or over recorded flows
+    #[command(after_help = COMPARE)]
+    Compare(CompareArgs),
+}
+
+const COMPARE: &str = "Without --over: the challenger of the running agent beside the bundle that serves. With it, everything that \
+`weir flows` reads can be compared over, without an agent. Both bundles begin with nothing held against anyone and are taken as \
+promoted in mode enforce. Flows labelled as attacks are counted apart from the rates.";
+
+#[derive(Debug, Args)]
+pub struct CompareArgs {
+    /// Folders of two bundles, or ids in the state directory; one alone is compared with the one that serves
+    #[arg(value_name = "A B", num_args = 0..=2, requires = "over")]
+    pub bundles: Vec<PathBuf>,
+    /// Files to compare over; - is standard input
+    #[arg(long, value_name = "INPUT", num_args = 1.., requires = "bundles")]
+    pub over: Vec<PathBuf>,
+    /// The inner flows of tunnels instead of the outer ones
+    #[arg(long, requires = "over")]
+    pub decap: bool,
+    /// What the inputs are, where it is not recognised
+    #[arg(long = "format", value_name = "FORMAT", value_parser = source_format, requires = "over")]
+    pub read_as: Option<weir_source::Format>,
+    /// Networks that are protected, for who is inside and who outside [default: private addresses]
+    #[arg(long, value_name = "PREFIX", value_delimiter = ',', value_parser = prefix, requires = "over")]
+    pub home: Vec<Prefix>,
 }
 
 #[derive(Debug, Subcommand)]

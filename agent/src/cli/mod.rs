@@ -5,8 +5,10 @@ mod config;
 mod eval;
 mod flows;
 mod learn;
+mod model;
 mod output;
 mod render;
+mod render_model;
 mod train;
 
 use std::io::{self, IsTerminal};
@@ -90,6 +92,9 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Cmd::Replay(args) => return flows::replay(args, cli.output),
         Cmd::Train(args) => return train::run(args, &out),
         Cmd::Eval(args) => return eval::run(args, &out),
+        Cmd::Model(ModelCmd::Verify { path }) => return model::verify(&path, &out),
+        Cmd::Model(ModelCmd::Inspect { which }) if model::is_path(&which) => model::inspect(which.as_ref(), &out)?,
+        Cmd::Model(ModelCmd::Compare(args)) if !args.over.is_empty() => return model::compare_over(args, &out),
         Cmd::Config(ConfigCmd::Check { file }) => config::check(&out, file)?,
         Cmd::Config(ConfigCmd::Show { file }) => config::show(&out, file)?,
         Cmd::Completions { shell } => {
@@ -191,18 +196,7 @@ async fn ask(mut client: Client, command: Cmd, out: &Output) -> anyhow::Result<E
             }
         }
         Cmd::Learn(args) => return learn::run(&mut client, &args, out).await,
-        Cmd::Model(ModelCmd::Status) => out.list(&client.model_status().await?, |l| render::bundles(l, wall_us()))?,
-        Cmd::Model(ModelCmd::Promote { id }) => {
-            let bundle = client.promote_model(id.as_deref()).await?;
-            if out.json() {
-                out.object(&bundle)?;
-            } else {
-                out.text(&format!(
-                    "{} is promoted: it may lead to drops in mode enforce\n",
-                    output::clean(&bundle.id)
-                ))?;
-            }
-        }
+        Cmd::Model(command) => return model::ask(&mut client, command, out).await,
         Cmd::Config(ConfigCmd::Reload) => {
             let report = client.reload_config().await?;
             if out.json() { out.object(&report)? } else { out.text(&render::reloaded(&report))? }

@@ -7,7 +7,8 @@ use weir_core::record::TimeUs;
 
 use super::output::{Table, clean, relative};
 use crate::command::{
-    AllowAdded, AllowReport, BundleReport, DecisionReport, LearnReport, NamedCount, ReloadReport, StatusReport, XdpMode,
+    AllowAdded, AllowReport, BundleReport, ChallengerReport, DecisionReport, LearnReport, NamedCount, ReloadReport,
+    StatusReport, XdpMode,
 };
 use crate::human::{bytes, grouped, micros, rough};
 
@@ -71,6 +72,9 @@ pub fn status(s: &StatusReport) -> String {
             Some(b) => format!("{} ({}, not promoted: alerts and shadow entries only)", b.id, b.origin),
         },
     );
+    if let Some(c) = &s.challenger {
+        line("challenger", challenger(c));
+    }
     if let Some(l) = &s.learning {
         line("learning", learning(l));
     }
@@ -130,6 +134,22 @@ pub fn status(s: &StatusReport) -> String {
         let _ = writeln!(out, "{}warning: {}", if i == 0 { "\n" } else { "" }, clean(w));
     }
     out
+}
+
+/// "a1b2c3: 12,345 flows compared, 2 sources differ (`weir model compare`)".
+fn challenger(c: &ChallengerReport) -> String {
+    let behind = match c.epochs_left_out {
+        0 => String::new(),
+        n => format!(", {} epochs left out", grouped(n)),
+    };
+    let failed = if c.failed.is_empty() { String::new() } else { format!("; ended: {}", c.failed) };
+    format!(
+        "{}: {} flows compared in {} of processor time{behind}, {} sources differ{failed}",
+        c.id,
+        grouped(c.flows),
+        rough(micros(c.cpu_us)),
+        grouped(c.differing_sources)
+    )
 }
 
 /// "3 epoch records, 1 event"; "nothing".
@@ -262,15 +282,20 @@ pub fn bundles(list: &[BundleReport], now: TimeUs) -> String {
     }
     let mut t = Table::new(&["ID", "STATE", "ORIGIN", "CREATED", ">FLOWS", ">WINDOWS", "PROFILES"]);
     for b in list {
-        let state = match (b.current, b.promoted) {
-            (true, true) => "serves, promoted",
-            (true, false) => "serves, not promoted",
-            (false, true) => "promoted",
-            (false, false) => "-",
+        let mut state = match (b.current, b.promoted, b.challenger) {
+            (true, true, _) => "serves, promoted".to_owned(),
+            (true, false, _) => "serves, not promoted".to_owned(),
+            (_, _, true) => "challenges".to_owned(),
+            _ => "-".to_owned(),
         };
+        if let (false, Some(steps @ 1..)) = (b.current, b.steps_back) {
+            let promoted = if b.promoted { ", promoted then" } else { "" };
+            let back = format!("{steps} back{promoted}");
+            state = if b.challenger { format!("{state}; {back}") } else { back };
+        }
         t.row(vec![
             b.id.clone(),
-            state.into(),
+            state,
             b.origin.clone(),
             relative(b.created_us, now),
             grouped(b.flows),

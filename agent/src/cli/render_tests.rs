@@ -48,6 +48,7 @@ weir 1.2.3 on eth0 (ifindex 2), up 3h12m
   mode       shadow (configured: enforce; no promoted bundle)
   program    generic (the driver has no native XDP)
   model      learned-1 (learned here, not promoted: alerts and shadow entries only)
+  challenger a1b2c3d4e5f6: 12,345 flows compared in 1s of processor time, 2 epochs left out, 4 sources differ
   learning   collecting: 12m of 1d, 1,200 of 2,000 flows, 40 of 200 source windows
   flows      1,234 live, 321 in the last of 11,520 epochs
   drain      8.2ms last, 12ms longest
@@ -83,6 +84,7 @@ fn a_quiet_agent_says_so() {
         maps: Vec::new(),
         warnings: Vec::new(),
         netflow: None,
+        challenger: None,
         ..full_status()
     };
     let text = status(&quiet);
@@ -161,8 +163,18 @@ fn changes_are_confirmed_in_words() {
 #[test]
 fn models_and_reloads_are_shown() {
     let bundle = BundleReport { created_us: NOW - 90 * MINUTE, ..full_status().bundle.unwrap() };
+    let was = |id: &str, steps_back, promoted, challenger| {
+        let text = bundles(
+            &[BundleReport { id: id.into(), current: false, promoted, challenger, steps_back, ..bundle.clone() }],
+            NOW,
+        );
+        text.lines().nth(1).unwrap().split("  ").nth(1).unwrap().trim().to_owned()
+    };
+    assert_eq!(was("b", Some(2), true, false), "2 back, promoted then");
+    assert_eq!(was("b", Some(1), false, true), "challenges; 1 back");
+    assert_eq!(was("b", None, false, false), "-");
     assert_eq!(
-        bundles(&[bundle], NOW),
+        bundles(std::slice::from_ref(&bundle), NOW),
         "ID         STATE                 ORIGIN        CREATED    FLOWS  WINDOWS  PROFILES\n\
          learned-1  serves, not promoted  learned here  1h30m ago  2,500      300  full, source\n"
     );

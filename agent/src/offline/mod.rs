@@ -1,6 +1,7 @@
 //! What is read from files: flows from every input in turn, written or scored and written. Memory is bounded by the number
 //! of live flows.
 
+pub mod compare;
 pub mod eval;
 pub mod output;
 pub mod progress;

@@ -16,7 +16,7 @@ use weir_core::decisions::Snapshot;
 use weir_core::record::TimeUs;
 
 use crate::lock::{Lock, LockError};
-pub use bundles::{BundleDir, Bundles, check_id};
+pub use bundles::{BundleDir, Bundles, MAX_STEPS, Step, check_id};
 
 /// Raised when the meaning of [`State`] changes.
 pub const SCHEMA: u32 = 1;
@@ -39,6 +39,11 @@ pub enum StoreError {
     NoBundle { id: String, known: Vec<String> },
     #[error("the bundle `{0}` exists already")]
     BundleExists(String),
+    #[error(
+        "there is no way back by {asked} steps: {there} bundles are remembered that served before this one; `weir model list` \
+         shows what there is, and `weir model promote ID` chooses any of it"
+    )]
+    NoStep { asked: usize, there: usize },
 }
 
 fn name_known(ids: &[String]) -> String {

@@ -149,12 +149,17 @@ fn one_agent_per_state_directory_and_per_interface() {
     lock_interface(tmp.path(), "eth1", 3).unwrap();
 }
 
+fn put(bundles: &Bundles, id: &str) {
+    fs::write(bundles.stage(id).unwrap().join("manifest.yaml"), id).unwrap();
+    bundles.install(id).unwrap();
+}
+
 #[test]
 fn a_bundle_is_staged_installed_activated_and_promoted() {
     let tmp = tempfile::tempdir().unwrap();
     let opened = open(tmp.path());
     let bundles = opened.store.bundles();
-    assert_eq!((bundles.current(), bundles.promoted_id()), (None, None));
+    assert_eq!(bundles.current(), None);
     for id in ["learned-1", "learned-2"] {
         fs::write(bundles.stage(id).unwrap().join("manifest.yaml"), id).unwrap();
         assert!(bundles.list().unwrap().iter().all(|b| b.id != id), "a staged bundle is none yet");
@@ -165,11 +170,12 @@ fn a_bundle_is_staged_installed_activated_and_promoted() {
     assert_eq!((current.id.as_str(), current.promoted), ("learned-2", false));
     assert_eq!(fs::read_to_string(tmp.path().join("current/manifest.yaml")).unwrap(), "learned-2");
 
-    assert!(bundles.promote("learned-1").unwrap().promoted);
-    assert!(!bundles.current().unwrap().promoted);
+    let promoted = bundles.promote("learned-1").unwrap();
+    assert!(promoted.promoted && promoted.current, "who promotes a bundle lets it serve");
     bundles.promote("learned-2").unwrap();
+    assert!(bundles.activate("learned-2").unwrap().promoted, "it serves already");
     let listed: Vec<_> = bundles.list().unwrap().into_iter().map(|b| (b.id, b.promoted, b.current)).collect();
-    assert_eq!(listed, [("learned-2".into(), true, true), ("learned-1".into(), false, false)]);
+    assert_eq!(listed, [("learned-2".into(), true, true), ("learned-1".into(), true, false)]);
 
     let e = bundles.promote("learned-3").unwrap_err().to_string();
     assert_eq!(e, "there is no bundle `learned-3`; there are learned-2, learned-1");
@@ -179,20 +185,132 @@ fn a_bundle_is_staged_installed_activated_and_promoted() {
 }
 
 #[test]
-fn half_made_and_old_bundles_go() {
+fn one_goes_back_step_by_step_over_restarts_and_what_was_promoted_is_again() {
     let tmp = tempfile::tempdir().unwrap();
     let opened = open(tmp.path());
     let bundles = opened.store.bundles().clone();
     for id in ["a", "b", "c", "d"] {
-        bundles.stage(id).unwrap();
-        bundles.install(id).unwrap();
+        put(&bundles, id);
+    }
+    assert!(bundles.roll_back(1).unwrap_err().to_string().contains("0 bundles are remembered"));
+    bundles.promote("a").unwrap();
+    bundles.activate("b").unwrap();
+    bundles.set_challenger(Some("d")).unwrap();
+    bundles.promote("c").unwrap();
+    drop(opened);
+
+    let opened = open(tmp.path());
+    let bundles = opened.store.bundles().clone();
+    let at = |b: BundleDir| (b.id, b.promoted);
+    assert_eq!(at(bundles.current().unwrap()), ("c".into(), true));
+    assert_eq!(bundles.challenger().map(|b| b.id).as_deref(), Some("d"));
+    assert_eq!(at(bundles.roll_back(1).unwrap()), ("b".into(), false));
+    // Going back is no step by itself: the next one goes on to the one before.
+    assert_eq!(bundles.back(1).unwrap().id, "a");
+    drop(opened);
+    let opened = open(tmp.path());
+    let bundles = opened.store.bundles().clone();
+    assert_eq!(at(bundles.roll_back(1).unwrap()), ("a".into(), true));
+    assert!(bundles.roll_back(1).unwrap_err().to_string().contains("weir model promote ID"));
+    assert_eq!(fs::read_to_string(tmp.path().join("current/manifest.yaml")).unwrap(), "a");
+
+    // Promotion belongs to the time that it served: another time begins without.
+    assert!(!bundles.activate("c").unwrap().promoted);
+    bundles.activate("b").unwrap();
+    assert_eq!(at(bundles.roll_back(2).unwrap()), ("a".into(), true));
+    bundles.promote("d").unwrap();
+    assert_eq!(bundles.challenger(), None, "what serves challenges nobody");
+}
+
+#[test]
+fn steps_are_remembered_up_to_a_number() {
+    let tmp = tempfile::tempdir().unwrap();
+    let opened = open(tmp.path());
+    let bundles = opened.store.bundles();
+    for n in 0..2 * MAX_STEPS {
+        put(bundles, &format!("b{n}"));
+        bundles.activate(&format!("b{n}")).unwrap();
+    }
+    assert_eq!(bundles.list().unwrap().iter().filter(|b| b.steps_back.is_some()).count(), MAX_STEPS);
+    assert_eq!(bundles.roll_back(MAX_STEPS - 1).unwrap().id, format!("b{MAX_STEPS}"));
+    assert!(bundles.roll_back(1).is_err());
+}
+
+#[test]
+fn a_kill_between_the_steps_of_a_swap_leaves_the_old_or_the_new_bundle() {
+    let tmp = tempfile::tempdir().unwrap();
+    let opened = open(tmp.path());
+    let bundles = opened.store.bundles().clone();
+    put(&bundles, "old");
+    put(&bundles, "new");
+    bundles.promote("old").unwrap();
+    let before = fs::read(tmp.path().join("models.json")).unwrap();
+    bundles.activate("new").unwrap();
+    let after = fs::read(tmp.path().join("models.json")).unwrap();
+    drop(opened);
+    let serves = |state: &[u8], link: &str, leftovers: bool| {
+        fs::write(tmp.path().join("models.json"), state).unwrap();
+        fs::remove_file(tmp.path().join("current")).unwrap();
+        std::os::unix::fs::symlink(format!("bundles/{link}"), tmp.path().join("current")).unwrap();
+        if leftovers {
+            fs::write(tmp.path().join("models.json.tmp"), &after[..after.len() / 2]).unwrap();
+            let _ = std::os::unix::fs::symlink("bundles/none", tmp.path().join("current.tmp"));
+        }
+        let opened = open(tmp.path());
+        let current = opened.store.bundles().current().unwrap();
+        let linked = fs::read_to_string(tmp.path().join("current/manifest.yaml")).unwrap();
+        assert_eq!(linked, current.id, "the link follows");
+        (current.id, current.promoted)
+    };
+    // Killed while the new file was written; before the link was set; and with what an earlier kill left.
+    assert_eq!(serves(&before, "old", true), ("old".into(), true));
+    assert_eq!(serves(&after, "old", false), ("new".into(), false));
+    assert_eq!(serves(&after, "old", true), ("new".into(), false));
+    // And the leftovers do not stand in the way of the next swap.
+    let opened = open(tmp.path());
+    assert_eq!(opened.store.bundles().roll_back(1).unwrap().id, "old");
+}
+
+#[test]
+fn a_store_of_an_earlier_version_goes_on_with_what_served() {
+    let tmp = tempfile::tempdir().unwrap();
+    let opened = open(tmp.path());
+    let bundles = opened.store.bundles().clone();
+    put(&bundles, "a");
+    put(&bundles, "b");
+    drop(opened);
+    std::os::unix::fs::symlink("bundles/a", tmp.path().join("current")).unwrap();
+    fs::write(tmp.path().join("promoted"), "a\n").unwrap();
+    let opened = open(tmp.path());
+    let bundles = opened.store.bundles().clone();
+    assert!(bundles.current().is_some_and(|b| b.id == "a" && b.promoted));
+    bundles.activate("b").unwrap();
+    assert!(bundles.roll_back(1).is_ok_and(|b| b.id == "a" && b.promoted));
+    drop(opened);
+    // A file that cannot be read is set aside: the link says what served, and nobody vouches for it.
+    fs::write(tmp.path().join("models.json"), "{\"steps\": 7").unwrap();
+    fs::remove_file(tmp.path().join("promoted")).unwrap();
+    let opened = open(tmp.path());
+    assert!(opened.store.bundles().current().is_some_and(|b| b.id == "a" && !b.promoted));
+    assert!(tmp.path().join("models.json.corrupt-1").exists());
+}
+
+#[test]
+fn half_made_and_old_bundles_go() {
+    let tmp = tempfile::tempdir().unwrap();
+    let opened = open(tmp.path());
+    let bundles = opened.store.bundles().clone();
+    for id in ["a", "b", "c", "d", "e", "f", "g"] {
+        put(&bundles, id);
     }
     bundles.activate("a").unwrap();
     bundles.promote("b").unwrap();
-    assert_eq!(bundles.prune(1).unwrap(), ["c"]);
-    bundles.stage("e").unwrap();
+    bundles.set_challenger(Some("c")).unwrap();
+    // Kept: what serves, what served, the challenger, the one that is spared, and the newest other one.
+    assert_eq!(bundles.prune(1, Some("d")).unwrap(), ["f", "e"]);
+    bundles.stage("h").unwrap();
     drop(opened);
     open(tmp.path());
-    assert!(!tmp.path().join("bundles/.new-e").exists());
-    assert_eq!(bundles.list().unwrap().len(), 3);
+    assert!(!tmp.path().join("bundles/.new-h").exists());
+    assert_eq!(bundles.list().unwrap().len(), 5);
 }

@@ -1,6 +1,8 @@
 //! Running the binary, and flows to run it on.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub mod crafted;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command as Process, Output, Stdio};
 

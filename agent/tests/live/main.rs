@@ -2,9 +2,12 @@
 //! kernel programs are needed, and named where they are missing.
 
 mod allow;
+#[path = "../common/mod.rs"]
+mod common;
 mod kills;
 mod learning;
 mod limits;
+mod models;
 mod modes;
 mod netflow;
 #[expect(dead_code, reason = "the kernel tests use the rest")]

@@ -23,11 +23,19 @@ impl Default for ChildLimits {
     }
 }
 
+impl ChildLimits {
+    /// For bundles from elsewhere: a bundle that Weir trained takes a fraction of a second, and whoever gave another one waits.
+    pub const QUICK: Self = Self { seconds: 3, memory_bytes: 2 << 30 };
+}
+
+/// The exit status by which a child says that the bundle is refused, with the reason on its error output.
+pub const REFUSED: i32 = 1;
+
 /// How much of the child's error output is kept.
 const MAX_STDERR: u64 = 16 << 10;
 
-/// Runs `exe ARGS dir`, which must call [`super::Bundle::load`] on its last argument and exit with 0 if that succeeds. Fails with the
-/// child's error output, or with the limit that it hit.
+/// Runs `exe ARGS dir`, which must call [`super::Bundle::load`] on its last argument and exit with 0 if that succeeds, else with
+/// [`REFUSED`] and the reason as its error output. Fails with that, or with the limit that it hit.
 pub fn verify_in_child(
     exe: &Path,
     args_before_dir: &[&str],
@@ -77,16 +85,34 @@ pub fn verify_in_child(
     };
     let Some(status) = status else {
         // A grandchild could hold the pipe open, so the reader is left alone here.
-        return Err(failed(format!("it took more than {} s and was killed", limits.seconds.max(1))));
+        return Err(failed(format!(
+            "it took more than {} s and was killed (if this machine was busy with other work, try again)",
+            limits.seconds.max(1)
+        )));
     };
     if status.success() {
         return Ok(());
     }
     let stderr = reader.and_then(|r| r.join().ok()).unwrap_or_default();
+    if status.code() == Some(REFUSED) && !stderr.is_empty() {
+        // What panicked on the way was caught, and is part of the verdict.
+        let verdict = stderr.rfind("error: ").map_or(stderr.as_str(), |at| &stderr[at + "error: ".len()..]);
+        let mut reason = verdict.lines().next().unwrap_or_default().to_owned();
+        if reason.contains("failed to allocate") {
+            reason += &format!(" (at most {} MiB of memory are allowed)", limits.memory_bytes >> 20);
+        }
+        return Err(BundleError::Refused { dir: dir.to_owned(), reason });
+    }
     let how = match (status.code(), status.signal()) {
-        (_, Some(libc::SIGXCPU)) => format!("it used more than {} s of processor time", limits.seconds.max(1)),
+        (_, Some(libc::SIGXCPU | libc::SIGKILL)) => {
+            format!("it used more than {} s of processor time", limits.seconds.max(1))
+        }
+        // What Rust says before it aborts.
+        (_, Some(libc::SIGABRT)) if stderr.contains("memory allocation of") => {
+            format!("it needs more than {} MiB of memory", limits.memory_bytes >> 20)
+        }
         (_, Some(signal)) => {
-            format!("it was ended by signal {signal} (at most {} bytes of memory are allowed)", limits.memory_bytes)
+            format!("it was ended by signal {signal} (at most {} MiB of memory are allowed)", limits.memory_bytes >> 20)
         }
         (Some(code), _) => format!("it exited with code {code}"),
         (None, None) => "it ended".to_owned(),

@@ -5,6 +5,17 @@ use crate::onnx::GraphError;
 use crate::runner::RunError;
 use crate::trees::TreeError;
 
+impl BundleError {
+    /// The reason without the folder: for those who copied the bundle there, and whose caller knows it by another name.
+    pub fn reason(&self) -> String {
+        match self {
+            BundleError::Refused { reason, .. } => reason.clone(),
+            BundleError::Child { cause, .. } => format!("checking it in a child process failed: {cause}"),
+            other => other.to_string(),
+        }
+    }
+}
+
 /// Why a bundle was refused or could not be written. The bundle in use, if any, goes on serving.
 #[derive(Debug, thiserror::Error)]
 pub enum BundleError {
@@ -37,6 +48,9 @@ pub enum BundleError {
     Golden { file: String, index: usize, found: f32, expected: f32, tolerance: f32 },
     #[error("{} exists and is no bundle: choose another directory", path.display())]
     Occupied { path: PathBuf },
+    /// What [`super::Bundle::load`] said in the child process.
+    #[error("{} is refused: {reason}", dir.display())]
+    Refused { dir: PathBuf, reason: String },
     #[error("checking {} in a child process failed: {cause}", dir.display())]
     Child { dir: PathBuf, cause: String },
 }

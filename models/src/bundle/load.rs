@@ -59,7 +59,7 @@ impl Bundle {
 
     /// Like [`Bundle::load`], from memory: the manifest's text and the model files by name.
     pub fn from_parts(manifest: &[u8], files: &BTreeMap<String, Vec<u8>>) -> Result<Bundle, BundleError> {
-        let id = sha256_hex(manifest)[..12].to_owned();
+        let id = id_of(manifest);
         let manifest = parse_manifest(manifest)?;
         let mut profiles = BTreeMap::new();
         for (i, entry) in manifest.profiles.iter().enumerate() {
@@ -84,9 +84,14 @@ impl Bundle {
     }
 
     pub(crate) fn replace_manifest(&mut self, text: &[u8], manifest: Manifest) {
-        self.id = sha256_hex(text)[..12].to_owned();
+        self.id = id_of(text);
         self.manifest = manifest;
     }
+}
+
+/// The id of the bundle with this manifest.
+pub(super) fn id_of(manifest: &[u8]) -> String {
+    sha256_hex(manifest)[..12].to_owned()
 }
 
 pub(crate) fn sha256_hex(bytes: &[u8]) -> String {
@@ -94,7 +99,7 @@ pub(crate) fn sha256_hex(bytes: &[u8]) -> String {
 }
 
 /// Reads a regular file of at most `max` bytes.
-fn read(dir: &Path, file: &str, max: u64) -> Result<Vec<u8>, BundleError> {
+pub(super) fn read(dir: &Path, file: &str, max: u64) -> Result<Vec<u8>, BundleError> {
     let path = dir.join(file);
     let io = |source| BundleError::Io { path: path.clone(), source };
     // Opening a FIFO would wait for a writer.
@@ -121,7 +126,7 @@ impl Manifest {
     }
 }
 
-fn parse_manifest(bytes: &[u8]) -> Result<Manifest, BundleError> {
+pub(super) fn parse_manifest(bytes: &[u8]) -> Result<Manifest, BundleError> {
     #[derive(serde::Deserialize)]
     struct VersionOnly {
         bundle_version: u32,
@@ -167,7 +172,7 @@ fn parse_manifest(bytes: &[u8]) -> Result<Manifest, BundleError> {
 }
 
 /// A file name, not a path: a manifest must not make the agent read elsewhere.
-fn check_file_name(profile: usize, entry: &ModelEntry) -> Result<(), BundleError> {
+pub(super) fn check_file_name(profile: usize, entry: &ModelEntry) -> Result<(), BundleError> {
     let f = &entry.file;
     let fine = !f.is_empty()
         && f.len() <= 128

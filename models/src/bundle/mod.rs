@@ -2,13 +2,15 @@
 
 mod child;
 mod error;
+mod inspect;
 mod load;
 mod manifest;
 mod models;
 mod write;
 
-pub use child::{ChildLimits, verify_in_child};
+pub use child::{ChildLimits, REFUSED, verify_in_child};
 pub use error::BundleError;
+pub use inspect::{FileState, Inspected, InspectedFile};
 pub(crate) use load::LoadedProfile;
 pub(crate) use load::sha256_hex;
 pub use load::{Bundle, GOLDEN_TOLERANCE, MANIFEST_FILE, MAX_MANIFEST_BYTES};
