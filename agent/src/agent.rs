@@ -2,6 +2,7 @@
 
 mod collecting;
 mod commands;
+mod default_model;
 mod learning;
 mod report;
 mod settings;
@@ -83,6 +84,8 @@ pub struct Agent {
     sink: Sink,
     finished: mpsc::Sender<Finished>,
     training: Option<learning::Training>,
+    /// The default bundle, on its way into service.
+    loading: Option<default_model::Loading>,
     started_us: TimeUs,
     epochs: Epochs,
     /// What was lost, by name.
@@ -133,6 +136,7 @@ impl Agent {
             sink: start.sink,
             finished: start.finished,
             training: None,
+            loading: None,
             started_us: now,
             epochs: Epochs::default(),
             lost: BTreeMap::new(),
@@ -200,6 +204,7 @@ impl Agent {
         let outcome =
             self.pipeline.epoch(&epoch.flows, exported, epoch.report.end_us, epoch.wall_offset_us, &self.decisions);
         self.carry_out(now, outcome);
+        self.default_arrived(now);
         self.learn(now);
         self.expire(now);
         self.look_at_hits(now);
@@ -389,6 +394,7 @@ impl Agent {
         }
         let promoted = self.pipeline.policy.config().promoted;
         self.pipeline.policy.set_config(policy(config, promoted));
+        self.follow_default();
         let now = wall_us();
         self.set_safe(now);
         self.unwritten = true;

@@ -200,7 +200,9 @@ impl Agent {
     }
 
     fn bundles(&self) -> Result<Vec<BundleReport>, CommandError> {
-        Ok(self.store.bundles().list()?.iter().map(|dir| self.describe(dir)).collect())
+        let learned = self.store.bundles().list()?;
+        let serving = self.describe_default().filter(|b| b.current);
+        Ok(learned.iter().map(|dir| self.describe(dir)).chain(serving).collect())
     }
 
     fn promote_by(&mut self, id: Option<&str>, by: &Caller) -> Result<BundleReport, CommandError> {

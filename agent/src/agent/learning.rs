@@ -42,6 +42,7 @@ impl Agent {
                 self.start_learning(None, None);
             }
         }
+        self.follow_default();
     }
 
     fn serve(&mut self, dir: &BundleDir) -> Result<(), weir_models::BundleError> {

@@ -4,6 +4,7 @@ mod args;
 mod config;
 mod eval;
 mod flows;
+mod foreign;
 mod learn;
 mod output;
 mod render;
@@ -88,6 +89,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Cmd::Replay(args) => return flows::replay(args, cli.output),
         Cmd::Train(args) => return train::run(args, &out),
         Cmd::Eval(args) => return eval::run(args, &out),
+        Cmd::Model(ModelCmd::Features(args)) => return foreign::features(args, &out),
+        Cmd::Model(ModelCmd::Calibrate(args)) => return foreign::calibrate(args, &out),
         Cmd::Config(ConfigCmd::Check { file }) => config::check(&out, file)?,
         Cmd::Config(ConfigCmd::Show { file }) => config::show(&out, file)?,
         Cmd::Completions { shell } => {
@@ -194,6 +197,7 @@ async fn ask(mut client: Client, command: Cmd, out: &Output) -> anyhow::Result<E
         | Cmd::Replay(_)
         | Cmd::Train(_)
         | Cmd::Eval(_)
+        | Cmd::Model(ModelCmd::Features(_) | ModelCmd::Calibrate(_))
         | Cmd::Run(_)
         | Cmd::Unload(_)
         | Cmd::Completions { .. }

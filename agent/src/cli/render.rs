@@ -9,6 +9,7 @@ use super::output::{Table, clean, relative};
 use crate::command::{
     AllowAdded, AllowReport, BundleReport, DecisionReport, LearnReport, NamedCount, ReloadReport, StatusReport, XdpMode,
 };
+use crate::default_bundle;
 use crate::human::{bytes, grouped, micros, rough};
 
 pub fn action(a: Action) -> &'static str {
@@ -66,6 +67,7 @@ pub fn status(s: &StatusReport) -> String {
         "model",
         match &s.bundle {
             None => "none; `weir learn` makes one".into(),
+            Some(b) if b.id == default_bundle::ID => format!("{} ({})", b.id, b.origin),
             Some(b) if b.promoted => format!("{} ({}, promoted)", b.id, b.origin),
             Some(b) => format!("{} ({}, not promoted: alerts and shadow entries only)", b.id, b.origin),
         },
@@ -254,6 +256,7 @@ pub fn bundles(list: &[BundleReport], now: TimeUs) -> String {
     let mut t = Table::new(&["ID", "STATE", "ORIGIN", "CREATED", ">FLOWS", ">WINDOWS", "PROFILES"]);
     for b in list {
         let state = match (b.current, b.promoted) {
+            (true, _) if b.id == default_bundle::ID => "serves until one is learned",
             (true, true) => "serves, promoted",
             (true, false) => "serves, not promoted",
             (false, true) => "promoted",
@@ -263,7 +266,7 @@ pub fn bundles(list: &[BundleReport], now: TimeUs) -> String {
             b.id.clone(),
             state.into(),
             b.origin.clone(),
-            relative(b.created_us, now),
+            if b.created_us == 0 { "-".into() } else { relative(b.created_us, now) },
             grouped(b.flows),
             grouped(b.windows),
             b.profiles.join(", "),

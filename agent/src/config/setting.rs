@@ -8,7 +8,7 @@ use weir_core::addr::Prefix;
 use weir_core::event::Mode;
 
 use super::tree::{At, Kind, Node};
-use super::{AllowRule, DEFAULT_NETFLOW, EventTarget, LogTarget, Problem, XdpChoice};
+use super::{AllowRule, DEFAULT_NETFLOW, DefaultModel, EventTarget, LogTarget, Problem, XdpChoice};
 use crate::human;
 
 /// A value on its way to YAML, JSON or a comparison.
@@ -163,6 +163,16 @@ choices!(
     XdpChoice,
     "auto, native or generic",
     [("auto", XdpChoice::Auto), ("native", XdpChoice::Native), ("generic", XdpChoice::Generic)]
+);
+choices!(
+    DefaultModel,
+    "alert, shadow, enforce or off",
+    [
+        ("alert", DefaultModel::Alert),
+        ("shadow", DefaultModel::Shadow),
+        ("enforce", DefaultModel::Enforce),
+        ("off", DefaultModel::Off)
+    ]
 );
 choices!(
     LogTarget,

@@ -1,7 +1,9 @@
 //! What is read from files: flows from every input in turn, written or scored and written. Memory is bounded by the number
 //! of live flows.
 
+pub mod corpora;
 pub mod eval;
+pub mod features;
 pub mod output;
 pub mod progress;
 pub mod replay;

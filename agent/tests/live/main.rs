@@ -2,6 +2,7 @@
 //! kernel programs are needed, and named where they are missing.
 
 mod allow;
+mod default_model;
 mod kills;
 mod learning;
 mod modes;
