@@ -88,6 +88,7 @@ keys! {
     "window", Restart, [window], within(secs(1), secs(300)), "length of a source's window";
     "alert_budget_per_day", Reload, [alert_budget_per_day], within(0.01, 1e6), "false alerts a day that are bearable; sets the thresholds";
     "allow", Reload, [allow], any, "addresses and prefixes that are never blocked, each alone or with a comment";
+    "default_model", Reload, [default_model], any, "the bundle that came with Weir, until one was learned here: alert, shadow entries as well, enforce (drops too, in mode enforce), or off";
     "capacity.flows", Restart, [capacity.flows], within(1024, 64_000_000), "flows per epoch";
     "capacity.blocks", Restart, [capacity.blocks], within(16, 64_000_000), "blocked targets";
     "capacity.allow", Restart, [capacity.allow], within(16, 1_000_000), "allowed targets";
@@ -97,7 +98,6 @@ keys! {
     "learn.duration", Reload, [learn.duration], within(secs(10), secs(90 * DAY)), "how long to learn what is normal";
     "learn.min_flows", Reload, [learn.min_flows], within(200, 1_000_000_000), "learn on until so many flows were seen";
     "learn.min_windows", Reload, [learn.min_windows], within(0, 1_000_000_000), "learn on until so many source windows were seen";
-    "default_model", Reload, [default_model], any, "the bundle that came with Weir, until one was learned here: alert, shadow entries as well, enforce (drops too, in mode enforce), or off";
     "policy.drop_ttl", Reload, [policy.drop_ttl], within(secs(1), secs(365 * DAY)), "lifetime of an automatic drop";
     "policy.shadow_ttl", Reload, [policy.shadow_ttl], within(secs(1), secs(365 * DAY)), "lifetime of an automatic shadow entry";
     "policy.max_decisions_per_hour", Reload, [policy.max_decisions_per_hour], within(0, 1_000_000), "automatic decisions an hour; beyond it only alerts";

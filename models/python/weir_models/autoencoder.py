@@ -37,7 +37,7 @@ def fit(rows, seed=1, hidden=(24, 6, 24), epochs=200):
     t = rows.transformed(numpy.where(present, x, fill))
     mean, std = t.mean(axis=0), numpy.maximum(t.std(axis=0), FLOOR)
     z = numpy.clip((t - mean) / std, -CLIP, CLIP)
-    net = MLPRegressor(hidden, max_iter=epochs, random_state=seed, early_stopping=len(z) >= 100, n_iter_no_change=10)
+    net = MLPRegressor(hidden_layer_sizes=hidden, max_iter=epochs, random_state=seed, early_stopping=len(z) >= 100, n_iter_no_change=10)
     with warnings.catch_warnings():
         # So many epochs were asked for.
         warnings.simplefilter("ignore", ConvergenceWarning)
