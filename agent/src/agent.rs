@@ -2,6 +2,7 @@
 
 mod collecting;
 mod commands;
+mod default_model;
 mod learning;
 mod models;
 mod report;
@@ -87,6 +88,8 @@ pub struct Agent {
     finished: mpsc::Sender<Finished>,
     training: Option<learning::Training>,
     models: models::Models,
+    /// The default bundle, on its way into service.
+    loading: Option<default_model::Loading>,
     started_us: TimeUs,
     epochs: Epochs,
     /// What was lost, by name.
@@ -138,6 +141,7 @@ impl Agent {
             finished: start.finished,
             training: None,
             models: models::Models::default(),
+            loading: None,
             started_us: now,
             epochs: Epochs::default(),
             lost: BTreeMap::new(),
@@ -207,6 +211,7 @@ impl Agent {
             self.pipeline.epoch(&epoch.flows, exported, epoch.report.end_us, epoch.wall_offset_us, &self.decisions);
         self.pass_to_challenger(now, outcome.scored.take());
         self.carry_out(now, outcome);
+        self.default_arrived(now);
         self.learn(now);
         self.expire(now);
         self.look_at_hits(now);
@@ -402,6 +407,7 @@ impl Agent {
         }
         let promoted = self.pipeline.policy.config().promoted;
         self.pipeline.policy.set_config(policy(config, promoted));
+        self.follow_default();
         let now = wall_us();
         self.set_safe(now);
         self.unwritten = true;

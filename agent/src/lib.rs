@@ -10,6 +10,7 @@ pub mod collector;
 pub mod command;
 pub mod compare;
 pub mod config;
+pub mod default_bundle;
 pub mod drain;
 pub mod enforce;
 pub mod exported;

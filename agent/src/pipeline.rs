@@ -11,6 +11,7 @@ use weir_core::event::{Anomaly, Event};
 use weir_core::evidence::{Evidence, EvidenceConfig, Thresholds};
 use weir_core::feature::{core_matrix, source_matrix};
 use weir_core::home::Home;
+use weir_core::matrix::FeatureMatrix;
 use weir_core::policy::{Case, Policy, PolicyConfig, Verdict};
 use weir_core::record::{EndReason, FlowRecord, TimeUs};
 use weir_core::role::{Direction, Role};
@@ -32,12 +33,25 @@ const MAX_EXPLAINED: usize = 256;
 pub struct Model {
     pub bundle: Arc<Bundle>,
     pub thresholds: Thresholds,
+    /// It came with the program and was not learned here.
+    pub is_default: bool,
 }
 
 impl Model {
     pub fn new(bundle: Bundle) -> Self {
         let thresholds = thresholds_of(&bundle);
-        Self { bundle: Arc::new(bundle), thresholds }
+        Self { bundle: Arc::new(bundle), thresholds, is_default: false }
+    }
+
+    /// The bundle that came with the program.
+    pub fn built_in(bundle: Bundle) -> Self {
+        Self { is_default: true, ..Self::new(bundle) }
+    }
+
+    pub fn anomalies(&self, matrix: &FeatureMatrix, explain: &mut Explain) -> Result<Vec<Anomaly>, ScoreError> {
+        let mut all = anomalies(&self.bundle, matrix, explain)?;
+        all.iter_mut().for_each(|a| a.default_bundle = self.is_default);
+        Ok(all)
     }
 }
 
@@ -122,8 +136,13 @@ impl Pipeline {
     pub fn evidence(&self) -> &Evidence {
         &self.evidence
     }
+    /// What serves, where it was learned here or loaded by a person.
     pub fn model(&self) -> Option<&Model> {
-        self.model.as_ref()
+        self.model.as_ref().filter(|m| !m.is_default)
+    }
+    /// What came with the program, where that serves.
+    pub fn default_model(&self) -> Option<&Model> {
+        self.model.as_ref().filter(|m| m.is_default)
     }
     pub fn recorder(&self) -> Option<&Recorder> {
         self.recorder.as_ref()
@@ -143,6 +162,12 @@ impl Pipeline {
     pub fn serve(&mut self, model: Model) {
         self.evidence = Evidence::new(EvidenceConfig::new(self.window_us, &model.thresholds));
         self.model = Some(model);
+    }
+
+    /// Takes the model out of service: nothing is scored until the next one.
+    pub fn withdraw(&mut self) {
+        self.evidence = Evidence::new(EvidenceConfig::new(self.window_us, &Thresholds::uncalibrated()));
+        self.model = None;
     }
 
     /// A person decided about this source, or it was released: what it did before is no longer held against it.
@@ -224,7 +249,7 @@ impl Pipeline {
                     outcome.failed = Some(e.to_string());
                 }
                 self.count_busy(now, &model.thresholds);
-                self.judge(now, &model.thresholds, decisions, outcome);
+                self.judge(now, &model, decisions, outcome);
             }
             None if self.all_flows => {
                 let events = self.out.records.drain(..).map(|r| flow_event(&self.exported, r, None));
@@ -245,7 +270,7 @@ impl Pipeline {
         let [given_flows, given_windows] = given.map_or([None, None], |g| g.map(Some));
         let scored = match given_flows {
             Some(scored) => scored,
-            None => anomalies(&model.bundle, &core_matrix(&self.out.records), &mut explain)?,
+            None => model.anomalies(&core_matrix(&self.out.records), &mut explain)?,
         };
         let mut tapped = self.tap.then(Box::<Scored>::default);
         if let Some(t) = &mut tapped {
@@ -265,7 +290,7 @@ impl Pipeline {
         }
         let scored = match given_windows {
             Some(scored) => scored,
-            None => anomalies(&model.bundle, &source_matrix(&self.rows), &mut explain)?,
+            None => model.anomalies(&source_matrix(&self.rows), &mut explain)?,
         };
         if let Some(t) = &mut tapped {
             (t.rows, t.windows) = (self.rows.clone(), scored.clone());
@@ -292,7 +317,8 @@ impl Pipeline {
         self.busy.advance(now, |source| evidence.values(source, now)[1] > suspicious);
     }
 
-    fn judge(&mut self, now: TimeUs, thresholds: &Thresholds, decisions: &Decisions, outcome: &mut Outcome) {
+    fn judge(&mut self, now: TimeUs, model: &Model, decisions: &Decisions, outcome: &mut Outcome) {
+        let thresholds = &model.thresholds;
         for source in self.evidence.take_changed() {
             let Some(level) = self.evidence.level(source, now) else { continue };
             if level.all < thresholds.alert && level.proven < thresholds.alert && source.is_v4() {
@@ -303,6 +329,8 @@ impl Pipeline {
             let verdict = self.policy.judge(now, &case, thresholds, decisions);
             if let Some(recorder) = &mut self.recorder
                 && level.all >= thresholds.alert
+                // What is strange elsewhere may be normal here: that is what is being learned.
+                && !model.is_default
             {
                 recorder.leave_out(source);
             }

@@ -76,6 +76,8 @@ fn anomaly(
         role: s.role,
         actionable: s.actionable,
         extrapolated: s.extrapolated,
+        // Whoever serves one says so.
+        default_bundle: false,
         reasons,
     })
 }

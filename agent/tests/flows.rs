@@ -242,14 +242,33 @@ fn replay_finds_what_is_strange_and_counts_by_label() {
 }
 
 #[test]
-fn replay_without_a_model_says_how_to_get_one() {
+fn replay_without_a_model_uses_the_default_bundle_and_says_so() {
     if Path::new("/var/lib/weir/current").exists() || Path::new("/etc/weir/weir.yaml").exists() {
-        eprintln!("SKIP replay_without_a_model_says_how_to_get_one: this machine has a Weir of its own");
+        eprintln!(
+            "SKIP replay_without_a_model_uses_the_default_bundle_and_says_so: this machine has a Weir of its own"
+        );
     } else {
-        let out = run(&["replay", "-"]);
-        assert_eq!(out.status.code(), Some(1));
+        let dir = tempfile::tempdir().unwrap();
+        let flows = (0..200).map(usual).chain((0..5).map(strange));
+        let input = file(dir.path(), "a.json", Form::Json, flows);
+        let out = run(&["replay", str(&input), "-o", "json"]);
+        let all: Vec<serde_json::Value> = ok(&out).lines().map(|l| serde_json::from_str(l).unwrap()).collect();
         let words = text(&out.stderr);
-        assert!(words.contains("--bundle DIR") && words.contains("`weir learn`"), "{words}");
+        assert!(words.contains("by the default bundle, not learned here") && words.contains("--bundle DIR"), "{words}");
+        assert!(words.contains("205 flows scored"), "{words}");
+        assert!(all.iter().all(|f| f["anomaly"]["default_bundle"] == true), "each says so");
+        let (floods, usual): (Vec<_>, Vec<_>) = all.iter().partition(|f| f["label"] == "Flood");
+        let mean = |of: &[&serde_json::Value]| {
+            of.iter().map(|f| f["anomaly"]["score"].as_f64().unwrap()).sum::<f64>() / of.len() as f64
+        };
+        assert!(mean(&floods) > mean(&usual) && mean(&floods) > 0.95, "{} and {}", mean(&floods), mean(&usual));
+        // A model that is named says nothing of the kind.
+        let out = run(&["replay", str(&input), "--bundle", str(bundle()), "-o", "json"]);
+        assert!(
+            !ok(&out).contains("default_bundle") && !text(&out.stderr).contains("default"),
+            "{}",
+            text(&out.stderr)
+        );
     }
     let empty = tempfile::tempdir().unwrap();
     let out = run(&["replay", "-", "--bundle", str(empty.path())]);

@@ -175,3 +175,57 @@ fn corpus(name: &str) -> Option<PathBuf> {
     eprintln!("SKIP: {} is not there: set WEIR_CORPUS", path.display());
     None
 }
+
+#[test]
+fn corpora_stand_in_the_manifest_and_no_address_of_them_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("corpora");
+    for folder in ["one", "two"] {
+        std::fs::create_dir_all(root.join(folder)).unwrap();
+    }
+    // Captures of many days, of which each is a network of its own.
+    for k in 0..16u64 {
+        let folder = root.join(if k % 4 == 0 { "two" } else { "one" });
+        let flows = (0..150).map(|n| {
+            let mut o = usual(k * 150 + n);
+            o.record.start_us += k * 86_400_000_000;
+            o.record.end_us += k * 86_400_000_000;
+            o
+        });
+        file(&folder, &format!("{k}.json"), Form::Json, flows);
+    }
+    file(&root.join("one"), "PortScan.json", Form::Json, (0..40).map(strange));
+    let list = dir.path().join("corpora.yaml");
+    std::fs::write(
+        &list,
+        "corpora:
+  - {name: One, from: https://example.org/one, licence: BSD-3-Clause, folder: one, files: [.json]}
+  - {name: Two, from: https://example.org/two, licence: Apache-2.0, folder: two, files: [.json]}
+  - {name: Three, from: a paper, licence: research only, left_out: it may not be passed on}
+leave_out:
+  - {why: attacks, words: [scan]}
+",
+    )
+    .unwrap();
+    let train = |name: &str| {
+        let bundle = dir.path().join(name);
+        let said = ok(&run(&["train", str(&root), "--corpora", str(&list), "--out", str(&bundle)]));
+        (files(&bundle), said)
+    };
+    let (first, said) = train("a");
+    assert!(said.contains("corpus Two: 600 flows (Apache-2.0)\n"), "{said}");
+    assert!(said.contains("corpus One: 1,800 flows (BSD-3-Clause); left out: 1 files of attacks\n"), "{said}");
+    assert!(said.contains("core: rows dealt out file by file\n"), "{said}");
+    assert!(first == train("b").0, "the same");
+    let manifest = text(&first["manifest.yaml"]);
+    for part in ["name: Three", "licence: research only", "rows: 1800", "left out: it may not be passed on"] {
+        assert!(manifest.contains(part), "`{part}` is not in\n{manifest}");
+    }
+    assert!(!manifest.contains("192.0.2.") && !manifest.contains("strange:"), "{manifest}");
+    // Sixteen captures of three seconds are no fifteen days.
+    let loaded = weir_models::Bundle::load(&dir.path().join("a")).unwrap();
+    let p = &loaded.manifest().provenance;
+    assert!(p.last_us - p.first_us < 3_600_000_000, "{} s", (p.last_us - p.first_us) / 1_000_000);
+    let out = run(&["train", str(&list), "--corpora", str(&list), "--out", str(&dir.path().join("c"))]);
+    assert_eq!(out.status.code(), Some(2), "{}", text(&out.stderr));
+}

@@ -22,7 +22,7 @@ except ImportError as error:
     print(error, file=sys.stderr)
     sys.exit(3)
 
-from sklearn_forest import to_weir
+from weir_models.forest import to_weir
 
 WIDTH = 32
 ROWS = 4096

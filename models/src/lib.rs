@@ -19,19 +19,20 @@ mod train;
 pub mod trees;
 
 pub use bundle::{
-    BUNDLE_VERSION, Bundle, BundleError, ChildLimits, EvidenceThresholds, FeatureEntry, FileState, GOLDEN_TOLERANCE,
-    Golden, Inspected, InspectedFile, MANIFEST_FILE, MAX_MANIFEST_BYTES, Manifest, ModelEntry, Models, ProfileEntry,
-    Provenance, REFUSED, RoleCalibration, TrainingSummary, Usual, check_vacant, verify_in_child,
+    BUNDLE_VERSION, Bundle, BundleError, ChildLimits, Corpus, EvidenceThresholds, FeatureEntry, FileState,
+    GOLDEN_TOLERANCE, Golden, Inspected, InspectedFile, MANIFEST_FILE, MAX_MANIFEST_BYTES, Manifest, ModelEntry, Models,
+    ProfileEntry, Provenance, REFUSED, RoleCalibration, TrainingSummary, Usual, check_vacant, verify_in_child,
 };
 pub use calibrate::{ACTIONABLE_MIN_ROWS, MAX_ROLE_ROWS, ROLE_MIN_ROWS, TIE_TOLERANCE};
 pub use explain::{Contribution, words};
 pub use normalise::CLIP;
 pub use onnx::{
-    GraphError, INPUT_FEATURES, INPUT_PRESENT, MAX_MODEL_BYTES, OPSET, OPSET_ML, OUTPUT_ERRORS, OUTPUT_SCORE,
+    GraphError, INPUT_FEATURES, INPUT_PRESENT, MAX_MODEL_BYTES, METADATA_SPLIT, OPSET, OPSET_ML, OUTPUT_ERRORS,
+    OUTPUT_SCORE, metadata,
 };
 pub use runner::{BATCHES, RunError, Scorer};
 pub use score::{Score, ScoreError, Scored};
 pub use train::{
     AutoencoderConfig, ForeignModels, ForestConfig, Part, RowInfo, Stage, TrainConfig, TrainError, TrainProgress,
-    TrainSet, TrainedBundle, calibrate_foreign, train,
+    TrainSet, TrainedBundle, calibrate_foreign, parts, split_id, train,
 };

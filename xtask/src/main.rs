@@ -11,6 +11,7 @@ mod needs;
 mod setup;
 mod sh;
 mod suite;
+mod train_default;
 
 use clap::{Parser, Subcommand};
 
@@ -56,6 +57,8 @@ enum Task {
     },
     /// Detection and false alarms on public data sets, beside what others reach on them
     Eval(eval::Options),
+    /// Train the bundle that comes with the program, from the corpora of models/default/corpora.yaml
+    TrainDefault(train_default::Options),
     /// Fuzz the readers of input formats
     Fuzz(fuzz::Options),
     /// A part of the lab: one host's processes
@@ -76,6 +79,7 @@ fn main() -> std::process::ExitCode {
         Task::Lab(options) => lab::run(&options),
         Task::Bench { what } => bench::run(&what),
         Task::Eval(options) => eval::run(&options),
+        Task::TrainDefault(options) => train_default::run(&options),
         Task::Fuzz(options) => fuzz::run(&options).map(drop),
         Task::LabRole { role } => lab::roles::run(role),
     };

@@ -35,6 +35,8 @@ pub struct Anomaly {
     pub actionable: bool,
     /// The p-value lies below what the calibration rows can show, and follows a fitted tail.
     pub extrapolated: bool,
+    /// By the bundle that came with the program, not by one that was learned here.
+    pub default_bundle: bool,
     pub reasons: Vec<Reason>,
 }
 

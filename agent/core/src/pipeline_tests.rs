@@ -28,6 +28,7 @@ fn anomaly(profile: ProfileId, p: f64, role: Role) -> Anomaly {
         role,
         actionable: true,
         extrapolated: false,
+        default_bundle: false,
         reasons: Vec::new(),
     }
 }

@@ -31,6 +31,9 @@ pub const NET_OFFENDERS: usize = 2;
 /// Sources whose last alert is remembered.
 pub const MAX_ALERTED: usize = 65_536;
 
+/// How a bundle that came with the program is called wherever something came of it.
+pub const DEFAULT_BUNDLE: &str = "the default bundle, not learned here";
+
 const HOUR_US: u64 = 3_600_000_000;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -38,6 +41,10 @@ pub struct PolicyConfig {
     pub mode: Mode,
     /// A person promoted the bundle that scores; until then the mode is at most shadow.
     pub promoted: bool,
+    /// The bundle that scores came with the program: everything that it leads to says so.
+    pub default_bundle: bool,
+    /// That bundle leads to alerts alone.
+    pub alerts_only: bool,
     /// There are kernel programs to enter anything into; without, the mode is observe.
     pub enters: bool,
     /// Lifetime of an automatic drop, µs.
@@ -59,6 +66,8 @@ impl Default for PolicyConfig {
         Self {
             mode: Mode::Shadow,
             promoted: false,
+            default_bundle: false,
+            alerts_only: false,
             enters: true,
             drop_ttl_us: HOUR_US,
             unproven_ttl_us: MAX_UNPROVEN_TTL_US,
@@ -182,6 +191,7 @@ impl Policy {
             Some(why) => (None, format!("not stopped: {why}"), false),
             None => self.decide(now, case, thresholds, &asked, decisions),
         };
+        let note = if self.config.default_bundle { format!("{note}; by {DEFAULT_BUNDLE}") } else { note };
 
         let subject = if asked.net { asked.target.prefix().addr() } else { case.source };
         let before = self.alerted.get(&subject).copied();
@@ -245,6 +255,9 @@ impl Policy {
         if mode == Mode::Observe {
             return none("mode observe: alert only");
         }
+        if self.config.alerts_only {
+            return none("alert only: `default_model` allows no more until a bundle was learned here");
+        }
         if thresholds.benign_windows < self.config.min_benign_windows {
             return (
                 None,
@@ -304,6 +317,8 @@ impl Policy {
             (false, true) => {
                 let why = if self.tripped {
                     format!("the breaker tripped at {limit} automatic decisions in an hour")
+                } else if self.config.mode == Mode::Enforce && self.config.default_bundle {
+                    "`default_model` allows no drops".to_owned()
                 } else if self.config.mode == Mode::Enforce {
                     "the model has not been promoted: `weir model promote`".to_owned()
                 } else {

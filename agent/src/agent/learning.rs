@@ -39,6 +39,7 @@ impl Agent {
                 self.start_learning(None, None);
             }
         }
+        self.follow_default();
     }
 
     /// Begins a recording; `None` takes the configured values.

@@ -124,9 +124,10 @@ impl Agent {
             Err(e) => return drop(reply.send(Err(e.into()))),
         };
         let (catalogue, serving) = (self.models.catalogue.clone(), self.models.serving.clone());
+        let built_in = self.describe_default().filter(|b| b.current);
         self.on_a_thread(reply, move || {
             catalogue.read_all(&dirs);
-            Ok(dirs.iter().map(|dir| catalogue.describe(dir, serving.as_deref())).collect())
+            Ok(dirs.iter().map(|dir| catalogue.describe(dir, serving.as_deref())).chain(built_in).collect())
         });
     }
 

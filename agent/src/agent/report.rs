@@ -28,6 +28,8 @@ impl Agent {
             String::new()
         } else if self.kernel.is_none() {
             "no interface: what is found leads to alerts alone".to_owned()
+        } else if self.pipeline.default_model().is_some() {
+            "nothing was learned here yet; `default_model` allows no more".to_owned()
         } else if self.pipeline.model().is_none() {
             "nothing was learned yet".to_owned()
         } else {
@@ -43,7 +45,7 @@ impl Agent {
             xdp_mode,
             xdp_cause,
             uptime_us: now.saturating_sub(self.started_us),
-            bundle: self.serving_report(),
+            bundle: self.serving_report().or_else(|| self.describe_default().filter(|b| b.current)),
             learning: self.learning(now),
             flows_live: self.pipeline.live_flows() as u64,
             flows_last_epoch: self.epochs.flows_last,

@@ -106,6 +106,7 @@ fn anomaly(a: &Anomaly) -> pb::Anomaly {
         role: a.role.to_string(),
         actionable: a.actionable,
         extrapolated: a.extrapolated,
+        default_bundle: a.default_bundle,
         reasons: a.reasons.iter().map(|r| r.words.clone()).collect(),
     }
 }

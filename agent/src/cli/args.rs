@@ -248,6 +248,10 @@ like, or not at all, count as benign; any other label names an attack.";
 const TRAIN: &str = "Inputs are recognised by their contents, also compressed with gzip or zstd. Use --checkpoints for a bundle \
 that is to serve an agent: that scores flows that go on as well.";
 
+const FOREIGN: &str = "Only benign rows are written and calibrated by; flows labelled as attacks are left out. Give both \
+commands the same inputs, seed and window: then each row is in the same part, and no model is calibrated by rows that it was \
+fitted to. models/README.md in the sources says what the models must look like.";
+
 /// What is read.
 #[derive(Clone, Debug, Args)]
 pub struct InputArgs {
@@ -287,7 +291,7 @@ pub struct ReplayArgs {
     /// Write to this file, which appears when it is whole [default: standard output]
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
-    /// Folder of the model [default: the one that serves, in the state directory]
+    /// Folder of the model [default: the one that serves, in the state directory; else the one that came with Weir]
     #[arg(long, value_name = "DIR")]
     pub bundle: Option<PathBuf>,
     /// Features to score by [default: for each flow the richest that the model has and the input can supply]
@@ -311,6 +315,10 @@ pub struct TrainArgs {
     /// Folder of the new bundle; a bundle that lies there is replaced
     #[arg(long, value_name = "BUNDLE")]
     pub out: PathBuf,
+    /// A list of corpora with origin and licence, which then stand in the manifest; INPUT is the one folder below which they
+    /// lie. No row of a capture calibrates models that others of its rows were fitted to, and no address of it is kept
+    #[arg(long, value_name = "FILE.yaml")]
+    pub corpora: Option<PathBuf>,
     /// core, full, source, or all: every profile that the inputs can supply
     #[arg(long, value_name = "PROFILE", default_value = "all", value_parser = train_profile)]
     pub profile: ProfileChoice,
@@ -329,7 +337,7 @@ pub struct TrainArgs {
 pub struct EvalArgs {
     #[command(flatten)]
     pub input: InputArgs,
-    /// Folder of the model [default: the one that serves, in the state directory]
+    /// Folder of the model [default: the one that serves, in the state directory; else the one that came with Weir]
     #[arg(long, value_name = "DIR")]
     pub bundle: Option<PathBuf>,
     /// Features to judge by
@@ -423,6 +431,12 @@ pub struct CompareArgs {
     /// Networks that are protected, for who is inside and who outside [default: private addresses]
     #[arg(long, value_name = "PREFIX", value_delimiter = ',', value_parser = prefix, requires = "over")]
     pub home: Vec<Prefix>,
+    /// Write the rows of features of files, for models that are fitted elsewhere
+    #[command(after_help = FOREIGN)]
+    Features(super::foreign::FeaturesArgs),
+    /// Make a bundle of models that were fitted elsewhere
+    #[command(after_help = FOREIGN)]
+    Calibrate(super::foreign::CalibrateArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -480,7 +494,7 @@ fn flow_profile(s: &str) -> Result<ProfileId, String> {
     let all: Vec<_> = ProfileId::ALL.into_iter().filter(|p| *p != ProfileId::Source).map(|p| (p.name(), p)).collect();
     named(s, &all)
 }
-fn train_profile(s: &str) -> Result<ProfileChoice, String> {
+pub fn train_profile(s: &str) -> Result<ProfileChoice, String> {
     let one = ProfileId::ALL.map(|p| (p.name(), ProfileChoice(Some(p))));
     let all: Vec<_> = one.into_iter().chain([("all", ProfileChoice(None))]).collect();
     named(s, &all)
@@ -491,14 +505,14 @@ fn train_share(s: &str) -> Result<f64, String> {
         _ => Err("expected a number between 0 and 1, for example 0.75".into()),
     }
 }
-fn window(s: &str) -> Result<Duration, String> {
+pub fn window(s: &str) -> Result<Duration, String> {
     match human::parse_duration(s) {
         Ok(d) if d >= Duration::from_secs(1) => Ok(d),
         Ok(_) => Err("expected at least 1s, the length of an epoch".into()),
         Err(e) => Err(e.to_string()),
     }
 }
-fn budget(s: &str) -> Result<f64, String> {
+pub fn budget(s: &str) -> Result<f64, String> {
     match s.parse() {
         Ok(n) if n > 0.0 && f64::is_finite(n) => Ok(n),
         _ => Err("expected a number above 0, for example 2".into()),

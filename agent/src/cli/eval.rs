@@ -66,7 +66,7 @@ fn read(reading: &Reading, progress: &Progress, tally: &mut Tally, taker: &mut d
 
 fn by_bundle(args: &EvalArgs, progress: &Progress, tally: &mut Tally) -> anyhow::Result<Report> {
     let reading = reading(args.input.clone())?;
-    let bundle = bundle(args.bundle.clone())?;
+    let (bundle, _) = bundle(args.bundle.clone())?;
     if !bundle.profiles().any(|p| p == args.profile) {
         let has: Vec<_> = bundle.profiles().map(|p| p.name()).collect();
         anyhow::bail!("bundle {} has no profile `{}`: it has {}", bundle.id(), args.profile, has.join(", "));

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
+use weir_core::policy::DEFAULT_BUNDLE;
 use weir_core::profile::ProfileId;
 use weir_models::Bundle;
 use weir_source::profiles::{Offer, Told};
@@ -14,6 +15,7 @@ use weir_source::{Observation, Stop};
 use super::args::{FlowsArgs, Format, InputArgs, ReplayArgs};
 use super::usage;
 use crate::config::Config;
+use crate::default_bundle;
 use crate::human::grouped;
 use crate::model;
 use crate::offline::output::{Output, clean_lines, to_terminal};
@@ -141,30 +143,36 @@ fn as_json(name: &str, format: weir_source::Format, told: &Told, offers: &[(Prof
         .to_string()
 }
 
-/// The bundle that is named, or the one that serves on this machine.
-pub fn bundle(named: Option<PathBuf>) -> anyhow::Result<Bundle> {
+/// The bundle that is named, the one that serves on this machine, or else the default bundle: `true`, and said on stderr.
+pub fn bundle(named: Option<PathBuf>) -> anyhow::Result<(Bundle, bool)> {
     let dir = match named {
         Some(dir) => dir,
         None => {
             let state = Config::load(None).map_or_else(|_| Config::default().state_dir, |c| c.state_dir);
             let current = state.join("current");
             if !current.exists() {
-                anyhow::bail!(
-                    "there is no model in {}: name one with --bundle DIR, or make one with `weir learn`",
+                let words = format!(
+                    "there is no model in {}: what follows is by {DEFAULT_BUNDLE}; name another with --bundle DIR, or make one \
+                     with `weir learn` or `weir train`\n",
                     state.display()
                 );
+                // Nobody is left to tell where stderr is closed.
+                let _ = io::Write::write_all(&mut io::stderr(), words.as_bytes());
+                return Ok((default_bundle::load()?, true));
             }
             current
         }
     };
     // Compiling and running a model is what can hang: that is tried elsewhere first.
     model::check(&dir)?;
-    Ok(model::load_here(&dir)?)
+    Ok((model::load_here(&dir)?, false))
 }
 
 pub fn replay(args: ReplayArgs, asked: Option<Format>) -> anyhow::Result<ExitCode> {
     let (reading, to) = (reading(args.input)?, args.out);
-    let mut replay = Replay::new(bundle(args.bundle)?, args.profile, args.threshold, args.explain)?;
+    let (bundle, is_default) = bundle(args.bundle)?;
+    let mut replay = Replay::new(bundle, args.profile, args.threshold, args.explain)?;
+    replay.is_default = is_default;
     let shape = Shape { scored: true, explained: args.explain };
     let (mut output, progress) = open(to.as_deref(), asked, shape)?;
     let only_anomalies = args.only_anomalies;

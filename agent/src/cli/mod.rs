@@ -4,6 +4,7 @@ mod args;
 mod config;
 mod eval;
 mod flows;
+mod foreign;
 mod learn;
 mod model;
 mod output;
@@ -95,6 +96,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Cmd::Model(ModelCmd::Verify { path }) => return model::verify(&path, &out),
         Cmd::Model(ModelCmd::Inspect { which }) if model::is_path(&which) => model::inspect(which.as_ref(), &out)?,
         Cmd::Model(ModelCmd::Compare(args)) if !args.over.is_empty() => return model::compare_over(args, &out),
+        Cmd::Model(ModelCmd::Features(args)) => return foreign::features(args, &out),
+        Cmd::Model(ModelCmd::Calibrate(args)) => return foreign::calibrate(args, &out),
         Cmd::Config(ConfigCmd::Check { file }) => config::check(&out, file)?,
         Cmd::Config(ConfigCmd::Show { file }) => config::show(&out, file)?,
         Cmd::Completions { shell } => {
@@ -205,6 +208,7 @@ async fn ask(mut client: Client, command: Cmd, out: &Output) -> anyhow::Result<E
         | Cmd::Replay(_)
         | Cmd::Train(_)
         | Cmd::Eval(_)
+        | Cmd::Model(ModelCmd::Features(_) | ModelCmd::Calibrate(_))
         | Cmd::Run(_)
         | Cmd::Unload(_)
         | Cmd::Completions { .. }

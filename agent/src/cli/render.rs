@@ -10,6 +10,7 @@ use crate::command::{
     AllowAdded, AllowReport, BundleReport, ChallengerReport, DecisionReport, LearnReport, NamedCount, ReloadReport,
     StatusReport, XdpMode,
 };
+use crate::default_bundle;
 use crate::human::{bytes, grouped, micros, rough};
 
 pub fn action(a: Action) -> &'static str {
@@ -68,6 +69,7 @@ pub fn status(s: &StatusReport) -> String {
         "model",
         match &s.bundle {
             None => "none; `weir learn` makes one".into(),
+            Some(b) if b.id == default_bundle::ID => format!("{} ({})", b.id, b.origin),
             Some(b) if b.promoted => format!("{} ({}, promoted)", b.id, b.origin),
             Some(b) => format!("{} ({}, not promoted: alerts and shadow entries only)", b.id, b.origin),
         },
@@ -283,6 +285,7 @@ pub fn bundles(list: &[BundleReport], now: TimeUs) -> String {
     let mut t = Table::new(&["ID", "STATE", "ORIGIN", "CREATED", ">FLOWS", ">WINDOWS", "PROFILES"]);
     for b in list {
         let mut state = match (b.current, b.promoted, b.challenger) {
+            (true, ..) if b.id == default_bundle::ID => "serves until one is learned".to_owned(),
             (true, true, _) => "serves, promoted".to_owned(),
             (true, false, _) => "serves, not promoted".to_owned(),
             (_, _, true) => "challenges".to_owned(),
@@ -297,7 +300,7 @@ pub fn bundles(list: &[BundleReport], now: TimeUs) -> String {
             b.id.clone(),
             state,
             b.origin.clone(),
-            relative(b.created_us, now),
+            if b.created_us == 0 { "-".into() } else { relative(b.created_us, now) },
             grouped(b.flows),
             grouped(b.windows),
             b.profiles.join(", "),

@@ -10,8 +10,8 @@ use weir_core::evidence::Thresholds;
 use weir_core::profile::ProfileId;
 use weir_core::role::Role;
 use weir_models::{
-    ACTIONABLE_MIN_ROWS, BundleError, ProfileEntry, RoleCalibration, TrainError, TrainedBundle, TrainingSummary,
-    check_vacant,
+    ACTIONABLE_MIN_ROWS, BundleError, Corpus, ProfileEntry, RoleCalibration, TrainError, TrainedBundle,
+    TrainingSummary, check_vacant,
 };
 
 use super::args::TrainArgs;
@@ -19,7 +19,9 @@ use super::flows::reading;
 use super::output::Output;
 use super::usage;
 use crate::human::grouped;
-use crate::learn::{Baseline, LearnError, said};
+use crate::learn::{Baseline, LearnError, said, to_manifest};
+use crate::offline::Reading;
+use crate::offline::corpora::{Corpora, Resolved};
 use crate::offline::output::{clean_lines, share};
 use crate::offline::progress::Progress;
 use crate::offline::signals;
@@ -29,16 +31,24 @@ use crate::offline::train::{Gathering, MIN_ROWS, Used};
 pub fn run(args: TrainArgs, out: &Output) -> anyhow::Result<ExitCode> {
     let reading = reading(args.input)?;
     // Better now than after an hour.
-    check_vacant(&args.out).map_err(|e| match e {
-        BundleError::Occupied { .. } => usage(e.to_string()),
-        e => e.into(),
-    })?;
+    vacant(&args.out)?;
+    let listed = args.corpora.as_deref().map(|list| resolve(list, &reading)).transpose()?;
     signals::watch().context("cannot wait for signals")?;
     let wanted: Vec<_> = args.profile.0.map_or(ProfileId::ALL.to_vec(), |p| vec![p]);
-    let mut gathering = Gathering::new(&wanted, args.window.as_micros() as u64);
+    let window_us = args.window.as_micros() as u64;
+    let mut gathering = match &listed {
+        Some(_) => Gathering::apart(&wanted, window_us),
+        None => Gathering::new(&wanted, window_us),
+    };
     let progress = Progress::new(false);
     let mut tally = Tally::default();
-    reading.read_into(&progress, &mut tally, &mut gathering);
+    let corpora = match &listed {
+        Some(listed) => read_corpora(listed, &reading, &progress, &mut tally, &mut gathering),
+        None => {
+            reading.read_into(&progress, &mut tally, &mut gathering);
+            Vec::new()
+        }
+    };
     if let Some(signal) = signals::received() {
         drop(progress);
         signals::end_by(signal);
@@ -61,7 +71,15 @@ pub fn run(args: TrainArgs, out: &Output) -> anyhow::Result<ExitCode> {
     let trained = baseline.train(args.seed, &mut |p| {
         progress.stage(&format!("profile {}: {} {} of {}", p.profile, p.stage, p.done, p.total));
     });
-    let (trained, thresholds) = trained.map_err(|e| explained(e, &baseline))?;
+    let (mut trained, mut thresholds) = trained.map_err(|e| explained(e, &baseline))?;
+    if listed.is_some() {
+        // It is made to be passed on.
+        thresholds.forget_sources();
+        if trained.manifest().evidence.is_some() {
+            trained.set_evidence(Some(to_manifest(&thresholds, args.alert_budget)))?;
+        }
+        trained.set_corpora(corpora)?;
+    }
     trained.write(&args.out)?;
     drop(progress);
     tell(&tally);
@@ -74,14 +92,52 @@ pub fn run(args: TrainArgs, out: &Output) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Whether a bundle can be written there.
+pub fn vacant(dir: &Path) -> anyhow::Result<()> {
+    check_vacant(dir).map_err(|e| match e {
+        BundleError::Occupied { .. } => usage(e.to_string()),
+        e => e.into(),
+    })
+}
+
+/// The files of a list of corpora.
+fn resolve(list: &Path, reading: &Reading) -> anyhow::Result<Resolved> {
+    let corpora = Corpora::read(list)?;
+    match reading.inputs.as_slice() {
+        [root] if root.is_dir() => Ok(corpora.resolve(root)?),
+        _ => Err(usage("with --corpora, INPUT is the one folder below which the corpora lie")),
+    }
+}
+
+/// Reads file after file, and counts the flows of each corpus.
+fn read_corpora(
+    listed: &Resolved,
+    reading: &Reading,
+    progress: &Progress,
+    tally: &mut Tally,
+    gathering: &mut Gathering,
+) -> Vec<Corpus> {
+    let mut rows = vec![0; listed.corpora.len()];
+    for (number, path) in &listed.inputs {
+        let before = gathering.used.flows();
+        Reading { inputs: vec![path.clone()], ..reading.clone() }.read_into(progress, tally, gathering);
+        rows[*number] += gathering.used.flows() - before;
+    }
+    listed.corpora.iter().zip(rows).map(|(found, rows)| found.described(rows)).collect()
+}
+
 /// Says on stderr what was read.
-fn tell(tally: &Tally) {
+pub fn tell(tally: &Tally) {
     // Nobody is left to tell where it is closed.
     let _ = io::Write::write_all(&mut io::stderr(), tally.summary().as_bytes());
 }
 
 /// Leaves out the profiles that there are too few rows for, and says why. One that was named must be there.
-fn choose(baseline: &mut Baseline, used: &Used, named: Option<ProfileId>) -> anyhow::Result<Vec<(ProfileId, String)>> {
+pub fn choose(
+    baseline: &mut Baseline,
+    used: &Used,
+    named: Option<ProfileId>,
+) -> anyhow::Result<Vec<(ProfileId, String)>> {
     let mut left_out = Vec::new();
     let rows: Vec<_> =
         baseline.profiles.iter().map(|rows| (rows.profile(), rows.len(), baseline.model_rows(rows))).collect();
@@ -110,7 +166,7 @@ fn choose(baseline: &mut Baseline, used: &Used, named: Option<ProfileId>) -> any
     Ok(left_out)
 }
 
-fn explained(e: LearnError, baseline: &Baseline) -> anyhow::Error {
+pub fn explained(e: LearnError, baseline: &Baseline) -> anyhow::Error {
     if let LearnError::Train(TrainError::TooFewBlocks { profile, .. }) = &e
         && *profile == ProfileId::Source
         && baseline.profiles.len() > 1
@@ -120,16 +176,17 @@ fn explained(e: LearnError, baseline: &Baseline) -> anyhow::Error {
     e.into()
 }
 
-struct Report<'a> {
-    trained: &'a TrainedBundle,
-    thresholds: &'a Thresholds,
-    used: &'a Used,
-    left_out: &'a [(ProfileId, String)],
-    thinning: u64,
+/// What came of it.
+pub struct Report<'a> {
+    pub trained: &'a TrainedBundle,
+    pub thresholds: &'a Thresholds,
+    pub used: &'a Used,
+    pub left_out: &'a [(ProfileId, String)],
+    pub thinning: u64,
 }
 
 impl Report<'_> {
-    fn text(&self, dir: &Path) -> String {
+    pub fn text(&self, dir: &Path) -> String {
         let (m, u) = (self.trained.manifest(), self.used);
         let mut out = format!("{}: bundle {}, seed {}\n", dir.display(), self.trained.bundle().id(), m.provenance.seed);
         let _ = writeln!(
@@ -139,6 +196,10 @@ impl Report<'_> {
             grouped(u.unlabelled),
             grouped(u.windows)
         );
+        for c in &m.provenance.corpora {
+            let note = c.note.as_ref().map_or_else(String::new, |n| format!("; {n}"));
+            let _ = writeln!(out, "corpus {}: {} flows ({}){note}", c.name, grouped(c.rows), c.licence);
+        }
         if self.thinning > 1 {
             let _ = writeln!(
                 out,
@@ -167,7 +228,11 @@ impl Report<'_> {
         let thresholds = said.pop();
         for (line, p) in said.iter().zip(&m.profiles) {
             let _ = writeln!(out, "{line}");
-            let _ = writeln!(out, "{}: {}", p.name, split(&p.training, m.provenance.block_us));
+            let dealt = match m.provenance.corpora.is_empty() {
+                true => split(&p.training, m.provenance.block_us),
+                false => "rows dealt out file by file".to_owned(),
+            };
+            let _ = writeln!(out, "{}: {dealt}", p.name);
             let _ = writeln!(out, "{}: {}", p.name, certified(p));
         }
         match (&m.evidence, thresholds) {
@@ -189,7 +254,7 @@ impl Report<'_> {
         clean_lines(&out)
     }
 
-    fn json(&self, dir: &Path) -> serde_json::Value {
+    pub fn json(&self, dir: &Path) -> serde_json::Value {
         let (m, u) = (self.trained.manifest(), self.used);
         let lacking: Vec<_> = u
             .lacking
@@ -221,6 +286,7 @@ impl Report<'_> {
             "used": { "benign": u.benign, "unlabelled": u.unlabelled, "source_windows": u.windows, "one_block_in": self.thinning },
             "left_out": { "attacks": u.attacks, "housekeeping": u.housekeeping, "lacking": lacking, "profiles": left_out },
             "block_us": m.provenance.block_us,
+            "corpora": m.provenance.corpora,
             "profiles": profiles,
             "thresholds": m.evidence,
         })

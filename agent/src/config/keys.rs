@@ -88,6 +88,7 @@ keys! {
     "window", Restart, [window], within(secs(1), secs(300)), "length of a source's window";
     "alert_budget_per_day", Reload, [alert_budget_per_day], within(0.01, 1e6), "false alerts a day that are bearable; sets the thresholds";
     "allow", Reload, [allow], any, "addresses and prefixes that are never blocked, each alone or with a comment";
+    "default_model", Reload, [default_model], any, "the bundle that came with Weir, until one was learned here: alert, shadow entries as well, enforce (drops too, in mode enforce), or off";
     "capacity.flows", Restart, [capacity.flows], within(1024, 64_000_000), "flows per epoch";
     "capacity.blocks", Restart, [capacity.blocks], within(16, 64_000_000), "blocked targets";
     "capacity.allow", Restart, [capacity.allow], within(16, 1_000_000), "allowed targets";

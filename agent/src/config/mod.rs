@@ -43,11 +43,24 @@ pub struct Config {
     pub capacity: Capacity,
     pub flow: FlowTimes,
     pub learn: Learn,
+    pub default_model: DefaultModel,
     pub policy: Policy,
     pub lease: Lease,
     pub log: Log,
     pub xdp: Xdp,
     pub netflow: NetFlow,
+}
+
+/// What the bundle that came with the program may lead to, until one was learned here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DefaultModel {
+    /// It is not used.
+    Off,
+    Alert,
+    /// Shadow entries as well.
+    Shadow,
+    /// As a bundle that was learned here and promoted.
+    Enforce,
 }
 
 /// The collector of NetFlow and IPFIX.
@@ -163,6 +176,7 @@ impl Default for Config {
             capacity: Capacity { flows: 128_000, blocks: 1_000_000, allow: 16_000 },
             flow: FlowTimes { idle: secs(120), active: secs(60), linger: secs(5) },
             learn: Learn { duration: secs(24 * 3600), min_flows: 2000, min_windows: 200 },
+            default_model: DefaultModel::Alert,
             policy: Policy {
                 drop_ttl: secs(3600),
                 shadow_ttl: secs(600),

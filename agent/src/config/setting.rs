@@ -9,7 +9,7 @@ use weir_core::event::Mode;
 use weir_kernel::lease::Lapse;
 
 use super::tree::{At, Kind, Node};
-use super::{AllowRule, DEFAULT_NETFLOW, EventTarget, LogTarget, Problem, XdpChoice};
+use super::{AllowRule, DEFAULT_NETFLOW, DefaultModel, EventTarget, LogTarget, Problem, XdpChoice};
 use crate::human;
 
 /// A value on its way to YAML, JSON or a comparison.
@@ -167,6 +167,16 @@ choices!(
 );
 choices!(impl Lapse, "keep, shadow or pass", LAPSES);
 pub const LAPSES: &[(&str, Lapse)] = &[("keep", Lapse::Keep), ("shadow", Lapse::Shadow), ("pass", Lapse::Pass)];
+choices!(
+    DefaultModel,
+    "alert, shadow, enforce or off",
+    [
+        ("alert", DefaultModel::Alert),
+        ("shadow", DefaultModel::Shadow),
+        ("enforce", DefaultModel::Enforce),
+        ("off", DefaultModel::Off)
+    ]
+);
 choices!(
     LogTarget,
     "auto, stderr or journald",

@@ -7,7 +7,7 @@ use weir_kernel::lease::Lapse;
 
 use super::keys::{Apply, KEYS};
 use super::setting::Shown;
-use super::{Config, EventTarget};
+use super::{Config, DefaultModel, EventTarget};
 use crate::human;
 
 impl Config {
@@ -97,6 +97,17 @@ impl Config {
             human::grouped(self.learn.min_windows),
             self.alert_budget_per_day
         ));
+        lines.push(match self.default_model {
+            DefaultModel::Off => "Until then nothing is scored.".into(),
+            DefaultModel::Alert => "Until then the default bundle, not learned here, leads to alerts alone.".into(),
+            DefaultModel::Shadow => {
+                "Until then the default bundle, not learned here, may lead to shadow entries.".into()
+            }
+            DefaultModel::Enforce => {
+                "Until then the default bundle, not learned here, may lead to whatever the mode allows, drops included."
+                    .into()
+            }
+        });
         lines.push(format!(
             "Automatic drops last {}, shadow entries {}, at most {} decisions an hour.",
             d(self.policy.drop_ttl),

@@ -1,12 +1,15 @@
 //! From benign rows to a bundle: models and p-values from the first part of the time, thresholds on evidence from the rest.
 //! What was recorded live and what was read from files go the same way.
 
+use std::collections::BTreeMap;
+
 use weir_core::evidence::{CalibrationConfig, Observation, Thresholds, calibrate};
 use weir_core::matrix::FeatureMatrix;
+use weir_core::profile::ProfileId;
 use weir_core::record::TimeUs;
 use weir_models::{
-    Bundle, BundleError, EvidenceThresholds, ScoreError, TrainConfig, TrainError, TrainProgress, TrainSet,
-    TrainedBundle, train,
+    Bundle, BundleError, EvidenceThresholds, ForeignModels, Part, ScoreError, TrainConfig, TrainError, TrainProgress,
+    TrainSet, TrainedBundle, calibrate_foreign, parts, split_id, train,
 };
 
 use super::rows::{Origin, Rows};
@@ -38,6 +41,13 @@ pub struct Baseline {
     pub trained_at_us: Option<TimeUs>,
 }
 
+/// The rows of a profile dealt out.
+pub struct Dealt {
+    pub id: String,
+    /// One per row; `None` where it is held back for the thresholds on evidence.
+    pub parts: Vec<Option<Part>>,
+}
+
 impl Baseline {
     fn held_back(&self, o: &Origin) -> bool {
         o.observation.as_ref().zip(self.cut).is_some_and(|(o, cut)| o.time_us > cut)
@@ -54,17 +64,54 @@ impl Baseline {
         seed: u64,
         progress: &mut dyn FnMut(TrainProgress),
     ) -> Result<(TrainedBundle, Thresholds), LearnError> {
-        let config = TrainConfig {
+        let trained = train(&self.model_sets(), &self.config(seed), progress)?;
+        self.with_thresholds(trained)
+    }
+
+    /// Calibrates models that were made elsewhere, likewise.
+    pub fn calibrate(
+        &self,
+        models: &BTreeMap<ProfileId, ForeignModels>,
+        seed: u64,
+        progress: &mut dyn FnMut(TrainProgress),
+    ) -> Result<(TrainedBundle, Thresholds), LearnError> {
+        let trained = calibrate_foreign(&self.model_sets(), models, &self.config(seed), progress)?;
+        self.with_thresholds(trained)
+    }
+
+    /// What [`Baseline::train`] and [`Baseline::calibrate`] use the rows of each profile for, and the name of that division:
+    /// see [`split_id`].
+    pub fn deal(&self, seed: u64) -> Result<Vec<Dealt>, LearnError> {
+        let sets = self.model_sets();
+        let parts = parts(&sets, &self.config(seed))?;
+        Ok(self
+            .profiles
+            .iter()
+            .zip(sets.iter().zip(parts))
+            .map(|(rows, (set, parts))| {
+                let id = split_id(set, &parts);
+                let mut dealt = parts.into_iter();
+                let used = |o: &Origin| if self.held_back(o) { None } else { dealt.next() };
+                Dealt { id, parts: rows.origins.iter().map(used).collect() }
+            })
+            .collect())
+    }
+
+    fn config(&self, seed: u64) -> TrainConfig {
+        TrainConfig {
             seed,
             window_us: self.window_us,
             source: self.origin.clone(),
             trained_at_us: self.trained_at_us,
             ..TrainConfig::default()
-        };
-        let sets: Vec<TrainSet> = self.profiles.iter().map(|rows| self.model_set(rows)).collect();
-        let mut trained = train(&sets, &config, progress)?;
-        drop(sets);
+        }
+    }
 
+    fn model_sets(&self) -> Vec<TrainSet> {
+        self.profiles.iter().map(|rows| self.model_set(rows)).collect()
+    }
+
+    fn with_thresholds(&self, mut trained: TrainedBundle) -> Result<(TrainedBundle, Thresholds), LearnError> {
         let mut held_back = Vec::new();
         for rows in &self.profiles {
             held_back.extend(self.observations(rows, trained.bundle())?);
@@ -123,7 +170,7 @@ pub fn said(trained: &TrainedBundle, thresholds: &Thresholds) -> Vec<String> {
     profiles.chain([format!("thresholds: {}", thresholds.note)]).collect()
 }
 
-fn to_manifest(t: &Thresholds, budget_per_day: f64) -> EvidenceThresholds {
+pub fn to_manifest(t: &Thresholds, budget_per_day: f64) -> EvidenceThresholds {
     EvidenceThresholds {
         alert: t.alert,
         drop: t.drop,

@@ -3,6 +3,7 @@
 //! The first part of the time makes the models and calibrates their p-values. The rest is held back: it goes through the very
 //! engine that gathers evidence live, and that gives the thresholds.
 
+mod apart;
 mod baseline;
 mod rows;
 
@@ -16,7 +17,8 @@ use weir_core::profile::ProfileId;
 use weir_core::record::{FlowRecord, TimeUs};
 use weir_core::window::SourceWindow;
 
-pub use baseline::{Baseline, LearnError, MODEL_SHARE, said, thresholds_of};
+pub use apart::lay_apart;
+pub use baseline::{Baseline, Dealt, LearnError, MODEL_SHARE, said, thresholds_of, to_manifest};
 pub use rows::{Recorded, Rows, flow_matrix, sample_of};
 
 use crate::command::LearnReport;

@@ -47,6 +47,8 @@ pub struct Origin {
     pub source: Option<Addr>,
     /// Where somebody answers for it.
     pub observation: Option<Observation>,
+    /// Number of the input that it was read from; 0 of live traffic.
+    pub input: u32,
     sample: u64,
 }
 
@@ -54,6 +56,7 @@ impl Origin {
     fn new(time_us: Option<TimeUs>, source: Option<Addr>, observation: Option<Observation>, window_us: u64) -> Self {
         let known = time_us.zip(source);
         Self {
+            input: 0,
             place: known.map(|(time_us, source)| RowInfo { time_us, group: hash(source) }),
             source,
             observation,
@@ -115,12 +118,18 @@ pub struct Recorded {
     thinning: u64,
     /// Rows without a place so far.
     alone: u64,
+    input: u32,
 }
 
 impl Recorded {
     pub fn new(profiles: &[ProfileId], window_us: u64) -> Self {
         let profiles = profiles.iter().map(|p| Rows::new(*p)).collect();
-        Self { profiles, window_us, thinning: 1, alone: 0 }
+        Self { profiles, window_us, thinning: 1, alone: 0, input: 0 }
+    }
+
+    /// What is added from now on was read from another input.
+    pub fn next_input(&mut self) {
+        self.input += 1;
     }
 
     /// One block of a source in this many is kept.
@@ -159,6 +168,7 @@ impl Recorded {
     fn add(&mut self, profile: ProfileId, matrix: &FeatureMatrix, origins: impl Iterator<Item = Origin>) {
         let Some(rows) = self.profiles.iter_mut().find(|r| r.profile() == profile) else { return };
         for (i, mut o) in origins.enumerate() {
+            o.input = self.input;
             if o.place.is_none() {
                 self.alone += 1;
                 o.sample = hash(self.alone);

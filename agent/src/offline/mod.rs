@@ -2,7 +2,9 @@
 //! of live flows.
 
 pub mod compare;
+pub mod corpora;
 pub mod eval;
+pub mod features;
 pub mod output;
 pub mod progress;
 pub mod replay;

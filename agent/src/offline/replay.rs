@@ -34,6 +34,8 @@ pub struct Replay {
     profiles: Vec<ProfileId>,
     threshold: f32,
     explain: Explain,
+    /// The bundle came with the program, which each anomaly says.
+    pub is_default: bool,
     pub counts: Counts,
 }
 
@@ -60,7 +62,7 @@ impl Replay {
             anyhow::bail!("bundle {} cannot score {wanted}: it has {}", bundle.id(), has.join(", "));
         }
         let explain = if explain { Explain { up_to: threshold, left: usize::MAX } } else { Explain::NOTHING };
-        Ok(Self { bundle, profiles, threshold, explain, counts: Counts::default() })
+        Ok(Self { bundle, profiles, threshold, explain, is_default: false, counts: Counts::default() })
     }
 
     pub fn threshold(&self) -> f32 {
@@ -78,7 +80,8 @@ impl Replay {
             }
             let matrix = flow_matrix(*profile, rows.iter().map(|i| &flows[*i].record));
             let scored = anomalies(&self.bundle, &matrix, &mut self.explain)?;
-            for (i, a) in rows.into_iter().zip(scored) {
+            for (i, mut a) in rows.into_iter().zip(scored) {
+                a.default_bundle = self.is_default;
                 out[i] = Some(a);
             }
         }

@@ -12,7 +12,7 @@ use weir_source::{Observation, Stop, Taker};
 use super::replay::is_housekeeping;
 use super::windows::Windows;
 use crate::human::grouped;
-use crate::learn::{Baseline, MODEL_SHARE, Recorded, Rows};
+use crate::learn::{Baseline, MODEL_SHARE, Recorded, Rows, lay_apart};
 
 /// Flows turned into rows at once.
 const BATCH: usize = 1024;
@@ -97,6 +97,8 @@ pub struct Gathering {
     /// End of the epoch, where packets are read.
     now: Option<TimeUs>,
     window_us: u64,
+    /// Inputs have nothing to do with each other: see [`lay_apart`].
+    apart: bool,
     pub used: Used,
 }
 
@@ -109,8 +111,14 @@ impl Gathering {
             batch: Vec::with_capacity(BATCH),
             now: None,
             window_us,
+            apart: false,
             used: Used::default(),
         }
+    }
+
+    /// For inputs that have nothing to do with each other: see [`lay_apart`].
+    pub fn apart(wanted: &[ProfileId], window_us: u64) -> Self {
+        Self { apart: true, ..Self::new(wanted, window_us) }
     }
 
     fn add_batch(&mut self) {
@@ -128,8 +136,11 @@ impl Gathering {
         self.windows.end(&mut |now, rows| add_windows(recorded, used, now, rows));
         let thinning = self.recorded.thinning();
         let origin = origin(&self.used);
+        let ends = if self.apart { lay_apart(&mut self.recorded, self.window_us) } else { Vec::new() };
+        let cut = cut(&self.recorded.profiles);
         let baseline = Baseline {
-            cut: cut(&self.recorded.profiles),
+            // Not in the middle of an input.
+            cut: cut.map(|cut| ends.into_iter().find(|end| *end >= cut).unwrap_or(cut)),
             profiles: self.recorded.profiles,
             window_us: self.window_us,
             alert_budget_per_day,
@@ -177,7 +188,14 @@ impl Taker for Gathering {
 
     fn end(&mut self) {
         let (recorded, used) = (&mut self.recorded, &mut self.used);
-        self.windows.end_of_input(&mut |now, rows| add_windows(recorded, used, now, rows));
+        if self.apart {
+            let windows = std::mem::replace(&mut self.windows, Windows::new(self.window_us));
+            windows.end(&mut |now, rows| add_windows(recorded, used, now, rows));
+            self.add_batch();
+            self.recorded.next_input();
+        } else {
+            self.windows.end_of_input(&mut |now, rows| add_windows(recorded, used, now, rows));
+        }
         self.now = None;
     }
 }

@@ -56,10 +56,10 @@ struct Served {
     challenger: Option<String>,
 }
 
-/// Letters, digits, `.`, `_` and `-`; a name in a folder and nothing more.
+/// Letters, digits, `.`, `_` and `-`; a name in a folder and nothing more. `default` is that of the built-in bundle.
 pub fn check_id(id: &str) -> Result<(), StoreError> {
     let plain = id.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
-    if plain && !id.is_empty() && !id.starts_with('.') && id.len() <= 100 {
+    if plain && !id.is_empty() && !id.starts_with('.') && id.len() <= 100 && id != crate::default_bundle::ID {
         return Ok(());
     }
     Err(StoreError::BundleId(id.to_owned()))

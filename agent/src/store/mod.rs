@@ -33,7 +33,10 @@ pub enum StoreError {
         path.display()
     )]
     Newer { path: PathBuf, found: u32 },
-    #[error("`{0}` is no bundle id: letters, digits, `.`, `_` and `-`, not starting with a dot")]
+    #[error(
+        "`{0}` is no bundle id: letters, digits, `.`, `_` and `-`, not starting with a dot, and not `default`, which came with the \
+         program: `default_model` says what that may lead to"
+    )]
     BundleId(String),
     #[error("there is no bundle `{id}`; there {}", name_known(known))]
     NoBundle { id: String, known: Vec<String> },

@@ -4,6 +4,7 @@
 mod allow;
 #[path = "../common/mod.rs"]
 mod common;
+mod default_model;
 mod kills;
 mod learning;
 mod limits;

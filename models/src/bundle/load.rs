@@ -124,6 +124,11 @@ impl Manifest {
     pub fn read(dir: &Path) -> Result<Manifest, BundleError> {
         parse_manifest(&read(dir, MANIFEST_FILE, MAX_MANIFEST_BYTES)?)
     }
+
+    /// The same of its text.
+    pub fn parse(text: &[u8]) -> Result<Manifest, BundleError> {
+        parse_manifest(text)
+    }
 }
 
 pub(super) fn parse_manifest(bytes: &[u8]) -> Result<Manifest, BundleError> {

@@ -39,6 +39,25 @@ pub struct Provenance {
     pub window_us: u64,
     /// Length of the blocks of time that were dealt out to the parts, microseconds.
     pub block_us: u64,
+    /// Collections of data that it was trained on, where these were named.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub corpora: Vec<Corpus>,
+}
+
+/// A collection of data, and under which terms it is to be had.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Corpus {
+    pub name: String,
+    /// Where it is published.
+    pub from: String,
+    /// An SPDX identifier, or the terms in words.
+    pub licence: String,
+    /// Benign flows of it that were used; 0 where it was left out.
+    pub rows: u64,
+    /// Why it was left out, or what of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// Thresholds on a source's evidence, in nats, from held-back benign source windows.

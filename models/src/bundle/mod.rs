@@ -15,8 +15,8 @@ pub(crate) use load::LoadedProfile;
 pub(crate) use load::sha256_hex;
 pub use load::{Bundle, GOLDEN_TOLERANCE, MANIFEST_FILE, MAX_MANIFEST_BYTES};
 pub use manifest::{
-    BUNDLE_VERSION, EvidenceThresholds, FeatureEntry, Golden, Manifest, ModelEntry, Models, ProfileEntry, Provenance,
-    RoleCalibration, TrainingSummary, Usual,
+    BUNDLE_VERSION, Corpus, EvidenceThresholds, FeatureEntry, Golden, Manifest, ModelEntry, Models, ProfileEntry,
+    Provenance, RoleCalibration, TrainingSummary, Usual,
 };
 pub(crate) use models::{ProfileModels, RawRow};
 pub use write::check_vacant;

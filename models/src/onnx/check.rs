@@ -160,6 +160,12 @@ pub(crate) fn parse(bytes: &[u8], width: usize, expected: &[&str]) -> Result<Gra
     Ok(Graph { inputs, outputs, opset, proto })
 }
 
+/// A value of an ONNX file's metadata; `None` where it has none, or is no ONNX file.
+pub fn metadata(bytes: &[u8], key: &str) -> Option<String> {
+    let proto = ModelProto::decode(bytes).ok()?;
+    proto.metadata_props.into_iter().find(|p| p.key == key).map(|p| p.value)
+}
+
 fn check_nodes(graph: &GraphProto) -> Result<(), GraphError> {
     if graph.node.len() > MAX_GRAPH_NODES {
         return Err(GraphError::TooManyNodes { found: graph.node.len(), max: MAX_GRAPH_NODES });

@@ -9,7 +9,7 @@ mod tests;
 
 pub(crate) use autoencoder::export as export_autoencoder;
 pub(crate) use check::parse;
-pub use check::{Graph, GraphError, MAX_MODEL_BYTES};
+pub use check::{Graph, GraphError, MAX_MODEL_BYTES, metadata};
 pub(crate) use forest::{export as export_forest, path_forest};
 
 /// Raw features, float32 `[N, F]`.
@@ -20,6 +20,9 @@ pub const INPUT_PRESENT: &str = "present";
 pub const OUTPUT_SCORE: &str = "score";
 /// The autoencoder's error per feature in units of its benign variance; float32 `[N, F]`.
 pub const OUTPUT_ERRORS: &str = "feature_errors";
+
+/// Key of an ONNX file's metadata under which whoever fitted it says to which rows: [`crate::split_id`].
+pub const METADATA_SPLIT: &str = "weir.split";
 
 /// Versions that exported graphs declare.
 pub const OPSET: i64 = 17;

@@ -9,6 +9,7 @@ use std::fmt;
 use std::path::Path;
 
 use ndarray::Array2;
+use sha2::{Digest, Sha256};
 use weir_core::matrix::FeatureMatrix;
 use weir_core::profile::ProfileId;
 
@@ -19,7 +20,7 @@ pub use split::Part;
 
 use crate::autoencoder::{Autoencoder, Fitted};
 use crate::bundle::{
-    self, BUNDLE_VERSION, Bundle, BundleError, EvidenceThresholds, Manifest, Provenance, TrainingSummary,
+    self, BUNDLE_VERSION, Bundle, BundleError, Corpus, EvidenceThresholds, Manifest, Provenance, TrainingSummary,
 };
 use crate::normalise::Normaliser;
 use crate::rng::Rng;
@@ -164,16 +165,13 @@ fn build(
     make: &mut MakeModels<'_>,
 ) -> Result<TrainedBundle, TrainError> {
     check(sets, cfg)?;
-    let times = || sets.iter().flat_map(|s| &s.rows).flatten().map(|r| r.time_us);
-    let (first_us, last_us) = (times().min().unwrap_or(0), times().max().unwrap_or(0));
-    let block_us = split::block_length(last_us - first_us, cfg.window_us);
+    let Span { first_us, last_us, block_us } = Span::of(sets, cfg);
     let mut files = BTreeMap::new();
     let mut entries = Vec::new();
     let mut parts = BTreeMap::new();
     for set in sets {
         let profile = set.matrix.profile();
-        let mut rng = Rng::new(cfg.seed, &format!("split {profile}"));
-        let part = split::split(&set.rows, first_us, block_us, &mut rng);
+        let part = deal(set, first_us, block_us, cfg.seed);
         let (prepared, mut summary) = Prepared::new(set, &part, block_us, MAX_FIT_ROWS, cfg.seed)?;
         let models = make(&prepared, &mut summary, progress)?;
         progress(TrainProgress { profile, stage: Stage::Calibration, done: 0, total: 1 });
@@ -192,6 +190,7 @@ fn build(
             last_us,
             window_us: cfg.window_us,
             block_us,
+            corpora: Vec::new(),
         },
         evidence: None,
         profiles: entries,
@@ -200,6 +199,49 @@ fn build(
     // As a reader would load it, so that nothing is written that would be refused later.
     let bundle = Bundle::from_parts(&text, &files)?;
     Ok(TrainedBundle { text, files, parts, bundle })
+}
+
+/// Times of all rows, and how long a block of them is, microseconds.
+struct Span {
+    first_us: u64,
+    last_us: u64,
+    block_us: u64,
+}
+
+impl Span {
+    fn of(sets: &[TrainSet], cfg: &TrainConfig) -> Self {
+        let times = || sets.iter().flat_map(|s| &s.rows).flatten().map(|r| r.time_us);
+        let (first_us, last_us) = (times().min().unwrap_or(0), times().max().unwrap_or(0));
+        Self { first_us, last_us, block_us: split::block_length(last_us - first_us, cfg.window_us) }
+    }
+}
+
+fn deal(set: &TrainSet, first_us: u64, block_us: u64, seed: u64) -> Vec<Part> {
+    let mut rng = Rng::new(seed, &format!("split {}", set.matrix.profile()));
+    split::split(&set.rows, first_us, block_us, &mut rng)
+}
+
+/// What [`train`] and [`calibrate_foreign`] use each row of each set for. Whoever fits models elsewhere keeps to the rows of
+/// [`Part::Fit`] and [`Part::EarlyStop`]: calibration is to judge them by rows that they have not seen.
+pub fn parts(sets: &[TrainSet], cfg: &TrainConfig) -> Result<Vec<Vec<Part>>, TrainError> {
+    check(sets, cfg)?;
+    let Span { first_us, block_us, .. } = Span::of(sets, cfg);
+    Ok(sets.iter().map(|set| deal(set, first_us, block_us, cfg.seed)).collect())
+}
+
+/// A short hash of the rows of a set and of what each is used for. Models that name it ([`crate::METADATA_SPLIT`]) were fitted
+/// to this very division.
+pub fn split_id(set: &TrainSet, parts: &[Part]) -> String {
+    let mut hash = Sha256::new_with_prefix(set.matrix.profile().name());
+    let mut row = Vec::new();
+    for (i, part) in parts.iter().enumerate() {
+        row.clear();
+        row.push(*part as u8);
+        row.extend(set.matrix.present(i).to_le_bytes());
+        row.extend(set.matrix.row(i).iter().flat_map(|v| v.to_le_bytes()));
+        hash.update(&row);
+    }
+    hash.finalize().iter().take(8).map(|b| format!("{b:02x}")).collect()
 }
 
 fn check(sets: &[TrainSet], cfg: &TrainConfig) -> Result<(), TrainError> {
@@ -274,7 +316,16 @@ impl TrainedBundle {
 
     /// Puts the thresholds into the manifest; the bundle's id changes with it.
     pub fn set_evidence(&mut self, evidence: Option<EvidenceThresholds>) -> Result<(), BundleError> {
-        let manifest = Manifest { evidence, ..self.manifest().clone() };
+        self.replace(Manifest { evidence, ..self.manifest().clone() })
+    }
+
+    /// Says in the manifest which collections of data it was trained on; the bundle's id changes with it.
+    pub fn set_corpora(&mut self, corpora: Vec<Corpus>) -> Result<(), BundleError> {
+        let provenance = Provenance { corpora, ..self.manifest().provenance.clone() };
+        self.replace(Manifest { provenance, ..self.manifest().clone() })
+    }
+
+    fn replace(&mut self, manifest: Manifest) -> Result<(), BundleError> {
         self.text = to_yaml(&manifest)?;
         self.bundle.replace_manifest(&self.text, manifest);
         Ok(())

@@ -184,7 +184,8 @@ impl Lab {
         let until = Instant::now() + Duration::from_secs(seconds + 60);
         loop {
             let status = self.agent()?.ask_one(&["status"])?;
-            if status.get("bundle").is_some_and(|b| !b.is_null()) {
+            // The one that comes with the program was not learned.
+            if status.get("bundle").is_some_and(|b| !b.is_null() && b["id"] != "default") {
                 break;
             }
             let number = |key: &str| status.pointer(key).and_then(Value::as_u64).unwrap_or_default();

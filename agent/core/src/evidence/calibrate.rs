@@ -78,6 +78,18 @@ impl Thresholds {
             note: "no benign observations to calibrate on: nothing leads to an action".to_owned(),
         }
     }
+
+    /// For thresholds that go elsewhere: the sources that were unusual throughout mean nothing there, and are nobody's
+    /// business.
+    pub fn forget_sources(&mut self) {
+        self.note = self.note.replace(&format!(" ({})", named(&self.strange)), "");
+        self.strange.clear();
+    }
+}
+
+/// The first of the sources that were unusual throughout.
+fn named(strange: &[Addr]) -> String {
+    strange.iter().take(5).map(Addr::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// Derives thresholds from held-back benign observations. They are sorted by time here; those of one instant are one
@@ -148,12 +160,11 @@ pub fn calibrate(observations: impl IntoIterator<Item = Observation>, config: &C
         );
     }
     if !strange.is_empty() {
-        let named: Vec<String> = strange.iter().take(5).map(Addr::to_string).collect();
         note += &format!(
             "; {} of the sources ({}) were unusual throughout, are left out, and will raise alerts: allow those \
              that are benign",
             strange.len(),
-            named.join(", "),
+            named(&strange),
         );
     }
     Thresholds {

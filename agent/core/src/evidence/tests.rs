@@ -335,6 +335,10 @@ fn a_benign_source_that_is_always_strange_is_named_and_left_out() {
     assert!(t.note.contains("192.0.2.99"), "{}", t.note);
     assert_eq!(t.strange, [addr("192.0.2.99")]);
     assert!(t.alert < 20.0 && t.allowance[0] < 1.0, "it does not blind the agent to others: {t:?}");
+    let mut elsewhere = t.clone();
+    elsewhere.forget_sources();
+    assert!(elsewhere.strange.is_empty() && !elsewhere.note.contains("192.0.2.99"), "{}", elsewhere.note);
+    assert!(elsewhere.note.contains("1 of the sources were unusual throughout"), "{}", elsewhere.note);
 }
 
 #[test]

@@ -21,6 +21,7 @@ fn anomaly() -> Anomaly {
         role: LOGIN,
         actionable: true,
         extrapolated: false,
+        default_bundle: false,
         reasons: vec![Reason {
             feature: "ports",
             words: "distinct ports contacted 47 (usually 1 to 3)".into(),
@@ -244,4 +245,25 @@ fn several_offenders_of_one_64_are_stopped_together_unless_it_holds_someone_prot
     let d = Decisions::new(Limits::default(), guard, 1);
     let v = Policy::new(enforce(), 1).judge(NOW, &case, &thresholds(), &d);
     assert_eq!(v.decision.unwrap().target.to_string(), "2001:db8:66:1::7", "the host alone");
+}
+
+#[test]
+fn a_bundle_that_was_not_learned_here_alerts_and_does_no_more_than_it_may() {
+    let foreign = PolicyConfig { mode: Mode::Enforce, default_bundle: true, ..PolicyConfig::default() };
+    let said = |config: PolicyConfig| {
+        let v = judge(&mut Policy::new(config, 1), "203.0.113.5", &level(40.0, 40.0), &empty());
+        let outcome = v.alert.expect("an alert").outcome;
+        assert!(outcome.ends_with("; by the default bundle, not learned here"), "{outcome}");
+        (v.decision.map(|d| d.action), outcome)
+    };
+    let (action, outcome) = said(PolicyConfig { alerts_only: true, promoted: true, ..foreign.clone() });
+    assert!(action.is_none() && outcome.starts_with("alert only: `default_model` allows no more"), "{outcome}");
+    let (action, outcome) = said(foreign.clone());
+    assert_eq!(action, Some(Action::Shadow));
+    assert!(outcome.starts_with("shadow only (`default_model` allows no drops)"), "{outcome}");
+    let (action, outcome) = said(PolicyConfig { promoted: true, ..foreign });
+    assert_eq!(action, Some(Action::Drop), "{outcome}");
+    // The control: a bundle that was learned here says nothing of it.
+    let v = judge(&mut Policy::new(enforce(), 1), "203.0.113.5", &level(40.0, 40.0), &empty());
+    assert_eq!(v.alert.unwrap().outcome, "blocked for 1h");
 }

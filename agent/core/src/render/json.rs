@@ -107,6 +107,9 @@ struct AnomalyPart<'a> {
     /// Only where it is so.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     extrapolated: bool,
+    /// Likewise.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    default_bundle: bool,
     detectors: Detectors,
     reasons: &'a [Reason],
 }
@@ -186,6 +189,7 @@ fn anomaly_part<'a>(a: &'a Anomaly, context: &Context<'_>) -> AnomalyPart<'a> {
         role: a.role,
         actionable: a.actionable,
         extrapolated: a.extrapolated,
+        default_bundle: a.default_bundle,
         detectors: Detectors { autoencoder: a.autoencoder, isolation_forest: a.isolation_forest },
         reasons: &a.reasons,
     }

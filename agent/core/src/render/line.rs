@@ -88,6 +88,9 @@ fn flow(r: &FlowRecord, anomaly: Option<&Anomaly>) -> String {
 
 fn anomaly_words(a: &Anomaly) -> String {
     let mut text = format!(", score {:.4}", score(a));
+    if a.default_bundle {
+        text += " (default bundle)";
+    }
     if Context::default().is_anomaly(a) {
         text += " ANOMALY";
         for (i, r) in a.reasons.iter().take(3).enumerate() {

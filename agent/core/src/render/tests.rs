@@ -19,6 +19,7 @@ fn anomaly() -> Anomaly {
         role: Role::SourceAll,
         actionable: true,
         extrapolated: false,
+        default_bundle: false,
         reasons: vec![Reason {
             feature: "ports",
             words: "distinct ports contacted 47 (usually 1 to 3)".into(),

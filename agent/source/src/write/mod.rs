@@ -1,6 +1,7 @@
 //! Writing flows: a table for people, JSON lines, CSV and Parquet.
 
 mod csv;
+mod features;
 mod json;
 mod parquet;
 mod table;
@@ -8,6 +9,7 @@ mod table;
 use std::io::{self, Write};
 
 pub use crate::columns::Row;
+pub use features::FeatureWriter;
 pub(crate) use parquet::physical_type;
 
 /// How flows are written.

@@ -78,7 +78,7 @@ fn schema(columns: &[Column]) -> Result<TypePtr, ParquetError> {
 }
 
 /// An error of the file below keeps its kind: a closed pipe is none to a person.
-fn io_error(e: ParquetError) -> io::Error {
+pub(super) fn io_error(e: ParquetError) -> io::Error {
     match e {
         ParquetError::External(e) => match e.downcast::<io::Error>() {
             Ok(e) => *e,

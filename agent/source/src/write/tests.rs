@@ -14,6 +14,7 @@ fn anomaly(p_value: f32) -> Anomaly {
         role: Role::All,
         actionable: true,
         extrapolated: false,
+        default_bundle: false,
         reasons: vec![Reason {
             feature: "duration",
             words: "duration 3 h (usually 1 s to 2 s)".into(),
