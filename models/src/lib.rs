@@ -20,8 +20,8 @@ pub mod trees;
 
 pub use bundle::{
     BUNDLE_VERSION, Bundle, BundleError, ChildLimits, Corpus, EvidenceThresholds, FeatureEntry, FileState,
-    GOLDEN_TOLERANCE, Golden, Inspected, InspectedFile, MANIFEST_FILE, MAX_MANIFEST_BYTES, Manifest, ModelEntry, Models,
-    ProfileEntry, Provenance, REFUSED, RoleCalibration, TrainingSummary, Usual, check_vacant, verify_in_child,
+    GOLDEN_TOLERANCE, Golden, Inspected, InspectedFile, MANIFEST_FILE, MAX_MANIFEST_BYTES, Manifest, ModelEntry,
+    Models, ProfileEntry, Provenance, REFUSED, RoleCalibration, TrainingSummary, Usual, check_vacant, verify_in_child,
 };
 pub use calibrate::{ACTIONABLE_MIN_ROWS, MAX_ROLE_ROWS, ROLE_MIN_ROWS, TIE_TOLERANCE};
 pub use explain::{Contribution, words};

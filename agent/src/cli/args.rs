@@ -408,6 +408,12 @@ pub enum ModelCmd {
     /// What two bundles would alert about and decide differently: of the challenger so far, or over recorded flows
     #[command(after_help = COMPARE)]
     Compare(CompareArgs),
+    /// Write the rows of features of files, for models that are fitted elsewhere
+    #[command(after_help = FOREIGN)]
+    Features(super::foreign::FeaturesArgs),
+    /// Make a bundle of models that were fitted elsewhere
+    #[command(after_help = FOREIGN)]
+    Calibrate(super::foreign::CalibrateArgs),
 }
 
 const COMPARE: &str = "Without --over: the challenger of the running agent beside the bundle that serves. With it, everything that \
@@ -431,12 +437,6 @@ pub struct CompareArgs {
     /// Networks that are protected, for who is inside and who outside [default: private addresses]
     #[arg(long, value_name = "PREFIX", value_delimiter = ',', value_parser = prefix, requires = "over")]
     pub home: Vec<Prefix>,
-    /// Write the rows of features of files, for models that are fitted elsewhere
-    #[command(after_help = FOREIGN)]
-    Features(super::foreign::FeaturesArgs),
-    /// Make a bundle of models that were fitted elsewhere
-    #[command(after_help = FOREIGN)]
-    Calibrate(super::foreign::CalibrateArgs),
 }
 
 #[derive(Debug, Subcommand)]

@@ -208,7 +208,6 @@ async fn ask(mut client: Client, command: Cmd, out: &Output) -> anyhow::Result<E
         | Cmd::Replay(_)
         | Cmd::Train(_)
         | Cmd::Eval(_)
-        | Cmd::Model(ModelCmd::Features(_) | ModelCmd::Calibrate(_))
         | Cmd::Run(_)
         | Cmd::Unload(_)
         | Cmd::Completions { .. }

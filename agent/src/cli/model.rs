@@ -69,7 +69,9 @@ pub async fn ask(client: &mut Client, command: ModelCmd, out: &Output) -> anyhow
             let c = client.compare_models().await?;
             if out.json() { out.object(&c)? } else { out.text(&render_model::comparison(&c, wall_us()))? }
         }
-        ModelCmd::Verify { .. } => unreachable!("handled without an agent"),
+        ModelCmd::Verify { .. } | ModelCmd::Features(_) | ModelCmd::Calibrate(_) => {
+            unreachable!("handled without an agent")
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -149,6 +149,7 @@ mod tests {
         let decision = NewDecision {
             target: "192.0.2.9".parse().unwrap(),
             action,
+            limit: None,
             sides: Sides::In,
             origin: Origin::Automatic,
             ttl_us: Some(1),
