@@ -9,6 +9,7 @@ pub mod clock;
 pub mod collector;
 pub mod command;
 pub mod config;
+pub mod deciding;
 pub mod drain;
 pub mod enforce;
 pub mod exported;

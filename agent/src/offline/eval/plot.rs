@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use crate::human::grouped;
+
 /// Colours that differ in lightness as well, for eyes that do not tell all apart (Okabe and Ito).
 const COLOURS: [&str; 8] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#8a6d00"];
 /// Points of a line; more would not be seen.
@@ -18,6 +20,8 @@ pub enum Scale {
     Linear(f64),
     /// From this to 1, by powers of ten.
     Log(f64),
+    /// From 1 to this, by powers of ten.
+    Decades(f64),
 }
 
 impl Scale {
@@ -26,6 +30,7 @@ impl Scale {
         match self {
             Scale::Linear(to) => (v / to).clamp(0.0, 1.0),
             Scale::Log(from) => (1.0 - v.max(from).log10() / from.log10()).clamp(0.0, 1.0),
+            Scale::Decades(to) => (v.max(1.0).log10() / to.log10()).clamp(0.0, 1.0),
         }
     }
 
@@ -35,6 +40,10 @@ impl Scale {
             Scale::Log(from) => {
                 let decades = -from.log10().round() as i32;
                 (0..=decades).map(|i| (10f64.powi(-i), if i == 0 { "1".into() } else { format!("1e-{i}") })).collect()
+            }
+            Scale::Decades(to) => {
+                let decades = to.log10().round() as i32;
+                (0..=decades).map(|i| (10f64.powi(i), grouped(10u64.saturating_pow(i.unsigned_abs())))).collect()
             }
         }
     }
@@ -123,6 +132,60 @@ impl Plot {
             let _ = write!(legend, "<li><i style=\"background:{colour}\"></i>{}</li>", escaped(&line.name));
         }
         out + "</svg>\n<ul>" + &legend + "</ul></figure>\n"
+    }
+}
+
+/// Horizontal bars, the longest first.
+pub struct Bars {
+    pub title: &'static str,
+    /// What a bar's length is, 0 to 1.
+    pub axis: &'static str,
+    /// Name, length, and a note behind the bar.
+    pub bars: Vec<(String, f64, String)>,
+}
+
+impl Bars {
+    pub fn html(&self) -> String {
+        const ROW: f64 = 18.0;
+        const NAMES: f64 = 150.0;
+        const NOTES: f64 = 130.0;
+        let width = WIDTH - NAMES - NOTES;
+        let plot = ROW * self.bars.len() as f64;
+        let height = plot + 40.0;
+        let title = escaped(self.title);
+        let mut out = format!(
+            "<figure><figcaption>{title}</figcaption>\n<svg viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-label=\"{title}\">\n"
+        );
+        for i in 0..=4 {
+            let v = f64::from(i) / 4.0;
+            let (x, below) = (NAMES + width * v, plot + 16.0);
+            let _ = writeln!(
+                out,
+                "<path class=\"grid\" d=\"M{x:.1} 0V{plot:.1}\"/><text x=\"{x:.1}\" y=\"{below:.1}\" text-anchor=\"middle\">{}</text>",
+                short(v)
+            );
+        }
+        for (i, (name, length, note)) in self.bars.iter().enumerate() {
+            let (top, base) = (ROW * i as f64 + 3.0, ROW * i as f64 + 13.0);
+            let (long, bar, before) = (width * length.clamp(0.0, 1.0), ROW - 6.0, NAMES - 6.0);
+            let after = NAMES + width + 8.0;
+            let _ = writeln!(
+                out,
+                "<text x=\"{before:.1}\" y=\"{base:.1}\" text-anchor=\"end\">{}</text>\
+                 <rect x=\"{NAMES}\" y=\"{top:.1}\" width=\"{long:.1}\" height=\"{bar:.1}\" fill=\"{}\"/>\
+                 <text x=\"{after:.1}\" y=\"{base:.1}\">{}</text>",
+                escaped(name),
+                COLOURS[0],
+                escaped(note)
+            );
+        }
+        let (middle, low) = (NAMES + width / 2.0, height - 6.0);
+        let _ = writeln!(
+            out,
+            "<text x=\"{middle:.1}\" y=\"{low:.1}\" text-anchor=\"middle\">{}</text>",
+            escaped(self.axis)
+        );
+        out + "</svg></figure>\n"
     }
 }
 
