@@ -27,6 +27,9 @@ use crate::scoring::{Explain, anomalies, housekeeping};
 /// Explanations per epoch: each takes a run of both models.
 const MAX_EXPLAINED: usize = 256;
 
+/// Proven evidence that a source must have at least to count as suspicious, nats: what two windows in a thousand would show.
+const SUSPICIOUS: f64 = 5.0;
+
 /// What scores, and the thresholds that go with it.
 #[derive(Clone)]
 pub struct Model {
@@ -270,7 +273,8 @@ impl Pipeline {
 
     fn count_busy(&mut self, now: TimeUs, thresholds: &Thresholds) {
         let evidence = &self.evidence;
-        let suspicious = thresholds.alert / 2.0;
+        // However little is enough for an alert: a busy source shows some surprise now and then.
+        let suspicious = (thresholds.alert / 2.0).max(SUSPICIOUS);
         self.busy.advance(now, |source| evidence.values(source, now)[1] > suspicious);
     }
 

@@ -158,7 +158,7 @@ fn an_evaluation_says_when_sources_are_found_and_who_is_accused_wrongly() {
         "malicious sources alerted about: 1 of 1; until then median ",
         "251 benign ones (1 of them without any label)",
         "false alert: 2025-01-01T00:0",
-        &format!(": {SCANNER}: evidence "),
+        &format!(" {SCANNER}: evidence "),
         "drift: no feature of the benign flows has moved",
     ] {
         assert!(table.contains(part), "`{part}` is not in\n{table}");

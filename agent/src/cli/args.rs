@@ -327,9 +327,9 @@ pub struct TrainArgs {
     /// Folder of the new bundle; a bundle that lies there is replaced
     #[arg(long, value_name = "BUNDLE")]
     pub out: PathBuf,
-    /// core, full, source, or all: every profile that the inputs can supply
-    #[arg(long, value_name = "PROFILE", default_value = "all", value_parser = train_profile)]
-    pub profile: ProfileChoice,
+    /// core, full, source, several of them with commas, or all: every profile that the inputs can supply
+    #[arg(long, value_name = "PROFILE", default_value = "all", value_delimiter = ',', value_parser = train_profile)]
+    pub profile: Vec<ProfileChoice>,
     /// The same inputs and seed give the same bundle, byte by byte
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     pub seed: u64,

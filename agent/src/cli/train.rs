@@ -34,7 +34,9 @@ pub fn run(args: TrainArgs, out: &Output) -> anyhow::Result<ExitCode> {
         e => e.into(),
     })?;
     signals::watch().context("cannot wait for signals")?;
-    let wanted: Vec<_> = args.profile.0.map_or(ProfileId::ALL.to_vec(), |p| vec![p]);
+    // One choice of `all` takes all of them; else each that is named must be there.
+    let named: Vec<ProfileId> = args.profile.iter().map(|choice| choice.0).collect::<Option<_>>().unwrap_or_default();
+    let wanted = if named.is_empty() { ProfileId::ALL.to_vec() } else { named.clone() };
     let mut gathering = Gathering::new(&wanted, args.window.as_micros() as u64);
     let progress = Progress::new(false);
     let mut tally = Tally::default();
@@ -50,7 +52,7 @@ pub fn run(args: TrainArgs, out: &Output) -> anyhow::Result<ExitCode> {
         anyhow::bail!("nothing was trained: leave out the inputs that cannot be read, or mend them");
     }
     let (mut baseline, used, thinning) = gathering.close(args.alert_budget);
-    let left_out = match choose(&mut baseline, &used, args.profile.0) {
+    let left_out = match choose(&mut baseline, &used, &named) {
         Ok(left_out) => left_out,
         Err(e) => {
             drop(progress);
@@ -81,7 +83,7 @@ fn tell(tally: &Tally) {
 }
 
 /// Leaves out the profiles that there are too few rows for, and says why. One that was named must be there.
-fn choose(baseline: &mut Baseline, used: &Used, named: Option<ProfileId>) -> anyhow::Result<Vec<(ProfileId, String)>> {
+fn choose(baseline: &mut Baseline, used: &Used, named: &[ProfileId]) -> anyhow::Result<Vec<(ProfileId, String)>> {
     let mut left_out = Vec::new();
     let rows: Vec<_> =
         baseline.profiles.iter().map(|rows| (rows.profile(), rows.len(), baseline.model_rows(rows))).collect();
@@ -97,7 +99,7 @@ fn choose(baseline: &mut Baseline, used: &Used, named: Option<ProfileId>) -> any
             }
             _ => continue,
         };
-        if named == Some(profile) {
+        if named.contains(&profile) {
             anyhow::bail!("profile `{profile}` cannot be trained: {why}");
         }
         left_out.push((profile, why));

@@ -101,7 +101,8 @@ impl Reading {
                 Ok(input) => {
                     tally.formats.push((name.clone(), input.format()));
                     progress.begin(&name, input.size, input.position());
-                    let mut watched = Watched { inner: &mut *sink, stopped: false, trust: self.trust_sources };
+                    let home = (!self.home.is_empty()).then_some(&options.home);
+                    let mut watched = Watched { inner: &mut *sink, stopped: false, trust: self.trust_sources, home };
                     let (report, result) = input.read(&options, &mut watched);
                     ended = watched.stopped;
                     tally.add(&name, report, result);
@@ -172,6 +173,8 @@ struct Watched<'s> {
     inner: &'s mut dyn weir_source::Sink,
     stopped: bool,
     trust: bool,
+    /// Where a person says what is home, flows of Weir's own files are seen from there, too.
+    home: Option<&'s Home>,
 }
 
 impl weir_source::Sink for Watched<'_> {
@@ -183,7 +186,11 @@ impl weir_source::Sink for Watched<'_> {
         self.inner.epoch(end_us, drained).inspect_err(|_| self.stopped = true)
     }
     fn flow(&mut self, mut flow: Observation) -> Result<(), Stop> {
-        flow.record.proven |= self.trust && decide::looks_proven(&flow.record);
+        let r = &mut flow.record;
+        if let Some(home) = self.home.filter(|_| r.have.has(Have::ADDRESSES)) {
+            r.direction = home.direction(r.client, r.server);
+        }
+        r.proven |= self.trust && decide::looks_proven(r);
         self.inner.flow(flow).inspect_err(|_| self.stopped = true)
     }
     fn end(&mut self) -> Result<(), Stop> {

@@ -29,7 +29,8 @@ const BENIGN: [Corpus; 11] = [
     Corpus::Captures("pcap/arkime"),
     Corpus::Captures("pcap/ipfixprobe"),
     Corpus::Captures("pcap/joy"),
-    Corpus::Captures("pcap/try-zeek"),
+    // Not its SSH: nobody says what 38 connections of one client in a row are.
+    Corpus::File("pcap/try-zeek/manager/static/pcaps/http.pcap"),
 ];
 
 const NORMAL_008: &str = "zeek/stratosphere/008-zeek-mixed/data/conn.log.labeled";
@@ -45,9 +46,30 @@ const SSH: &str = "pcap/joy/test/pcaps/kali-normal-ssh.pcap";
 
 /// Words in the names of captures that hold an attack, or were damaged on purpose: neither is normal use.
 const NOT_BENIGN: [&str; 24] = [
-    "scan", "attack", "exploit", "webattack", "injection", "xss", "dns-exf", "dns_exf", "tunnel-iodine", "dns2tcp", "icmp-tunnel",
-    "bot.pcap", "dos_win98", "bad-dns", "badpackets", "fuzz", "crash", "segv", "overflow", "garbage", "malformed", "manipulated",
-    "malicious", "invalid_reads",
+    "scan",
+    "attack",
+    "exploit",
+    "webattack",
+    "injection",
+    "xss",
+    "dns-exf",
+    "dns_exf",
+    "tunnel-iodine",
+    "dns2tcp",
+    "icmp-tunnel",
+    "bot.pcap",
+    "dos_win98",
+    "bad-dns",
+    "badpackets",
+    "fuzz",
+    "crash",
+    "segv",
+    "overflow",
+    "garbage",
+    "malformed",
+    "manipulated",
+    "malicious",
+    "invalid_reads",
 ];
 
 /// What is asked of a scenario.
@@ -91,7 +113,7 @@ const SCENARIOS: [Scenario; 11] = [
         malicious: &["172.16.1.11"],
         home: None,
         asked: FAST,
-        note: "README: one client scans",
+        note: "README: one client scans, 53 flows within one second behind seven in 40 minutes",
     },
     Scenario {
         name: "003 AndroidTester RAT",
@@ -115,7 +137,7 @@ const SCENARIOS: [Scenario; 11] = [
         malicious: &[],
         home: Some("147.32.0.0/16"),
         asked: ATTACK,
-        note: "labels",
+        note: "labels; most of these sources sent one or two SYNs in a day",
     },
     Scenario {
         name: "010 another day of it",
@@ -123,15 +145,15 @@ const SCENARIOS: [Scenario; 11] = [
         malicious: &[],
         home: Some("147.32.0.0/16"),
         asked: ATTACK,
-        note: "labels",
+        note: "labels; most of these sources sent one or two SYNs in a day",
     },
     Scenario {
         name: "hydra against SSH",
         judged: &[Corpus::File(HYDRA)],
-        malicious: &["0.0.0.0/0"],
+        malicious: &["192.168.1.2"],
         home: None,
         asked: FAST,
-        note: "every flow of the capture is a guess",
+        note: "seven guesses in 2.5 s, each a whole connection: to a model of windows that is a browser's burst",
     },
     Scenario {
         name: "normal SSH",
@@ -144,10 +166,10 @@ const SCENARIOS: [Scenario; 11] = [
     Scenario {
         name: "synscan",
         judged: &[Corpus::File("pcap/ndpi/pcap/synscan.pcap")],
-        malicious: &["0.0.0.0/0"],
+        malicious: &["172.16.0.8"],
         home: None,
         asked: FAST,
-        note: "every flow of the capture is of the scan",
+        note: "1,994 ports in 5 s: 96 before the first epoch ends",
     },
     Scenario {
         name: "tcp_scan",
@@ -181,10 +203,21 @@ pub fn run(weir: &Path, corpus: &Path, only: Option<&str>) -> Result<(usize, usi
     println!(
         "\nSources, as an agent in mode enforce would judge them (weir eval). Each scenario is judged by a model of benign traffic \
          of other captures\nand logs; flows until alerted count from a source's first malicious flow, and seconds to the end of the \
-         epoch. Where a log has no\nsequence numbers nothing is proven, so nothing is blocked: the last line of a scenario is with \
-         complete handshakes taken for proof\n(--trust-sources, in training too).\n"
+         epoch. Where a log has no\nsequence numbers nothing is proven, so nothing is blocked: the second line of a scenario is with \
+         complete handshakes taken for proof\n(--trust-sources, in training too). In brackets: of the sources with ten \
+         malicious flows or more.\n"
     );
-    row(&["scenario", "malicious", "alerted", "flows until", "s until", "benign", "false alerts", "false blocks", "floor"]);
+    row(&[
+        "scenario",
+        "malicious",
+        "alerted",
+        "flows until",
+        "s until",
+        "benign",
+        "false alerts",
+        "false blocks",
+        "floor",
+    ]);
     let mut bundles: BTreeMap<Vec<PathBuf>, PathBuf> = BTreeMap::new();
     let (mut missed, mut count) = (0, 0);
     let mut blocks = 0.0;
@@ -192,7 +225,11 @@ pub fn run(weir: &Path, corpus: &Path, only: Option<&str>) -> Result<(usize, usi
     for scenario in SCENARIOS.iter().chain([&BENIGN_CAPTURES]).filter(wanted) {
         let judged = files(corpus, scenario.judged)?;
         if let Some(absent) = judged.iter().find(|f| !f.exists()) {
-            println!("SKIP {}: {} is not there; WEIR_CORPUS names the folder of corpora", scenario.name, absent.display());
+            println!(
+                "SKIP {}: {} is not there; WEIR_CORPUS names the folder of corpora",
+                scenario.name,
+                absent.display()
+            );
             continue;
         }
         count += 1;
@@ -253,7 +290,7 @@ fn print(scenario: &Scenario, trust: bool, s: &Value, missed: &str) {
     row(&[
         &name,
         &format!("{:.0}", number("malicious")),
-        &format!("{:.0}", number("alerted")),
+        &alerted(s),
         &spread("flows"),
         &spread("seconds"),
         &format!("{:.0}", number("benign")),
@@ -261,6 +298,21 @@ fn print(scenario: &Scenario, trust: bool, s: &Value, missed: &str) {
         &format!("{:.0} ({:.0} true)", number("false_blocks"), number("blocked")),
         if missed.is_empty() { "met" } else { missed },
     ]);
+}
+
+/// Flows from which on a source is more than a visitor.
+const BUSY: u64 = 10;
+
+/// Sources alerted about, and of those with many malicious flows where there are others.
+fn alerted(s: &Value) -> String {
+    let all: Vec<_> = s["each_malicious"].as_array().into_iter().flatten().collect();
+    let busy: Vec<_> = all.iter().filter(|m| m["malicious_flows"].as_u64() >= Some(BUSY)).collect();
+    let found = busy.iter().filter(|m| m["alerted"].is_object()).count();
+    let n = s["alerted"].as_f64().unwrap_or(0.0);
+    if busy.len() == all.len() || busy.is_empty() {
+        return format!("{n:.0}");
+    }
+    format!("{n:.0} ({found}/{})", busy.len())
 }
 
 /// What is missed, in words; empty where everything asked for is met.
@@ -321,7 +373,8 @@ fn train(weir: &Path, files: &[PathBuf], trust: bool, bundle: &Path) -> Result<(
     if let Some(parent) = bundle.parent() {
         std::fs::create_dir_all(parent)?;
     }
-    let mut args: Vec<String> = ["train", "--checkpoints", "-o", "json", "--out"].map(String::from).into();
+    let mut args: Vec<String> =
+        ["train", "--checkpoints", "--profile", "core,source", "-o", "json", "--out"].map(String::from).into();
     args.push(bundle.display().to_string());
     if trust {
         args.push("--trust-sources".into());
@@ -343,8 +396,10 @@ fn judge(weir: &Path, files: &[PathBuf], scenario: &Scenario, trust: bool, bundl
         args.extend(["--malicious".into(), (*m).into()]);
     }
     args.extend(files.iter().map(|f| f.display().to_string()));
-    let said = sh(weir, args).output()?;
-    serde_json::from_str(&said).context("`weir eval -o json` gave no JSON")
+    // Status 1 where a capture is cut short, which some are: what comes before is judged.
+    let out = sh(weir, args).into_command().output().context("running weir eval")?;
+    serde_json::from_slice(&out.stdout)
+        .with_context(|| format!("`weir eval -o json` gave no JSON: {}", String::from_utf8_lossy(&out.stderr)))
 }
 
 /// By folder of the corpora, with the number of files.
@@ -380,7 +435,14 @@ mod tests {
     fn what_is_no_normal_use_teaches_nothing() {
         let benign = |name: &str| is_benign(Path::new(name));
         assert!(benign("x/ssh.pcap") && benign("x/bittorrent.pcap") && benign("quic-v2.pcapng"));
-        for name in ["synscan.pcap", "bot.pcap", "log4j-webapp-exploit.pcap", "fuzz-2021.pcap", "README.txt", "kali-password-attack_hydra.pcap"] {
+        for name in [
+            "synscan.pcap",
+            "bot.pcap",
+            "log4j-webapp-exploit.pcap",
+            "fuzz-2021.pcap",
+            "README.txt",
+            "kali-password-attack_hydra.pcap",
+        ] {
             assert!(!benign(name), "{name}");
         }
     }

@@ -13,8 +13,10 @@ use crate::record::TimeUs;
 /// shows at p-values of 1 in 400 (3 nats each from flows and from rows).
 pub const MIN_ALLOWANCE: f64 = 0.5;
 pub const MAX_ALLOWANCE: f64 = 3.0;
-/// No alert below this, nats: about two windows' worth.
-pub const MIN_ALERT: f64 = 10.0;
+/// No alert below this, nats: more than a window shows at a p-value of 1 in 1,000. Above it, the budget alone decides: whoever
+/// accepts ten alerts a day of some thousand benign windows has one window in a few hundred to spend, and a scan of five
+/// seconds is two windows.
+pub const MIN_ALERT: f64 = 4.0;
 /// No automatic drop below this, nats: more than one window can give, so that one window never blocks anyone.
 pub const MIN_DROP: f64 = 2.0 * SURPRISE_CAP + 0.5;
 

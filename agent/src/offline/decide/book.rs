@@ -188,7 +188,7 @@ impl Watcher for Book {
     fn began(&mut self, _: TimeUs, _: &Touched, _: Option<&Arc<str>>) {}
 
     fn happened(&mut self, now: TimeUs, event: Event) -> Result<(), Stop> {
-        if !matches!(event, Event::Alert(_) | Event::Decision { .. } | Event::Agent { .. }) {
+        if matches!(event, Event::Flow { .. } | Event::Hits { .. }) {
             return Ok(());
         }
         if self.wants_json {

@@ -52,7 +52,7 @@ pub struct Counts {
     pub late: u64,
     /// Times that began before the one before had ended: each was replayed on its own.
     pub timelines: u64,
-    /// Time that was replayed, µs.
+    /// Time that was replayed, µs; of a silence at most a minute.
     pub span_us: u64,
     /// Epochs that could not be scored, with the last reason.
     pub failed: Option<(u64, String)>,
@@ -60,13 +60,16 @@ pub struct Counts {
     pub met: BTreeMap<u64, u64>,
 }
 
+/// Of a silence, so much counts as time that was watched, µs: as where thresholds are calibrated.
+const SILENCE_US: u64 = 60_000_000;
+
 /// Takes what is read. [`Deciding::close`] is to follow.
 pub struct Deciding<'w> {
     settings: Settings,
     model: Model,
     site: Site,
-    /// When the first epoch of this timeline began.
-    began_us: TimeUs,
+    /// Something of this timeline was read.
+    began: bool,
     waiting: Waiting,
     watcher: &'w mut dyn Watcher,
     progress: Option<&'w Progress>,
@@ -106,7 +109,7 @@ impl<'w> Deciding<'w> {
             settings,
             model,
             site,
-            began_us: 0,
+            began: false,
             waiting: Waiting::default(),
             watcher,
             progress,
@@ -129,12 +132,16 @@ impl<'w> Deciding<'w> {
             self.finish()?;
             let flow_id = self.counts.read.flows.saturating_add(1);
             self.site = Site::new(&self.settings, self.model.clone(), flow_id, self.site.next_ids());
+            self.began = false;
             self.watcher.afresh();
         }
-        if self.site.now_us == 0 {
+        if !self.began {
             self.counts.timelines += 1;
-            self.began_us = end_us.saturating_sub(EPOCH_US);
+            self.began = true;
         }
+        // A silence between captures of different days is no time in which anyone was watched.
+        let before = if self.site.now_us == 0 { end_us - EPOCH_US.min(end_us) } else { self.site.now_us };
+        self.counts.span_us += (end_us - before).min(SILENCE_US);
         let mut passed = Vec::new();
         self.site.pass(end_us, &mut |events| passed.extend(events));
         self.tell(passed)
@@ -146,7 +153,6 @@ impl<'w> Deciding<'w> {
 
     /// The end of a timeline.
     fn finish(&mut self) -> Result<(), Stop> {
-        self.counts.span_us += self.site.now_us.saturating_sub(self.began_us);
         let mut rest = Vec::new();
         self.site.finish(&mut |events| rest.extend(events));
         self.counts.met.append(&mut self.site.met);

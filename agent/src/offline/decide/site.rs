@@ -127,6 +127,7 @@ impl Site {
         }
         let at = Moment { now, mode: self.pipeline.policy.config().effective_mode() };
         let mut events = Vec::new();
+        events.extend(outcome.events.into_iter().filter(|e| matches!(e, Event::Source { .. })));
         let mut follow = |acted: Acted| events.extend(acted.events);
         for (source, verdict) in outcome.verdicts {
             follow(deciding::act(&mut self.decisions, at, source, verdict));

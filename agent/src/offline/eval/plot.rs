@@ -2,8 +2,6 @@
 
 use std::fmt::Write as _;
 
-use crate::human::grouped;
-
 /// Colours that differ in lightness as well, for eyes that do not tell all apart (Okabe and Ito).
 const COLOURS: [&str; 8] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#8a6d00"];
 /// Points of a line; more would not be seen.
@@ -43,10 +41,16 @@ impl Scale {
             }
             Scale::Decades(to) => {
                 let decades = to.log10().round() as i32;
-                (0..=decades).map(|i| (10f64.powi(i), grouped(10u64.saturating_pow(i.unsigned_abs())))).collect()
+                (0..=decades).map(|i| (10f64.powi(i), decade(i.unsigned_abs()))).collect()
             }
         }
     }
+}
+
+/// 10 to this power: `100`, `10k`, `1M`.
+fn decade(i: u32) -> String {
+    let unit = ["", "k", "M", "G", "T", "P"].get(i as usize / 3).copied().unwrap_or("?");
+    format!("{}{unit}", 10u32.pow(i % 3))
 }
 
 fn short(v: f64) -> String {
@@ -148,7 +152,7 @@ impl Bars {
     pub fn html(&self) -> String {
         const ROW: f64 = 18.0;
         const NAMES: f64 = 150.0;
-        const NOTES: f64 = 130.0;
+        const NOTES: f64 = 90.0;
         let width = WIDTH - NAMES - NOTES;
         let plot = ROW * self.bars.len() as f64;
         let height = plot + 40.0;
@@ -207,6 +211,9 @@ mod tests {
         assert_eq!(log.ticks().len(), 5);
         assert_eq!([Scale::Linear(2.0).place(1.0), Scale::Linear(2.0).place(3.0)], [0.5, 1.0]);
         assert_eq!(Scale::Linear(1.0).ticks()[1].1, "0.2");
+        let decades = Scale::Decades(1e4);
+        assert_eq!([decades.place(1.0), decades.place(100.0), decades.place(1e9)], [0.0, 0.5, 1.0]);
+        assert_eq!(decades.ticks().into_iter().map(|(_, t)| t).collect::<Vec<_>>(), ["1", "10", "100", "1k", "10k"]);
     }
 
     #[test]

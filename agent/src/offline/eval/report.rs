@@ -82,7 +82,7 @@ pub fn page(shown: &Shown<'_>) -> String {
 }
 
 /// Sources named in a table.
-const NAMED: usize = 50;
+const NAMED: usize = 20;
 /// Features in the plot of drift.
 const FEATURES: usize = 20;
 
@@ -113,6 +113,7 @@ fn sources(said: Result<&Sources, &str>) -> String {
             );
         }
         out += "</table>\n";
+        out += &more(s.each_malicious.len());
     }
     if !s.each_false_alarm.is_empty() {
         out += "<table><tr><th>False alarm<th>About<th>What<th>Why</tr>\n";
@@ -127,26 +128,37 @@ fn sources(said: Result<&Sources, &str>) -> String {
             );
         }
         out += "</table>\n";
+        out += &more(s.each_false_alarm.len());
     }
     out
 }
 
+fn more(all: usize) -> String {
+    if all > NAMED { format!("<p>and {} more</p>\n", all - NAMED) } else { String::new() }
+}
+
 fn time_to_detect(s: &Sources) -> Plot {
-    let lines = [("alerted", false), ("blocked", true)].map(|(name, blocked)| Line {
+    let mut lines = [("alerted", false), ("blocked", true)].map(|(name, blocked)| Line {
         name: format!("{name} ({:.0} of {:.0})", if blocked { s.blocked } else { s.alerted }, s.malicious),
         points: s.detected(blocked),
         guide: false,
     });
     let longest = lines.iter().flat_map(|l| &l.points).map(|(x, _)| *x).fold(100.0, f64::max);
-    let x = ("seconds since the first malicious flow", Scale::Decades(10f64.powf(longest.log10().ceil())));
+    let end = 10f64.powf(longest.log10().ceil());
+    for line in &mut lines {
+        let last = line.points.last().copied();
+        line.points.extend(last.map(|(_, share)| (end, share)));
+    }
+    let x = ("seconds since the first malicious flow", Scale::Decades(end));
     let y = ("share of the malicious sources", Scale::Linear(1.0));
     Plot { title: "Time to detect", x, y, lines: lines.into() }
 }
 
 fn drift(drifts: &[Drift]) -> Bars {
-    let note = |d: &Drift| format!("mean {:+.1} sd, spread x{:.1}", d.shift, d.spread);
+    // Rounded before it is shown, or -0.04 would read -0.0.
+    let note = |d: &Drift| format!("{:+.1} sd, x{:.1}", (10.0 * d.shift).round() / 10.0 + 0.0, d.spread);
     Bars {
-        title: "Drift of benign flows since training",
+        title: "Drift of benign flows since training (behind: shift of the mean, spread)",
         axis: "distance of the distributions (at least)",
         bars: drifts.iter().take(FEATURES).map(|d| (d.feature.to_owned(), d.distance, note(d))).collect(),
     }

@@ -18,7 +18,7 @@ use crate::offline::decide::Watcher;
 /// Labels kept of a source.
 const MAX_LABELS: usize = 8;
 /// Malicious sources, and false alarms, that are named.
-const MAX_NAMED: usize = 1_000;
+const MAX_NAMED: usize = 10_000;
 const DAY_US: f64 = 86_400e6;
 
 /// Whose sources benign ones are judged; of the others, a model was trained on theirs.
@@ -158,6 +158,8 @@ impl<'a> SourceWatch<'a> {
                 run.blocked += u64::from(s.blocks > 0);
             }
         }
+        // Who did most comes first.
+        run.malicious.sort_by_key(|m| std::cmp::Reverse(m.malicious_flows));
         let false_ones = self.happened.into_iter().filter(|(t, a, _)| benign.contains(&(*t, *a)));
         run.false_alarms = false_ones.map(|(_, _, alarm)| alarm).collect();
         run
