@@ -13,12 +13,11 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 use weir_core::addr::Addr;
-use weir_core::decision::{Action, Decision};
-use weir_core::decisions::{Added, Decisions, Limits};
+use weir_core::decision::Decision;
+use weir_core::decisions::{Decisions, Limits};
 use weir_core::event::{DecisionChange, Event, Level, Mode};
 use weir_core::policy::Verdict;
 use weir_core::record::TimeUs;
-use weir_core::table::TableConfig;
 use weir_kernel::counters::Counters;
 use weir_kernel::lease::Lease;
 use weir_kernel::{Adoption, AttachedMode};
@@ -29,6 +28,7 @@ use crate::clock::wall_us;
 use crate::collector::Collector;
 use crate::command::{Command, NamedCount, ReloadReport};
 use crate::config::Config;
+use crate::deciding::{self, Acted, Moment};
 use crate::drain::Epoch;
 use crate::enforce::Enforcer;
 use crate::logging;
@@ -36,8 +36,8 @@ use crate::model::Finished;
 use crate::pipeline::{Outcome, Pipeline, PipelineConfig};
 use crate::sink::Sink;
 use crate::store::{Saved, State, Store};
-pub use settings::home;
-use settings::{host_of, policy, report_words, safe_set};
+pub use settings::{home, policy, table};
+use settings::{host_of, report_words, safe_set};
 
 /// Changes are stored at most this often.
 const SAVE_EVERY_US: u64 = 1_000_000;
@@ -113,17 +113,8 @@ impl Agent {
         let (decisions, left_out) =
             Decisions::restore(start.state.table.clone(), limits, safe_set(&config), now, elapsed);
         let pipeline = Pipeline::new(PipelineConfig {
-            table: TableConfig {
-                idle_us: config.flow.idle.as_micros() as u64,
-                active_us: config.flow.active.as_micros() as u64,
-                linger_us: config.flow.linger.as_micros() as u64,
-                home: home(&config),
-                // Twice what one epoch may hold: flows outlive epochs.
-                max_flows: 2 * config.capacity.flows as usize,
-                // Identifiers that no earlier run has given.
-                first_flow_id: now,
-                ..TableConfig::default()
-            },
+            // Identifiers that no earlier run has given.
+            table: table(&config, home(&config), now),
             window_us: config.window.as_micros() as u64,
             policy: policy(&config, false),
             next_alert_id: start.state.next_alert_id,
@@ -249,48 +240,32 @@ impl Agent {
                 format!("{limit} automatic decisions within an hour: from now on shadow entries only"),
             );
         }
-        self.unsaved |= verdict.alert.is_some();
-        if let Some(alert) = verdict.alert {
-            self.publish(Event::Alert(Box::new(alert)));
-        }
-        let Some(new) = verdict.decision else { return };
-        match self.decisions.add(new.clone(), now) {
-            Ok(Added::New(d)) => {
-                self.unwritten = true;
-                self.unconfirmed.push(d.id);
-                self.decided(now, DecisionChange::Added, d.clone(), verdict.note);
-                self.supersede(now, &d);
-            }
-            Ok(Added::Extended(d)) => {
-                self.unwritten = true;
-                self.decided(now, DecisionChange::Extended, d, verdict.note);
-            }
-            Ok(Added::Unchanged(_)) => {}
-            Err(why) => {
-                self.news(now, Level::Warning, "refused", format!("{source}: {} was not decided: {why}", new.target))
-            }
-        }
+        let at = self.moment(now);
+        let acted = deciding::act(&mut self.decisions, at, source, verdict);
+        self.follow(acted);
     }
 
-    /// A drop takes the place of the automatic shadow entries on its target: one word lifts it.
-    fn supersede(&mut self, now: TimeUs, drop: &Decision) {
-        if drop.action != Action::Drop {
-            return;
-        }
-        for d in self.decisions.remove_weaker(drop.target) {
-            self.decided(now, DecisionChange::Deleted, d, format!("decision {} takes its place", drop.id));
+    fn moment(&self, now: TimeUs) -> Moment {
+        Moment { now, mode: self.mode() }
+    }
+
+    /// Tells what was done, and remembers what the kernel and the state on disk lack now.
+    fn follow(&mut self, acted: Acted) {
+        self.unwritten |= acted.changed;
+        self.unconfirmed.extend(acted.new);
+        for event in acted.events {
+            self.unsaved |= matches!(event, Event::Alert(_) | Event::Decision { .. });
+            match event {
+                Event::Agent { time_us, level, kind, message } => self.news(time_us, level, kind, message),
+                event => self.publish(event),
+            }
         }
     }
 
     fn expire(&mut self, now: TimeUs) {
-        let (gone, allowed) = self.decisions.expire(now);
-        self.unwritten |= !gone.is_empty() || !allowed.is_empty();
-        for d in gone {
-            self.decided(now, DecisionChange::Expired, d, String::new());
-        }
-        for a in allowed {
-            self.news(now, Level::Info, "allow", format!("{} is off the allow list: its time is over", a.prefix));
-        }
+        let at = self.moment(now);
+        let acted = deciding::expire(&mut self.decisions, at);
+        self.follow(acted);
     }
 
     fn look_at_hits(&mut self, now: TimeUs) {
@@ -308,10 +283,9 @@ impl Agent {
                 packets: h.total.packets,
                 bytes: h.total.bytes,
             });
-            if let Some(d) = self.decisions.on_hits(h.decision_id, h.packets, now) {
-                self.unwritten = true;
-                self.decided(now, DecisionChange::Extended, d, "it is still being hit".to_owned());
-            }
+            let at = self.moment(now);
+            let acted = deciding::met(&mut self.decisions, at, h.decision_id, h.packets);
+            self.follow(acted);
         }
     }
 
@@ -448,6 +422,14 @@ impl Agent {
             Ok(()) => self.unsaved = false,
             Err(e) => self.warn("state", format!("the state was not stored: {e}")),
         }
+    }
+
+    /// A model serves as if it had been learned and promoted here.
+    #[cfg(test)]
+    pub(crate) fn serve_promoted(&mut self, model: crate::pipeline::Model) {
+        self.pipeline.take_recorder();
+        self.pipeline.serve(model);
+        self.pipeline.policy.set_config(policy(&self.config, true));
     }
 
     fn mode(&self) -> Mode {

@@ -11,6 +11,7 @@ pub mod command;
 pub mod compare;
 pub mod config;
 pub mod default_bundle;
+pub mod deciding;
 pub mod drain;
 pub mod enforce;
 pub mod exported;

@@ -15,7 +15,7 @@ use weir_core::matrix::FeatureMatrix;
 use weir_core::policy::{Case, Policy, PolicyConfig, Verdict};
 use weir_core::record::{EndReason, FlowRecord, TimeUs};
 use weir_core::role::{Direction, Role};
-use weir_core::table::{EpochOutput, FlowTable, TableConfig};
+use weir_core::table::{EpochOutput, FlowTable, TableConfig, Touched};
 use weir_core::window::{SourceWindow, SourceWindows, WindowCaps};
 use weir_models::{Bundle, ScoreError};
 use weir_source::Observation;
@@ -27,6 +27,9 @@ use crate::scoring::{Explain, anomalies, housekeeping};
 
 /// Explanations per epoch: each takes a run of both models.
 const MAX_EXPLAINED: usize = 256;
+
+/// Proven evidence that a source must have at least to count as suspicious, nats: what two windows in a thousand would show.
+const SUSPICIOUS: f64 = 5.0;
 
 /// What scores, and the thresholds that go with it.
 #[derive(Clone)]
@@ -129,6 +132,22 @@ impl Pipeline {
     pub fn live_flows(&self) -> usize {
         self.table.len()
     }
+    /// Flows that the packets made, so far.
+    pub fn opened(&self) -> u64 {
+        self.table.counts().opened
+    }
+    /// No flow is alive and no window open: time alone brings nothing new about anyone.
+    pub fn is_quiet(&self) -> bool {
+        self.table.is_empty() && self.windows.is_idle()
+    }
+    /// Nothing waits for a time to come, not even to be counted as usual.
+    pub fn is_idle(&self) -> bool {
+        self.is_quiet() && self.busy.is_idle()
+    }
+    /// The flows that had packets in the last epoch, as sources answer for them.
+    pub fn touched(&self) -> &[Touched] {
+        &self.out.touched
+    }
     /// Flows of exporters that told too little to be scored.
     pub fn unscored(&self) -> u64 {
         self.exported.unscored
@@ -215,6 +234,24 @@ impl Pipeline {
         let mut outcome = Outcome { records: self.out.records.len(), ..Outcome::default() };
         self.weigh(now, scored, decisions, &mut outcome);
         outcome
+    }
+
+    /// One epoch of flows that a file tells of: `ended` in it, and `begun` in it. They keep their times and what was found
+    /// proven; a window holds the flows that began in it, as they ended.
+    pub fn told(
+        &mut self,
+        ended: Vec<FlowRecord>,
+        begun: Vec<Touched>,
+        end_us: TimeUs,
+        decisions: &Decisions,
+    ) -> Outcome {
+        self.out.clear();
+        self.rows.clear();
+        let flows = begun.len();
+        (self.out.records, self.out.touched) = (ended, begun);
+        self.out.touched.retain(|t| !housekeeping(t.client, t.proto, t.client_port, t.server_port));
+        self.windows.epoch(end_us, &self.out.touched, &mut self.rows);
+        Outcome { flows, ..self.take(end_us, decisions) }
     }
 
     /// The agent stops: what is alive gives its last record, and exporters had their last word.
@@ -313,7 +350,8 @@ impl Pipeline {
 
     fn count_busy(&mut self, now: TimeUs, thresholds: &Thresholds) {
         let evidence = &self.evidence;
-        let suspicious = thresholds.alert / 2.0;
+        // However little is enough for an alert: a busy source shows some surprise now and then.
+        let suspicious = (thresholds.alert / 2.0).max(SUSPICIOUS);
         self.busy.advance(now, |source| evidence.values(source, now)[1] > suspicious);
     }
 

@@ -30,6 +30,10 @@ impl Explain {
 
 /// An anomaly for every row, in order.
 pub fn anomalies(bundle: &Bundle, matrix: &FeatureMatrix, explain: &mut Explain) -> Result<Vec<Anomaly>, ScoreError> {
+    // Most epochs of a quiet night, and models would run on padding.
+    if matrix.is_empty() {
+        return Ok(Vec::new());
+    }
     let scored = bundle.score(matrix)?;
     scored.iter().enumerate().map(|(i, s)| anomaly(bundle, matrix, i, s, explain)).collect()
 }

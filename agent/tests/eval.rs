@@ -57,7 +57,11 @@ fn a_bundle_is_judged_on_flows_it_has_not_seen() {
     let page = dir.path().join("report.html");
     let table = ok(&run(&["eval", str(&input), "--bundle", str(&bundle), "--report", str(&page)]));
     let page = std::fs::read_to_string(page).unwrap();
-    assert_eq!(page.matches("<svg").count(), 5, "ROC twice, precision and recall, calibration, distributions");
+    assert_eq!(
+        page.matches("<svg").count(),
+        7,
+        "ROC twice, precision and recall, calibration, distributions, time to detect, drift"
+    );
     for outside in ["http", "src=", "<script", "@import", "url("] {
         assert!(!page.contains(outside), "the page loads something: {outside}");
     }

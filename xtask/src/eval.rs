@@ -2,6 +2,8 @@
 //!
 //! Models are trained on a part of the benign rows and judged by the others and all attacks, at p-values frozen at calibration.
 
+mod scenarios;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -18,6 +20,9 @@ pub struct Options {
     /// Share of the benign rows that models are trained on
     #[arg(long, default_value_t = 0.75)]
     train_share: f64,
+    /// Only the scenarios with this in their name, and no data sets
+    #[arg(long, value_name = "WORD")]
+    scenario: Option<String>,
 }
 
 /// A figure of a run: of which rows, and which of its columns.
@@ -102,7 +107,8 @@ pub fn run(options: &Options) -> Result<()> {
         options.train_share, options.seeds
     );
     let (mut judged, mut missed) = (0, 0);
-    for set in &SETS {
+    let sets: &[Set] = if options.scenario.is_some() { &[] } else { &SETS };
+    for set in sets {
         let files: Vec<PathBuf> = set.files.iter().map(|f| corpus.join(f)).collect();
         if let Some(absent) = files.iter().find(|f| !f.exists()) {
             println!("\nSKIP {}: {} is not there; WEIR_CORPUS names the folder of corpora", set.name, absent.display());
@@ -111,7 +117,9 @@ pub fn run(options: &Options) -> Result<()> {
         judged += 1;
         missed += print(set, &evaluate(&weir, &files, options)?)?;
     }
-    if judged == 0 {
+    let (met, scenarios) = scenarios::run(&weir, &corpus, options.scenario.as_deref())?;
+    missed += met;
+    if judged + scenarios == 0 {
         bail!("no data set is in {}", corpus.display());
     }
     println!("\n{missed} floors are missed");
@@ -119,7 +127,7 @@ pub fn run(options: &Options) -> Result<()> {
 }
 
 fn evaluate(weir: &Path, files: &[PathBuf], options: &Options) -> Result<Value> {
-    let words = ["eval", "-o", "json", "--profile", "core", "--train-share"].map(String::from);
+    let words = ["eval", "-o", "json", "--flows-only", "--profile", "core", "--train-share"].map(String::from);
     let numbers = [options.train_share.to_string(), "--seeds".to_owned(), options.seeds.to_string()];
     let mut command = sh(weir, words.into_iter().chain(numbers));
     for file in files {

@@ -84,6 +84,11 @@ impl Busy {
         }
     }
 
+    /// No flow waits to be counted.
+    pub fn is_idle(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     /// Share of `source` in the recent benign proven flows, 0 to 1; 0 for one with fewer than [`MIN_FLOWS`] of them.
     pub fn share(&self, source: Addr) -> f64 {
         match self.counted.get(&source) {

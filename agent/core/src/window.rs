@@ -226,6 +226,10 @@ impl SourceWindows {
     pub fn counts(&self) -> WindowCounts {
         self.counts
     }
+    /// No window is open: time alone brings no more rows.
+    pub fn is_idle(&self) -> bool {
+        self.open.is_empty()
+    }
 
     /// Takes the flows touched in an epoch that ended at `end_us` (wall clock) and appends the rows that are due: early
     /// ones, then those of the windows that have ended, by source in ascending order. Epochs are expected to be shorter

@@ -7,6 +7,7 @@ use weir_core::decision::Target;
 use weir_core::guard::Safe;
 use weir_core::home::Home;
 use weir_core::policy::PolicyConfig;
+use weir_core::table::TableConfig;
 
 use crate::command::ReloadReport;
 use crate::config::Config;
@@ -35,7 +36,21 @@ pub fn home(config: &Config) -> Home {
     Home::new(networks)
 }
 
-pub(super) fn policy(config: &Config, promoted: bool) -> PolicyConfig {
+/// How flows live, whatever counts their packets. `first_flow_id`: a number that was not given yet.
+pub fn table(config: &Config, home: Home, first_flow_id: u64) -> TableConfig {
+    TableConfig {
+        idle_us: config.flow.idle.as_micros() as u64,
+        active_us: config.flow.active.as_micros() as u64,
+        linger_us: config.flow.linger.as_micros() as u64,
+        home,
+        // Twice what one epoch may hold: flows outlive epochs.
+        max_flows: 2 * config.capacity.flows as usize,
+        first_flow_id,
+        ..TableConfig::default()
+    }
+}
+
+pub fn policy(config: &Config, promoted: bool) -> PolicyConfig {
     let us = |d: Duration| d.as_micros() as u64;
     PolicyConfig {
         mode: config.mode,

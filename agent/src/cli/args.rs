@@ -270,6 +270,10 @@ pub struct InputArgs {
     /// Also the records of flows that go on: after 8, 64 and 512 packets and each minute
     #[arg(long)]
     pub checkpoints: bool,
+    /// Take complete TCP handshakes that a log tells of for proof of the client's address. Logs have no sequence numbers, so an
+    /// agent would not: this shows what it would do had it seen the packets
+    #[arg(long)]
+    pub trust_sources: bool,
 }
 
 #[derive(Debug, Args)]
@@ -306,6 +310,25 @@ pub struct ReplayArgs {
     /// Say what was strange about each anomaly
     #[arg(long)]
     pub explain: bool,
+    /// Instead of flows: who would have been alerted about and stopped, when, why and for how long, as an agent would have decided
+    #[arg(long, conflicts_with_all = ["profile", "only_anomalies", "explain"])]
+    pub decisions: bool,
+    #[command(flatten)]
+    pub decide: DecideArgs,
+}
+
+/// What an agent would go by.
+#[derive(Clone, Debug, Args)]
+pub struct DecideArgs {
+    /// With --decisions: the mode that the agent is in; enforce is as if its model was promoted
+    #[arg(long, value_name = "MODE", default_value = "enforce", requires = "decisions", value_parser = mode)]
+    pub mode: Mode,
+    /// With --decisions: never stopped
+    #[arg(long, value_name = "PREFIX", value_delimiter = ',', requires = "decisions", value_parser = prefix)]
+    pub allow: Vec<Prefix>,
+    /// With --decisions: the configuration whose policy, allow list, home and flow timeouts hold [default: all defaults]
+    #[arg(long, value_name = "FILE", requires = "decisions")]
+    pub config: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -319,9 +342,9 @@ pub struct TrainArgs {
     /// lie. No row of a capture calibrates models that others of its rows were fitted to, and no address of it is kept
     #[arg(long, value_name = "FILE.yaml")]
     pub corpora: Option<PathBuf>,
-    /// core, full, source, or all: every profile that the inputs can supply
-    #[arg(long, value_name = "PROFILE", default_value = "all", value_parser = train_profile)]
-    pub profile: ProfileChoice,
+    /// core, full, source, several of them with commas, or all: every profile that the inputs can supply
+    #[arg(long, value_name = "PROFILE", default_value = "all", value_delimiter = ',', value_parser = train_profile)]
+    pub profile: Vec<ProfileChoice>,
     /// The same inputs and seed give the same bundle, byte by byte
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     pub seed: u64,
@@ -346,6 +369,12 @@ pub struct EvalArgs {
     /// Write a page with plots to this file: curves, calibration and distributions, of the first seed where there are several
     #[arg(long, value_name = "FILE.html")]
     pub report: Option<PathBuf>,
+    /// Every flow of this address or prefix is malicious, whatever its label; may be given several times
+    #[arg(long, value_name = "PREFIX", value_delimiter = ',', value_parser = prefix)]
+    pub malicious: Vec<Prefix>,
+    /// Judge flows one by one, and no sources
+    #[arg(long)]
+    pub flows_only: bool,
     /// Instead of a bundle: train on this share of the benign flows, and judge the others and all attacks
     #[arg(long, value_name = "SHARE", conflicts_with = "bundle", value_parser = train_share)]
     pub train_share: Option<f64>,

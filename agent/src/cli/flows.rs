@@ -25,7 +25,7 @@ use crate::offline::tally::Tally;
 use crate::offline::{Reading, signals};
 
 /// As asked for, else as the name of the file says, else a table.
-fn form(asked: Option<Format>, to: Option<&Path>) -> Form {
+pub fn form(asked: Option<Format>, to: Option<&Path>) -> Form {
     let by_name = || match to?.extension()?.to_str()? {
         "json" | "jsonl" | "ndjson" => Some(Format::Json),
         "csv" => Some(Format::Csv),
@@ -42,11 +42,11 @@ fn form(asked: Option<Format>, to: Option<&Path>) -> Form {
 
 /// What to read.
 pub fn reading(args: InputArgs) -> anyhow::Result<Reading> {
-    let InputArgs { inputs, decap, read_as, home, checkpoints } = args;
+    let InputArgs { inputs, decap, read_as, home, checkpoints, trust_sources } = args;
     if inputs.iter().filter(|p| p.as_os_str() == "-").count() > 1 {
         return Err(usage("standard input (`-`) can be read once"));
     }
-    Ok(Reading { inputs, format: read_as, decap, home, checkpoints })
+    Ok(Reading { inputs, format: read_as, decap, home, checkpoints, trust_sources, malicious: Vec::new() })
 }
 
 fn open(to: Option<&Path>, asked: Option<Format>, shape: Shape) -> anyhow::Result<(Output, Progress)> {
@@ -169,6 +169,9 @@ pub fn bundle(named: Option<PathBuf>) -> anyhow::Result<(Bundle, bool)> {
 }
 
 pub fn replay(args: ReplayArgs, asked: Option<Format>) -> anyhow::Result<ExitCode> {
+    if args.decisions {
+        return super::decisions::run(args, asked);
+    }
     let (reading, to) = (reading(args.input)?, args.out);
     let (bundle, is_default) = bundle(args.bundle)?;
     let mut replay = Replay::new(bundle, args.profile, args.threshold, args.explain)?;

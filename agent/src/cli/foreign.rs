@@ -101,7 +101,7 @@ pub fn features(args: FeaturesArgs, out: &Output) -> anyhow::Result<ExitCode> {
     let Some((mut baseline, used, _)) = gather(args.input, &wanted, args.window, DEFAULT_ALERT_BUDGET)? else {
         return Ok(ExitCode::FAILURE);
     };
-    let left_out = choose(&mut baseline, &used, args.profile.0)?;
+    let left_out = choose(&mut baseline, &used, args.profile.0.as_slice())?;
     let written = features::write(&baseline, args.seed, &args.out)?;
     if out.json() {
         for w in &written {
@@ -136,7 +136,7 @@ pub fn calibrate(args: CalibrateArgs, out: &Output) -> anyhow::Result<ExitCode> 
     let Some((mut baseline, used, thinning)) = gather(args.input, &wanted, args.window, args.alert_budget)? else {
         return Ok(ExitCode::FAILURE);
     };
-    if let Some((profile, why)) = choose(&mut baseline, &used, None)?.first() {
+    if let Some((profile, why)) = choose(&mut baseline, &used, &[])?.first() {
         anyhow::bail!("the models of profile `{profile}` cannot be calibrated: {why}");
     }
     if !args.unseen {

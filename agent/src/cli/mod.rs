@@ -2,6 +2,7 @@
 
 mod args;
 mod config;
+mod decisions;
 mod eval;
 mod flows;
 mod foreign;

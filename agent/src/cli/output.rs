@@ -112,7 +112,7 @@ impl Output {
 }
 
 /// The objects as CSV (RFC 4180): a column for each key of their JSON, sorted; what is no plain value as JSON.
-fn csv<T: Serialize>(items: &[T]) -> io::Result<String> {
+pub fn csv<T: Serialize>(items: &[T]) -> io::Result<String> {
     use serde_json::Value;
     let mut rows = Vec::with_capacity(items.len());
     let mut keys = std::collections::BTreeSet::new();

@@ -34,7 +34,9 @@ pub fn run(args: TrainArgs, out: &Output) -> anyhow::Result<ExitCode> {
     vacant(&args.out)?;
     let listed = args.corpora.as_deref().map(|list| resolve(list, &reading)).transpose()?;
     signals::watch().context("cannot wait for signals")?;
-    let wanted: Vec<_> = args.profile.0.map_or(ProfileId::ALL.to_vec(), |p| vec![p]);
+    // One choice of `all` takes all of them; else each that is named must be there.
+    let named: Vec<ProfileId> = args.profile.iter().map(|choice| choice.0).collect::<Option<_>>().unwrap_or_default();
+    let wanted = if named.is_empty() { ProfileId::ALL.to_vec() } else { named.clone() };
     let window_us = args.window.as_micros() as u64;
     let mut gathering = match &listed {
         Some(_) => Gathering::apart(&wanted, window_us),
@@ -60,7 +62,7 @@ pub fn run(args: TrainArgs, out: &Output) -> anyhow::Result<ExitCode> {
         anyhow::bail!("nothing was trained: leave out the inputs that cannot be read, or mend them");
     }
     let (mut baseline, used, thinning) = gathering.close(args.alert_budget);
-    let left_out = match choose(&mut baseline, &used, args.profile.0) {
+    let left_out = match choose(&mut baseline, &used, &named) {
         Ok(left_out) => left_out,
         Err(e) => {
             drop(progress);
@@ -136,7 +138,7 @@ pub fn tell(tally: &Tally) {
 pub fn choose(
     baseline: &mut Baseline,
     used: &Used,
-    named: Option<ProfileId>,
+    named: &[ProfileId],
 ) -> anyhow::Result<Vec<(ProfileId, String)>> {
     let mut left_out = Vec::new();
     let rows: Vec<_> =
@@ -153,7 +155,7 @@ pub fn choose(
             }
             _ => continue,
         };
-        if named == Some(profile) {
+        if named.contains(&profile) {
             anyhow::bail!("profile `{profile}` cannot be trained: {why}");
         }
         left_out.push((profile, why));

@@ -1,7 +1,7 @@
 //! Where rows go: standard output, or a file that appears when it is whole.
 
 use std::fs::{File, Permissions};
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write as _};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -29,18 +29,7 @@ impl Output {
             let device = File::options().write(true).open(path).with_context(said)?;
             return Ok(Self { rows: writer(form, shape, device)?, file: None });
         }
-        let folder = match path.parent() {
-            Some(p) if !p.as_os_str().is_empty() => p,
-            _ => Path::new("."),
-        };
-        let temporary = tempfile::Builder::new()
-            .prefix(".weir-")
-            .suffix(".tmp")
-            // As any new file: the umask takes from it.
-            .permissions(Permissions::from_mode(0o666))
-            .tempfile_in(folder)
-            .with_context(said)?;
-        signals::unfinished(Some(temporary.path().to_owned()));
+        let temporary = temporary(path)?;
         let rows = writer(form, shape, temporary.as_file().try_clone()?)?;
         Ok(Self { rows, file: Some((temporary, path.to_owned())) })
     }
@@ -58,6 +47,42 @@ impl Output {
         }
         Ok(())
     }
+}
+
+/// A file beside `path`, to be given its name once it is whole.
+fn temporary(path: &Path) -> anyhow::Result<NamedTempFile> {
+    let folder = match path.parent() {
+        Some(p) if !p.as_os_str().is_empty() => p,
+        _ => Path::new("."),
+    };
+    let temporary = tempfile::Builder::new()
+        .prefix(".weir-")
+        .suffix(".tmp")
+        // As any new file: the umask takes from it.
+        .permissions(Permissions::from_mode(0o666))
+        .tempfile_in(folder)
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    signals::unfinished(Some(temporary.path().to_owned()));
+    Ok(temporary)
+}
+
+/// Writes a text as a whole. `None` is standard output.
+pub fn whole(to: Option<&Path>, text: &str) -> anyhow::Result<()> {
+    let Some(path) = to.filter(|p| *p != Path::new("-")) else {
+        let mut out = io::stdout().lock();
+        out.write_all(text.as_bytes())?;
+        return Ok(out.flush()?);
+    };
+    let said = || format!("cannot write {}", path.display());
+    // A pipe or a device cannot be renamed to.
+    if path.metadata().is_ok_and(|m| !m.is_file() && !m.is_dir()) {
+        return std::fs::write(path, text).with_context(said);
+    }
+    let mut file = temporary(path)?;
+    file.write_all(text.as_bytes()).with_context(said)?;
+    file.persist(path).map_err(|e| e.error).with_context(said)?;
+    signals::unfinished(None);
+    Ok(())
 }
 
 /// Whether rows would go to a person's terminal.

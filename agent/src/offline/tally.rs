@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use weir_core::record::EndReason;
+use weir_core::record::{EndReason, FlowRecord};
 use weir_source::{Format, Observation, Report, SourceError};
 
 use crate::human::grouped;
@@ -22,7 +22,10 @@ pub struct Counts {
 
 impl Counts {
     pub fn add(&mut self, flow: &Observation) {
-        let r = &flow.record;
+        self.add_record(&flow.record);
+    }
+
+    pub fn add_record(&mut self, r: &FlowRecord) {
         // A checkpoint's packets come again in the flow's last record.
         if r.end_reason == EndReason::Checkpoint {
             self.checkpoints += 1;

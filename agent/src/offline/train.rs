@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use weir_core::addr::Addr;
 use weir_core::profile::ProfileId;
 use weir_core::record::{EndReason, Have, TimeUs};
 use weir_core::table::Touched;
@@ -87,8 +88,13 @@ pub fn counter<'m, T: Default>(counts: &'m mut BTreeMap<String, T>, label: &str)
     counts.entry(if known { label } else { "(other labels)" }.to_owned()).or_default()
 }
 
+/// Whose flows teach.
+pub type Teachers = Box<dyn Fn(Addr) -> bool>;
+
 /// Takes what is read.
 pub struct Gathering {
+    /// `None`: everybody's.
+    only: Option<Teachers>,
     wanted: Vec<ProfileId>,
     recorded: Recorded,
     windows: Windows,
@@ -105,6 +111,7 @@ pub struct Gathering {
 impl Gathering {
     pub fn new(wanted: &[ProfileId], window_us: u64) -> Self {
         Self {
+            only: None,
             wanted: wanted.to_vec(),
             recorded: Recorded::new(wanted, window_us),
             windows: Windows::new(window_us),
@@ -119,6 +126,11 @@ impl Gathering {
     /// For inputs that have nothing to do with each other: see [`lay_apart`].
     pub fn apart(wanted: &[ProfileId], window_us: u64) -> Self {
         Self { apart: true, ..Self::new(wanted, window_us) }
+    }
+
+    /// Flows of other sources are passed over, and so are those of which it is not known whose they are.
+    pub fn of(self, only: Teachers) -> Self {
+        Self { only: Some(only), ..self }
     }
 
     fn add_batch(&mut self) {
@@ -159,6 +171,10 @@ fn add_windows(recorded: &mut Recorded, used: &mut Used, now: TimeUs, rows: &[So
 
 impl Taker for Gathering {
     fn record(&mut self, flow: Observation) -> Result<(), Stop> {
+        let known = flow.record.have.has(Have::ADDRESSES);
+        if self.only.as_ref().is_some_and(|only| !known || !only(flow.record.client)) {
+            return Ok(());
+        }
         if self.used.sort(&flow).is_none() {
             return Ok(());
         }
@@ -182,6 +198,14 @@ impl Taker for Gathering {
         self.now = Some(end_us);
         if self.wanted.contains(&ProfileId::Source) {
             let (recorded, used) = (&mut self.recorded, &mut self.used);
+            let of_teachers: Vec<Touched>;
+            let touched = match &self.only {
+                None => touched,
+                Some(only) => {
+                    of_teachers = touched.iter().filter(|t| only(t.client)).copied().collect();
+                    &of_teachers
+                }
+            };
             self.windows.epoch(end_us, touched, &mut |now, rows| add_windows(recorded, used, now, rows));
         }
     }

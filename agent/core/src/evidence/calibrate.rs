@@ -13,8 +13,10 @@ use crate::record::TimeUs;
 /// shows at p-values of 1 in 400 (3 nats each from flows and from rows).
 pub const MIN_ALLOWANCE: f64 = 0.5;
 pub const MAX_ALLOWANCE: f64 = 3.0;
-/// No alert below this, nats: about two windows' worth.
-pub const MIN_ALERT: f64 = 10.0;
+/// No alert below this, nats: more than a window shows at a p-value of 1 in 1,000. Above it, the budget alone decides: whoever
+/// accepts ten alerts a day of some thousand benign windows has one window in a few hundred to spend, and a scan of five
+/// seconds is two windows.
+pub const MIN_ALERT: f64 = 4.0;
 /// No automatic drop below this, nats: more than one window can give, so that one window never blocks anyone.
 pub const MIN_DROP: f64 = 2.0 * SURPRISE_CAP + 0.5;
 
@@ -33,6 +35,11 @@ const SCALE: (f64, f64) = (1.0, 3.0);
 const ALLOWANCE_PER_MEAN: f64 = 1.5;
 const MAX_STRANGE: usize = 100;
 const DAY_US: f64 = 86_400e6;
+/// A silence of more windows than this was watched for as long as these take, not for as long as it was: between recordings of
+/// different days nobody watched, and the benign did not show how quiet they can be.
+const SILENT_WINDOWS: u64 = 6;
+/// The same, at least, µs.
+const SILENCE_US: u64 = 60_000_000;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct CalibrationConfig {
@@ -130,7 +137,8 @@ pub fn calibrate(observations: impl IntoIterator<Item = Observation>, config: &C
     obs.retain(|o| !strange.contains(&o.source));
 
     let peaks = peaks(engine(allowance), &obs, start_us, span_us);
-    let days = span_us as f64 / DAY_US;
+    let watched_us = watched(&obs, config.window_us);
+    let days = watched_us as f64 / DAY_US;
     let budget = config.alerts_per_day.max(1e-3);
     let [all, proven] = [0, 1].map(|i| Tail::of(peaks.iter().map(|p| p[i])));
 
@@ -147,7 +155,7 @@ pub fn calibrate(observations: impl IntoIterator<Item = Observation>, config: &C
     let mut note = format!(
         "{windows} benign source windows of {} sources over {:.0} s; largest peak {:.1} (proven {:.1})",
         sources.len(),
-        span_us as f64 / 1e6,
+        watched_us as f64 / 1e6,
         all.max(),
         proven.max(),
     );
@@ -177,6 +185,13 @@ pub fn calibrate(observations: impl IntoIterator<Item = Observation>, config: &C
         strange,
         note,
     }
+}
+
+/// Time in which something could be seen of anyone, µs. Observations are in the order of time.
+fn watched(obs: &[Observation], window_us: u64) -> u64 {
+    let silence = (SILENT_WINDOWS * window_us).max(SILENCE_US);
+    let gaps = obs.windows(2).map(|o| (o[1].time_us - o[0].time_us).min(silence));
+    gaps.sum::<u64>().max(window_us).max(1)
 }
 
 /// Peak levels [all, proven] per source (and /64) and block in which it was active.

@@ -182,7 +182,7 @@ fn evidence_does_not_grow_with_activity_alone() {
         largest_only += best / 2.0;
         peak = peak.max(e.values(host(1), s * S)[0]);
     }
-    assert!(peak < MIN_ALERT, "{peak}");
+    assert!(peak < MIN_DROP, "{peak}");
     assert!(
         largest_only > 1000.0,
         "adding the largest surprise of each window would have convicted it: {largest_only}"

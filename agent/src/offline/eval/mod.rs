@@ -1,8 +1,12 @@
 //! Evaluation: labelled flows through a bundle, or through bundles trained on a part of their benign ones.
 
+pub mod drift;
 pub mod measure;
+pub mod parts;
 mod plot;
 pub mod report;
+pub mod sources;
+pub mod words;
 
 use std::collections::{BTreeMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -17,6 +21,7 @@ use weir_source::{Observation, Stop, Taker};
 use super::replay::{BATCH, is_housekeeping};
 use super::train::counter;
 use crate::learn::{Baseline, LearnError, Recorded, Rows, flow_matrix};
+use drift::DriftGauge;
 use measure::Judged;
 
 /// Rows whose test part is decided together: those of one source in this span, µs.
@@ -82,32 +87,48 @@ pub struct ByBundle<'b> {
     pub judged: Judged,
     pub taken: Taken,
     pub failed: Option<ScoreError>,
+    /// Of the benign flows.
+    pub drift: DriftGauge,
+    /// Benign flows within the time that the bundle was trained on.
+    pub known_time: u64,
 }
 
 impl<'b> ByBundle<'b> {
     pub fn new(bundle: &'b Bundle, profile: ProfileId) -> Self {
         let judged = Judged { benign_weight: 1.0, certified: certified(bundle, profile), ..Judged::default() };
-        Self { bundle, profile, batch: Vec::new(), judged, taken: Taken::default(), failed: None }
+        Self {
+            bundle,
+            profile,
+            batch: Vec::new(),
+            judged,
+            taken: Taken::default(),
+            failed: None,
+            drift: DriftGauge::new(bundle, profile),
+            known_time: 0,
+        }
     }
 
     fn score(&mut self) -> Result<(), ScoreError> {
-        let scored = self.bundle.score(&flow_matrix(self.profile, self.batch.iter().map(|(r, _)| r)))?;
-        for ((_, attack), s) in self.batch.drain(..).zip(&scored) {
+        let matrix = flow_matrix(self.profile, self.batch.iter().map(|(r, _)| r));
+        let scored = self.bundle.score(&matrix)?;
+        let trained = &self.bundle.manifest().provenance;
+        for (i, ((r, attack), s)) in self.batch.drain(..).zip(&scored).enumerate() {
             match attack {
                 Some(label) => self.judged.attacks.entry(label).or_default().push(s),
-                None => self.judged.benign.push(s),
+                None => {
+                    self.judged.benign.push(s);
+                    self.drift.add(&matrix, i);
+                    let within = (trained.first_us..=trained.last_us).contains(&r.end_us);
+                    self.known_time += u64::from(r.have.has(Have::TIME) && trained.last_us > 0 && within);
+                }
             }
         }
         Ok(())
     }
 
     /// Everything was read.
-    pub fn close(mut self) -> Result<(Judged, Taken), ScoreError> {
-        if let Some(e) = self.failed {
-            return Err(e);
-        }
-        self.score()?;
-        Ok((self.judged, self.taken))
+    pub fn close(&mut self) -> Result<(), ScoreError> {
+        self.failed.take().map_or_else(|| self.score(), Err)
     }
 }
 
@@ -140,6 +161,8 @@ pub struct Divided {
 /// What one division came to.
 pub struct Run {
     pub judged: Judged,
+    /// Of the benign rows that were judged.
+    pub drift: DriftGauge,
     pub trained: usize,
     /// Benign rows that were judged and have the values of a row that was trained on.
     pub recurring: usize,
@@ -184,12 +207,14 @@ impl Divided {
             certified: certified(bundle, self.profile),
             ..Judged::default()
         };
+        let mut drift = DriftGauge::new(bundle, self.profile);
+        (0..test.len()).for_each(|i| drift.add(&test.matrix, i));
         bundle.score(&test.matrix)?.iter().for_each(|s| judged.benign.push(s));
         for (label, matrix) in &self.attacks {
             let scores = judged.attacks.entry(label.clone()).or_default();
             bundle.score(matrix)?.iter().for_each(|s| scores.push(s));
         }
-        Ok(Run { judged, trained: train.len(), recurring })
+        Ok(Run { judged, drift, trained: train.len(), recurring })
     }
 }
 

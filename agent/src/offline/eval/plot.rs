@@ -18,6 +18,8 @@ pub enum Scale {
     Linear(f64),
     /// From this to 1, by powers of ten.
     Log(f64),
+    /// From 1 to this, by powers of ten.
+    Decades(f64),
 }
 
 impl Scale {
@@ -26,6 +28,7 @@ impl Scale {
         match self {
             Scale::Linear(to) => (v / to).clamp(0.0, 1.0),
             Scale::Log(from) => (1.0 - v.max(from).log10() / from.log10()).clamp(0.0, 1.0),
+            Scale::Decades(to) => (v.max(1.0).log10() / to.log10()).clamp(0.0, 1.0),
         }
     }
 
@@ -36,8 +39,18 @@ impl Scale {
                 let decades = -from.log10().round() as i32;
                 (0..=decades).map(|i| (10f64.powi(-i), if i == 0 { "1".into() } else { format!("1e-{i}") })).collect()
             }
+            Scale::Decades(to) => {
+                let decades = to.log10().round() as i32;
+                (0..=decades).map(|i| (10f64.powi(i), decade(i.unsigned_abs()))).collect()
+            }
         }
     }
+}
+
+/// 10 to this power: `100`, `10k`, `1M`.
+fn decade(i: u32) -> String {
+    let unit = ["", "k", "M", "G", "T", "P"].get(i as usize / 3).copied().unwrap_or("?");
+    format!("{}{unit}", 10u32.pow(i % 3))
 }
 
 fn short(v: f64) -> String {
@@ -126,6 +139,60 @@ impl Plot {
     }
 }
 
+/// Horizontal bars, the longest first.
+pub struct Bars {
+    pub title: &'static str,
+    /// What a bar's length is, 0 to 1.
+    pub axis: &'static str,
+    /// Name, length, and a note behind the bar.
+    pub bars: Vec<(String, f64, String)>,
+}
+
+impl Bars {
+    pub fn html(&self) -> String {
+        const ROW: f64 = 18.0;
+        const NAMES: f64 = 150.0;
+        const NOTES: f64 = 90.0;
+        let width = WIDTH - NAMES - NOTES;
+        let plot = ROW * self.bars.len() as f64;
+        let height = plot + 40.0;
+        let title = escaped(self.title);
+        let mut out = format!(
+            "<figure><figcaption>{title}</figcaption>\n<svg viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-label=\"{title}\">\n"
+        );
+        for i in 0..=4 {
+            let v = f64::from(i) / 4.0;
+            let (x, below) = (NAMES + width * v, plot + 16.0);
+            let _ = writeln!(
+                out,
+                "<path class=\"grid\" d=\"M{x:.1} 0V{plot:.1}\"/><text x=\"{x:.1}\" y=\"{below:.1}\" text-anchor=\"middle\">{}</text>",
+                short(v)
+            );
+        }
+        for (i, (name, length, note)) in self.bars.iter().enumerate() {
+            let (top, base) = (ROW * i as f64 + 3.0, ROW * i as f64 + 13.0);
+            let (long, bar, before) = (width * length.clamp(0.0, 1.0), ROW - 6.0, NAMES - 6.0);
+            let after = NAMES + width + 8.0;
+            let _ = writeln!(
+                out,
+                "<text x=\"{before:.1}\" y=\"{base:.1}\" text-anchor=\"end\">{}</text>\
+                 <rect x=\"{NAMES}\" y=\"{top:.1}\" width=\"{long:.1}\" height=\"{bar:.1}\" fill=\"{}\"/>\
+                 <text x=\"{after:.1}\" y=\"{base:.1}\">{}</text>",
+                escaped(name),
+                COLOURS[0],
+                escaped(note)
+            );
+        }
+        let (middle, low) = (NAMES + width / 2.0, height - 6.0);
+        let _ = writeln!(
+            out,
+            "<text x=\"{middle:.1}\" y=\"{low:.1}\" text-anchor=\"middle\">{}</text>",
+            escaped(self.axis)
+        );
+        out + "</svg></figure>\n"
+    }
+}
+
 /// At most [`MAX_POINTS`] of them, with the first and the last.
 fn thinned(points: &[(f64, f64)]) -> impl Iterator<Item = (f64, f64)> {
     let step = points.len().div_ceil(MAX_POINTS).max(1);
@@ -144,6 +211,9 @@ mod tests {
         assert_eq!(log.ticks().len(), 5);
         assert_eq!([Scale::Linear(2.0).place(1.0), Scale::Linear(2.0).place(3.0)], [0.5, 1.0]);
         assert_eq!(Scale::Linear(1.0).ticks()[1].1, "0.2");
+        let decades = Scale::Decades(1e4);
+        assert_eq!([decades.place(1.0), decades.place(100.0), decades.place(1e9)], [0.0, 0.5, 1.0]);
+        assert_eq!(decades.ticks().into_iter().map(|(_, t)| t).collect::<Vec<_>>(), ["1", "10", "100", "1k", "10k"]);
     }
 
     #[test]

@@ -4,23 +4,38 @@ use std::fmt::Write as _;
 
 use weir_models::metrics::Curve;
 
+use super::drift::Drift;
 use super::measure::{DETECTORS, Judged, Measured, Scores};
-use super::plot::{Line, Plot, Scale, escaped};
+use super::plot::{Bars, Line, Plot, Scale, escaped};
+use super::sources::{Sources, Until};
 
 const STYLE: &str = "body{font:15px/1.45 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem}\
 :root{color-scheme:light dark}table{border-collapse:collapse;margin:.5rem 0 1.5rem}td,th{padding:.2rem .7rem;text-align:right;\
 border-bottom:1px solid #8884}td:nth-child(-n+2),th:nth-child(-n+2){text-align:left}figure{margin:1rem 0}\
 .plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(24rem,1fr));gap:1rem}figcaption{font-weight:600}\
 svg{width:100%;height:auto}svg text{font-size:11px;fill:currentColor}.grid{stroke:#8883;fill:none}\
-.line{fill:none;stroke-width:1.8}ul{list-style:none;padding:0;display:flex;flex-wrap:wrap;gap:.2rem 1rem;font-size:.85rem}\
+.line{fill:none;stroke-width:1.8}.words{text-align:left}ul{list-style:none;padding:0;display:flex;flex-wrap:wrap;gap:.2rem 1rem;font-size:.85rem}\
 i{display:inline-block;width:.8rem;height:.8rem;margin-right:.3rem}";
 
 /// Bins of the distribution of p-values, from 1 down to 1e-6.
 const BINS: usize = 24;
 const DECADES: f64 = 6.0;
 
-/// The page. `words` says what was judged, by what and what was left out; plots show `judged`.
-pub fn page(words: &str, measured: &[Measured], judged: &Judged) -> String {
+/// What a page shows.
+pub struct Shown<'a> {
+    /// What was judged, by what and what was left out.
+    pub words: &'a str,
+    pub measured: &'a [Measured],
+    /// What plots show.
+    pub judged: &'a Judged,
+    pub drifts: &'a [Drift],
+    /// What became of sources, or why that cannot be said.
+    pub sources: Result<&'a Sources, &'a str>,
+}
+
+/// The page.
+pub fn page(shown: &Shown<'_>) -> String {
+    let Shown { words, measured, judged, .. } = *shown;
     let mut out = format!(
         "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\n\
          <title>Weir evaluation</title>\n<style>{STYLE}</style>\n<h1>Weir evaluation</h1>\n"
@@ -55,9 +70,98 @@ pub fn page(words: &str, measured: &[Measured], judged: &Judged) -> String {
             );
         }
     }
-    out += "</table>\n<div class=\"plots\">\n";
+    out += "</table>\n";
+    out += &sources(shown.sources);
+    out += "<h2>Plots</h2>\n<div class=\"plots\">\n";
     plots(judged).iter().for_each(|p| out += &p.html());
+    if let Ok(s) = shown.sources {
+        out += &time_to_detect(s).html();
+    }
+    out += &drift(shown.drifts).html();
     out + "</div>\n</html>\n"
+}
+
+/// Sources named in a table.
+const NAMED: usize = 20;
+/// Features in the plot of drift.
+const FEATURES: usize = 20;
+
+fn sources(said: Result<&Sources, &str>) -> String {
+    let mut out = "<h2>Sources</h2>\n".to_owned();
+    let s = match said {
+        Err(why) => return out + &format!("<p>Not judged: {}</p>\n", escaped(why)),
+        Ok(s) => s,
+    };
+    for line in super::words::sources(s).lines() {
+        let _ = writeln!(out, "<p>{}</p>", escaped(line));
+    }
+    if !s.each_malicious.is_empty() {
+        out += "<table><tr><th>Malicious source<th>Labels<th>Flows<th>Flows until alerted<th>Seconds<th>Flows until blocked<th>Seconds</tr>\n";
+        for m in s.each_malicious.iter().take(NAMED) {
+            let until = |u: Option<Until>| match u {
+                Some(u) => format!("{}<td>{:.0}", u.flows, u.seconds),
+                None => "never<td>-".to_owned(),
+            };
+            let _ = writeln!(
+                out,
+                "<tr><td>{}<td>{}<td>{}<td>{}<td>{}</tr>",
+                escaped(&m.source),
+                escaped(&m.labels.join(", ")),
+                m.malicious_flows,
+                until(m.alerted),
+                until(m.blocked)
+            );
+        }
+        out += "</table>\n";
+        out += &more(s.each_malicious.len());
+    }
+    if !s.each_false_alarm.is_empty() {
+        out += "<table><tr><th>False alarm<th>About<th>What<th>Why</tr>\n";
+        for f in s.each_false_alarm.iter().take(NAMED) {
+            let _ = writeln!(
+                out,
+                "<tr><td>{}<td>{}<td>{}<td class=\"words\">{}</tr>",
+                f.timestamp,
+                escaped(&f.source),
+                f.action,
+                escaped(&f.why)
+            );
+        }
+        out += "</table>\n";
+        out += &more(s.each_false_alarm.len());
+    }
+    out
+}
+
+fn more(all: usize) -> String {
+    if all > NAMED { format!("<p>and {} more</p>\n", all - NAMED) } else { String::new() }
+}
+
+fn time_to_detect(s: &Sources) -> Plot {
+    let mut lines = [("alerted", false), ("blocked", true)].map(|(name, blocked)| Line {
+        name: format!("{name} ({:.0} of {:.0})", if blocked { s.blocked } else { s.alerted }, s.malicious),
+        points: s.detected(blocked),
+        guide: false,
+    });
+    let longest = lines.iter().flat_map(|l| &l.points).map(|(x, _)| *x).fold(100.0, f64::max);
+    let end = 10f64.powf(longest.log10().ceil());
+    for line in &mut lines {
+        let last = line.points.last().copied();
+        line.points.extend(last.map(|(_, share)| (end, share)));
+    }
+    let x = ("seconds since the first malicious flow", Scale::Decades(end));
+    let y = ("share of the malicious sources", Scale::Linear(1.0));
+    Plot { title: "Time to detect", x, y, lines: lines.into() }
+}
+
+fn drift(drifts: &[Drift]) -> Bars {
+    // Rounded before it is shown, or -0.04 would read -0.0.
+    let note = |d: &Drift| format!("{:+.1} sd, x{:.1}", (10.0 * d.shift).round() / 10.0 + 0.0, d.spread);
+    Bars {
+        title: "Drift of benign flows since training (behind: shift of the mean, spread)",
+        axis: "distance of the distributions (at least)",
+        bars: drifts.iter().take(FEATURES).map(|d| (d.feature.to_owned(), d.distance, note(d))).collect(),
+    }
 }
 
 fn plots(judged: &Judged) -> Vec<Plot> {
