@@ -53,7 +53,10 @@ pub fn run(args: ReplayArgs, asked: Option<Format>) -> anyhow::Result<ExitCode> 
     }
     let mut reading = reading(args.input)?;
     let settings = settings(&args.decide, &mut reading)?;
-    let model = Model::new(bundle(args.bundle)?);
+    let model = match bundle(args.bundle)? {
+        (bundle, true) => Model::built_in(bundle),
+        (bundle, false) => Model::new(bundle),
+    };
     signals::watch().context("cannot wait for signals")?;
     let progress = Progress::new(to_terminal(args.out.as_deref()));
     let mut tally = Tally::default();

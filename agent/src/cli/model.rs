@@ -192,6 +192,8 @@ pub fn compare_over(args: CompareArgs, out: &Output) -> anyhow::Result<ExitCode>
         home: args.home,
         // As a live agent scores flows that go on.
         checkpoints: true,
+        trust_sources: false,
+        malicious: Vec::new(),
     };
     let (progress, mut tally) = (Progress::new(false), Tally::default());
     reading.read_into(&progress, &mut tally, &mut over);

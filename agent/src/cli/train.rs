@@ -135,11 +135,7 @@ pub fn tell(tally: &Tally) {
 }
 
 /// Leaves out the profiles that there are too few rows for, and says why. One that was named must be there.
-pub fn choose(
-    baseline: &mut Baseline,
-    used: &Used,
-    named: &[ProfileId],
-) -> anyhow::Result<Vec<(ProfileId, String)>> {
+pub fn choose(baseline: &mut Baseline, used: &Used, named: &[ProfileId]) -> anyhow::Result<Vec<(ProfileId, String)>> {
     let mut left_out = Vec::new();
     let rows: Vec<_> =
         baseline.profiles.iter().map(|rows| (rows.profile(), rows.len(), baseline.model_rows(rows))).collect();

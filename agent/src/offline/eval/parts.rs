@@ -1,14 +1,12 @@
 //! Sources in two parts: the benign flows of one train a model, the sources of the other are judged by it.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::Arc;
 
 use weir_core::addr::{Addr, Prefix};
 use weir_core::profile::ProfileId;
 
 use super::WINDOW_US;
 use crate::config::DEFAULT_ALERT_BUDGET;
-use crate::learn::thresholds_of;
 use crate::offline::Reading;
 use crate::offline::progress::Progress;
 use crate::offline::tally::Tally;
@@ -51,7 +49,5 @@ pub fn train(
     let (trained, _) = baseline.train(seed, &mut |p| {
         progress.stage(&format!("sources, seed {seed}, profile {}: {} {} of {}", p.profile, p.stage, p.done, p.total));
     })?;
-    let bundle = trained.into_bundle();
-    let thresholds = thresholds_of(&bundle);
-    Ok(Model { bundle: Arc::new(bundle), thresholds })
+    Ok(Model::new(trained.into_bundle()))
 }
