@@ -33,8 +33,9 @@ const TAIL_MIN_INDEX: f64 = 0.25;
 const FEW: usize = 10;
 /// No p-value is extrapolated below this: it would say more about the fit than about the observation.
 const TAIL_FLOOR: f64 = 1e-6;
-/// Smallest power of the fused statistic's tail.
-const MIN_POWER: f64 = 0.25;
+/// Powers that are believed of the fused statistic's tail. A larger one would make small statistics still less probable than the
+/// tail of the detector's own scores does, which was fitted to other rows.
+const POWERS: (f64, f64) = (0.25, 1.25);
 /// By how much, at most, the larger p-value raises the statistic.
 const TIE_BREAK: f64 = 0.1;
 
@@ -123,11 +124,12 @@ impl Tail {
 }
 
 /// The lower tail of the fused statistics: a power of the statistic, which is about a p-value already, so that the power is
-/// about 1. A larger one, which would make small statistics still less probable, is not believed.
+/// about 1.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct FusedTail {
-    /// Fewer than [`FEW`] benign statistics are smaller.
+    /// Below this the tail holds.
     start: f64,
+    /// The p-value there.
     p: f64,
     power: f64,
 }
@@ -136,13 +138,13 @@ impl FusedTail {
     fn fit(sorted: &[f32]) -> Option<Self> {
         let n = sorted.len();
         let k = tail_rows(n)?;
-        let (base, low) = (f64::from(sorted[k]), &sorted[..k]);
-        let (start, p) = (f64::from(low[FEW - 1]), (FEW + 1) as f64 / (n + 1) as f64);
+        let start = f64::from(sorted[k]);
         if start <= 0.0 {
             return None;
         }
-        let fall = low.iter().map(|t| (base / f64::from(*t).max(f64::MIN_POSITIVE)).ln()).sum::<f64>() / k as f64;
-        Some(Self { start, p, power: (1.0 / fall.max(1.0)).max(MIN_POWER) })
+        let least = f64::from(f32::MIN_POSITIVE);
+        let fall = sorted[..k].iter().map(|t| (start / f64::from(*t).max(least)).ln()).sum::<f64>() / k as f64;
+        Some(Self { start, p: (k + 1) as f64 / (n + 1) as f64, power: (1.0 / fall).clamp(POWERS.0, POWERS.1) })
     }
 
     fn p_value(&self, t: f64) -> Option<f64> {

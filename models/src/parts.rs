@@ -1,4 +1,4 @@
-//! The nearest of many linear autoencoders, in one pass: `min over k of (offset[k] + |weights[k] x + bias[k]|^2)`.
+//! The nearest of many linear autoencoders, in one pass: `min over k of |weights[k] x + bias[k]|^2`.
 //!
 //! In plain ONNX operators that is a matrix product, a square, a sum and a minimum, each over an intermediate result that is far
 //! larger than the rows and leaves the cache in between. Here a few rows go through all parts in registers, and weights that
@@ -281,8 +281,10 @@ fn parse(_: &ParsingContext<'_>, node: &NodeProto) -> TractResult<(Box<dyn Infer
         let t = t.with_context(|| format!("attribute `{name}` is missing"))?;
         Ok(crate::onnx::floats_of(t).with_context(|| format!("attribute `{name}` has no floats"))?)
     };
-    let (weights, bias, offset) = (constant("weights")?, constant("bias")?, constant("offset")?);
-    ensure!(!bias.is_empty(), "there are no outputs");
+    let (weights, bias) = (constant("weights")?, constant("bias")?);
+    let parts = node.attribute.iter().find(|a| a.name == "parts").map_or(0, |a| a.i);
+    ensure!(!bias.is_empty() && (1..=bias.len() as i64).contains(&parts), "there are no parts");
+    let offset = vec![0.0; parts as usize];
     let parts = Parts::new(weights.len() / bias.len(), &weights, &bias, &offset).context("sizes do not fit")?;
     Ok((expand(NearestPart { parts: Arc::new(parts) }), vec![]))
 }

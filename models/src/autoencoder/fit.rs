@@ -69,13 +69,15 @@ impl Autoencoder {
         let rows = rows.as_slice().unwrap_or_default();
         let stop = stop.as_standard_layout();
         let stop = stop.as_slice().unwrap_or_default();
-        let wanted = (fit.nrows() / config.rows_per_part.max(1)).clamp(1, config.parts.max(1));
+        let stop = if stop.is_empty() { rows } else { stop };
+        let most = config.parts.min(config.weights / (width * (width + 1) / 2)).max(1);
+        let wanted = (fit.nrows() / config.rows_per_part.max(1)).clamp(1, most);
         let mut sums = seeds(rows, width, wanted, rng);
         let mut best: Option<(Self, f64)> = None;
         let (mut since_best, mut rounds) = (0, 0);
         while rounds < config.rounds && since_best <= config.patience {
             let net = Self::maximise(&sums, width, config);
-            let loss = net.loss(if stop.is_empty() { rows } else { stop });
+            let loss = net.loss(stop);
             rounds += 1;
             since_best += 1;
             if best.as_ref().is_none_or(|(_, least)| loss < *least - BETTER) {
@@ -87,7 +89,8 @@ impl Autoencoder {
             progress(rounds, config.rounds);
             sums = net.expect(rows);
         }
-        let (net, loss) = best.unwrap_or_else(|| (Self::maximise(&sums, width, config), f64::NAN));
+        let (mut net, loss) = best.unwrap_or_else(|| (Self::maximise(&sums, width, config), f64::NAN));
+        net.steady(stop, config.steadiness);
         (net, Fitted { rounds, loss: loss as f32 })
     }
 
@@ -124,9 +127,27 @@ impl Autoencoder {
         Self { parts, width, base: least }
     }
 
-    /// Calls `take(row, totals)` for each row: its distance to each part, offset included.
-    fn each(&self, rows: &[f32], mut take: impl FnMut(&[f32], &[f32])) {
-        let (weights, bias, offset) = self.arrays();
+    /// Scales each part so that the errors of the rows nearest to it are what one expects of as many features.
+    fn steady(&mut self, rows: &[f32], steadiness: f64) {
+        let mut errors = vec![(0.0, 0.0); self.parts.len()];
+        self.each(rows, false, |_, distances| {
+            let nearest = (0..distances.len()).min_by(|a, b| distances[*a].total_cmp(&distances[*b])).unwrap_or(0);
+            errors[nearest].0 += f64::from(distances[nearest]);
+            errors[nearest].1 += 1.0;
+        });
+        let (sum, n) = errors.iter().fold((0.0, 0.0), |(s, n), e| (s + e.0, n + e.1));
+        // Traffic that never varies has no errors at all.
+        let mean = (sum / f64::max(n, 1.0)).max(1e-3 * self.width as f64);
+        for (part, (sum, n)) in self.parts.iter_mut().zip(errors) {
+            let error = (sum + steadiness * mean) / (n + steadiness);
+            part.whiten.scale((self.width as f64 / error).sqrt());
+        }
+    }
+
+    /// Calls `take(row, distances)` for each row: its distance to each part, with what that costs or without.
+    fn each(&self, rows: &[f32], costs: bool, mut take: impl FnMut(&[f32], &[f32])) {
+        let (weights, bias) = self.arrays();
+        let offset: Vec<f32> = self.parts.iter().map(|p| if costs { p.offset as f32 } else { 0.0 }).collect();
         let Some(parts) = Parts::new(self.width, &weights, &bias, &offset) else { return };
         for chunk in rows.chunks(CHUNK * self.width) {
             let totals = parts.distances(chunk);
@@ -140,7 +161,7 @@ impl Autoencoder {
     fn expect(&self, rows: &[f32]) -> Vec<Sums> {
         let mut sums: Vec<Sums> = self.parts.iter().map(|_| Sums::new(self.width)).collect();
         let mut shares = vec![0.0; self.parts.len()];
-        self.each(rows, |row, totals| {
+        self.each(rows, true, |row, totals| {
             let least = totals.iter().copied().fold(f32::INFINITY, f32::min);
             for (share, total) in shares.iter_mut().zip(totals) {
                 *share = (-0.5 * f64::from(total - least)).exp();
@@ -159,7 +180,7 @@ impl Autoencoder {
     /// Mean negative log-likelihood per feature, nats.
     fn loss(&self, rows: &[f32]) -> f64 {
         let (mut sum, mut n) = (0.0, 0);
-        self.each(rows, |_, totals| {
+        self.each(rows, true, |_, totals| {
             let least = totals.iter().copied().fold(f32::INFINITY, f32::min);
             let all: f64 = totals.iter().map(|t| (-0.5 * f64::from(t - least)).exp()).sum();
             sum += 0.5 * f64::from(least) - all.ln();

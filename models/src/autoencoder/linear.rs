@@ -27,6 +27,10 @@ impl Lower {
         &mut self.values
     }
 
+    pub(crate) fn scale(&mut self, by: f64) {
+        self.values.iter_mut().for_each(|v| *v *= by);
+    }
+
     /// The lower half of a symmetric matrix into its Cholesky factor. `None` if it is not positive definite.
     pub(crate) fn cholesky(mut self) -> Option<Self> {
         for i in 0..self.width {

@@ -3,10 +3,12 @@
 //!
 //! Each part is a place in the space of normalised features with the correlations found there. It encodes a row by what its
 //! principal directions say of it, and errors are weighed by how much normal rows vary along each direction, so that what is
-//! hard to predict does not drown the rest; with all directions kept, that is a Gaussian with a full covariance. The score is the
-//! error of the part that takes a row best, plus what that part costs: rare and wide ones cost more. Traffic is of many kinds
+//! hard to predict does not drown the rest. The score is the error of the part that takes a row best. Traffic is of many kinds
 //! that have little to do with each other (a name query, a download, a login), each almost linear by itself, which is why parts
 //! tell more than one network of the same cost, and their best weights follow from counting rows rather than from descent.
+//!
+//! Rows that no part was fitted to say how large errors are: a part that fits its own rows alone is widened, one that rows
+//! are never far from is narrowed. What a part's share of the rows is has no say: rare traffic is no more an attack than common.
 
 mod fit;
 mod linear;
@@ -24,15 +26,28 @@ pub struct AutoencoderConfig {
     pub rounds: usize,
     /// Rounds without a better early-stop loss before training ends.
     pub patience: usize,
+    /// Most weights of all parts, of which each has one for every pair of features: they are what a row costs.
+    pub weights: usize,
     /// How many rows the variances of all parts together count for in the covariance of each one.
     pub shrinkage: f64,
+    /// How many early-stop rows the mean error of all parts counts for in that of each one.
+    pub steadiness: f64,
     /// Added to each variance, in squared standard deviations of the feature.
     pub floor: f64,
 }
 
 impl Default for AutoencoderConfig {
     fn default() -> Self {
-        Self { parts: 32, rows_per_part: 40, rounds: 60, patience: 3, shrinkage: 20.0, floor: 1e-2 }
+        Self {
+            parts: 64,
+            rows_per_part: 20,
+            rounds: 30,
+            patience: 2,
+            weights: 32_000,
+            shrinkage: 50.0,
+            steadiness: 10.0,
+            floor: 0.1,
+        }
     }
 }
 
@@ -42,8 +57,8 @@ pub(crate) struct Part {
     pub(crate) mean: Vec<f64>,
     /// Whitens what is left after the mean: the inverse of the covariance's Cholesky factor.
     pub(crate) whiten: Lower,
-    /// What being of this part costs: `ln det covariance - 2 ln share`, less the least of all parts.
-    pub(crate) offset: f64,
+    /// What being of this part costs while training: `ln det covariance - 2 ln share`, less the least of all parts.
+    offset: f64,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -63,9 +78,9 @@ pub(crate) struct Fitted {
 }
 
 impl Autoencoder {
-    /// Weights `[width, width * parts]`, biases `[width * parts]` and offsets `[parts]` of all parts, the parts innermost: what
-    /// a row becomes in each part, whitened.
-    pub(crate) fn arrays(&self) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+    /// Weights `[width, width * parts]` and biases `[width * parts]` of all parts, the parts innermost: what a row becomes in each
+    /// part, whitened.
+    pub(crate) fn arrays(&self) -> (Vec<f32>, Vec<f32>) {
         let (width, parts) = (self.width, self.parts.len());
         let mut weights = vec![0.0; width * width * parts];
         let mut bias = vec![0.0; width * parts];
@@ -80,7 +95,7 @@ impl Autoencoder {
                 bias[f * parts + k] = shift as f32;
             }
         }
-        (weights, bias, self.parts.iter().map(|p| p.offset as f32).collect())
+        (weights, bias)
     }
 
     /// Weights `[width * parts, width]` that turn a whitened row of a part, zeros for the others, into how far each feature lies
@@ -107,7 +122,7 @@ impl Autoencoder {
             let d = |i: usize| f64::from(z[i]) - p.mean[i];
             (0..self.width).map(|f| (0..=f).map(|i| p.whiten.at(f, i) * d(i)).sum()).collect()
         };
-        let distance = |p: &Part| whitened(p).iter().map(|y| y * y).sum::<f64>() + p.offset;
+        let distance = |p: &Part| whitened(p).iter().map(|y| y * y).sum::<f64>();
         let nearest = self.parts.iter().min_by(|a, b| distance(a).total_cmp(&distance(b))).expect("a part");
         let y = whitened(nearest);
         let error = |j: usize| {

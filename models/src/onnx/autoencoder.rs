@@ -36,24 +36,22 @@ pub(crate) fn export(normaliser: &Normaliser, net: &Autoencoder) -> Vec<u8> {
 
     // What each part makes of the row, whitened: `[N, width, parts]`.
     let parts = net.parts.len();
-    let (weights, bias, offset) = net.arrays();
+    let (weights, bias) = net.arrays();
     let weights = g.floats("weights", &[width, width * parts], &weights);
     let bias = g.floats("bias", &[width * parts], &bias);
-    let offset = g.floats("offset", &[1, parts], &offset);
     let by_part = g.ints("by_part", &[3], &[-1, width as i64, parts as i64]);
     let axis = g.ints("axis", &[1], &[1]);
     g.node("Gemm", &["normalised", &weights, &bias], "whitened", vec![]);
     g.node("Mul", &["whitened", "whitened"], "squared", vec![]);
     g.node("Reshape", &["squared", &by_part], "squared_by_part", vec![]);
     g.node("ReduceSum", &["squared_by_part", &axis], "distances", vec![int("keepdims", 0)]);
-    g.node("Add", &["distances", &offset], "totals", vec![]);
-    g.node("ReduceMin", &["totals"], OUTPUT_SCORE, vec![ints("axes", &[1]), int("keepdims", 1)]);
+    g.node("ReduceMin", &["distances"], OUTPUT_SCORE, vec![ints("axes", &[1]), int("keepdims", 1)]);
 
     // What the nearest part expects of each feature, given the others.
     let residuals = g.floats("residuals", &[width * parts, width], &net.residual_weights());
     let mask_shape = g.ints("mask_shape", &[3], &[-1, 1, parts as i64]);
     let flat = g.ints("flat", &[2], &[-1, (width * parts) as i64]);
-    g.node("LessOrEqual", &["totals", OUTPUT_SCORE], "is_nearest", vec![]);
+    g.node("LessOrEqual", &["distances", OUTPUT_SCORE], "is_nearest", vec![]);
     g.node("Cast", &["is_nearest"], "nearest", vec![int("to", FLOAT)]);
     g.node("Reshape", &["nearest", &mask_shape], "nearest_by_part", vec![]);
     g.node("Reshape", &["whitened", &by_part], "whitened_by_part", vec![]);

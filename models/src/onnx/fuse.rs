@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use tract_onnx::pb::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto};
 
-use super::graph::{int_of, ints_of, tensor};
+use super::graph::{int, int_of, ints_of, tensor};
 use crate::parts::OPERATOR;
 
 /// The model without what none of `outputs` needs, in their order; its inputs stay as they are.
@@ -69,8 +69,7 @@ fn find(graph: &GraphProto) -> Option<(Vec<usize>, NodeProto)> {
     if !by_columns || int_of(whole, "keepdims").unwrap_or(1) != 1 {
         return None;
     }
-    let add = made(input(min, 0)?, "Add", 1)?;
-    let sum = made(input(add, 0)?, "ReduceSum", 1)?;
+    let sum = made(input(min, 0)?, "ReduceSum", 1)?;
     let reshape = made(input(sum, 0)?, "Reshape", 1)?;
     let square = made(input(reshape, 0)?, "Mul", 1)?;
     let product = input(square, 0).filter(|a| input(square, 1) == Some(*a))?;
@@ -79,11 +78,10 @@ fn find(graph: &GraphProto) -> Option<(Vec<usize>, NodeProto)> {
     if int_of(&graph.node[sum], "keepdims").unwrap_or(1) != 0 || !graph.node[gemm].attribute.is_empty() {
         return None;
     }
-    let (weights, bias, offset) = (input(gemm, 1)?, input(gemm, 2)?, input(add, 1)?);
-    let (shape, shifts) = (constants.get(weights)?.dims.clone(), constants.get(offset)?.dims.clone());
-    let &[inputs, columns] = shape.as_slice() else { return None };
-    let &[1, parts] = shifts.as_slice() else { return None };
+    let (weights, bias) = (input(gemm, 1)?, input(gemm, 2)?);
+    let &[inputs, columns] = constants.get(weights)?.dims.as_slice() else { return None };
     let split = int64s_of(constants.get(input(reshape, 1)?)?)?;
+    let &[-1, _, parts] = split.as_slice() else { return None };
     let fits = parts > 0
         && inputs > 0
         && columns % parts == 0
@@ -101,10 +99,10 @@ fn find(graph: &GraphProto) -> Option<(Vec<usize>, NodeProto)> {
         name: graph.node[min].name.clone(),
         input: vec![input(gemm, 0)?.to_owned()],
         output: graph.node[min].output.clone(),
-        attribute: vec![attribute("weights", weights)?, attribute("bias", bias)?, attribute("offset", offset)?],
+        attribute: vec![attribute("weights", weights)?, attribute("bias", bias)?, int("parts", parts)],
         ..Default::default()
     };
-    Some((vec![min, add, sum, reshape, square, gemm], fused))
+    Some((vec![min, sum, reshape, square, gemm], fused))
 }
 
 /// The floats of a tensor whose size was checked.
