@@ -103,6 +103,22 @@ impl KeyWords {
         self.words = [a0, a1, b0, b1, shorts, last];
     }
 
+    /// Sets the flow of a packet between two ends without VLANs, in whichever order they belong: without a branch, since the
+    /// direction of a packet is a guess. Returns the direction ([`A_TO_B`] or [`B_TO_A`]).
+    #[cfg(feature = "user")]
+    #[inline(always)]
+    pub fn set_ends(&mut self, src: &Address, dst: &Address, ports: [u16; 2], proto: u8, family: u8) -> u32 {
+        let ((sh, sl), (dh, dl), [sp, dp]) = (src.halves(), dst.halves(), ports);
+        let whole = |h: u64, l: u64| u128::from(h) << 64 | u128::from(l);
+        let (s, d) = (whole(sh, sl), whole(dh, dl));
+        let back = (d < s) | ((s == d) & (dp < sp));
+        let turn = u64::from(back).wrapping_neg();
+        let (h, l, p) = ((sh ^ dh) & turn, (sl ^ dl) & turn, (sp ^ dp) & turn as u16);
+        let (a, b) = (Address::new(sh ^ h, sl ^ l), Address::new(dh ^ h, dl ^ l));
+        self.set(&a, &b, [sp ^ p, dp ^ p, VLAN_NONE, VLAN_NONE], proto, family);
+        u32::from(back)
+    }
+
     #[inline(always)]
     pub const fn words(&self) -> &[u64; 6] {
         &self.words
@@ -189,7 +205,7 @@ pub mod seen {
     pub const FRAGMENT: u32 = 1 << 12;
     /// The first packet of the record came from this direction.
     pub const OPENER: u32 = 1 << 13;
-    /// The other direction has [`SYN_ACK_SENT`]. Only among what [`super::Cells::SPARING`] cells count.
+    /// The other direction has [`SYN_ACK_SENT`]. Only among what cells count that several share.
     pub const ANSWERED: u32 = 1 << 15;
 }
 
@@ -313,7 +329,7 @@ impl DirStats {
         self.packets == 0
     }
 
-    /// What was counted by [`Cells::SPARING`] cells, with the counts that they left out, and as others would tell it.
+    /// What was counted by cells that several share ([`Cells::OWNED`]), with the counts that they leave out.
     pub const fn completed(self) -> Self {
         let [small, middle, large] = self.size_bins;
         let packets = self.packets.saturating_add(small).saturating_add(middle).saturating_add(large);

@@ -1,7 +1,7 @@
 //! `FlowStats` is a monoid over time.
 
 use proptest::prelude::*;
-use weir_common::flow::{A_TO_B, B_TO_A, FlowStats, Packet, seen, tcp_flag};
+use weir_common::flow::{A_TO_B, B_TO_A, Cells, DirStats, FlowStats, Packet, seen, tcp_flag, update_cells};
 
 use tcp_flag::{ACK, FIN, RST, SYN};
 
@@ -228,4 +228,44 @@ fn a_proof_behind_a_split_and_a_wrong_ack_is_missed_and_the_next_handshake_prove
     assert!(proven(&merged(&[&[syn, answer], &[wrong, answer, ack]]), A_TO_B));
     // Wrong behind right takes nothing away.
     assert!(proven(&merged(&[&[syn, answer], &[ack, wrong]]), A_TO_B));
+}
+
+/// Cells as the kernel's programs write them, but for the processors that share them.
+struct Shared;
+
+// SAFETY: plain reads and writes through pointers that the trait's contract makes valid.
+unsafe impl Cells for Shared {
+    unsafe fn add64(cell: *mut u64, v: u64) {
+        // SAFETY: the trait's contract, here and below.
+        unsafe { *cell = (*cell).saturating_add(v) }
+    }
+    unsafe fn add32(cell: *mut u32, v: u32) {
+        // SAFETY: as above.
+        unsafe { *cell = (*cell).saturating_add(v) }
+    }
+    unsafe fn or32(cell: *mut u32, v: u32) {
+        // SAFETY: as above.
+        unsafe { *cell |= v }
+    }
+    unsafe fn swap32(cell: *mut u32, old: u32, new: u32) -> u32 {
+        // SAFETY: as above.
+        unsafe { std::mem::replace(&mut *cell, if *cell == old { new } else { *cell }) }
+    }
+    unsafe fn swap64(cell: *mut u64, old: u64, new: u64) -> u64 {
+        // SAFETY: as above.
+        unsafe { std::mem::replace(&mut *cell, if *cell == old { new } else { *cell }) }
+    }
+}
+
+proptest! {
+    #[test]
+    fn one_owner_counts_as_those_who_share(packets in proptest::collection::vec(packet(), 0..40)) {
+        let mut shared = FlowStats::EMPTY;
+        for p in &packets {
+            // SAFETY: `shared` is borrowed by nobody else.
+            unsafe { update_cells::<Shared>(&mut shared, p) }
+        }
+        let shared = FlowStats { dir: shared.dir.map(DirStats::completed) };
+        prop_assert_eq!(fold(&packets), shared);
+    }
 }

@@ -10,8 +10,6 @@ const RELAXED: AtomicOrdering = AtomicOrdering::Relaxed;
 
 // SAFETY: the intrinsics are atomic accesses through pointers that the trait's contract makes valid.
 unsafe impl Cells for Atomic {
-    const SPARING: bool = true;
-
     #[inline(always)]
     unsafe fn add64(cell: *mut u64, v: u64) {
         // SAFETY: the trait's contract.

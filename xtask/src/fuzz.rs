@@ -36,13 +36,11 @@ impl Options {
 struct Target {
     format: &'static str,
     seeds: &'static [(&'static str, &'static [&'static str])],
-    /// Why some inputs are known to take too long, where that cannot be mended here yet. Excuses nothing else.
-    known_hang: Option<&'static str>,
 }
 
 impl Target {
     const fn new(format: &'static str, seeds: &'static [(&'static str, &'static [&'static str])]) -> Self {
-        Self { format, seeds, known_hang: None }
+        Self { format, seeds }
     }
 }
 
@@ -64,12 +62,7 @@ const TARGETS: &[Target] = &[
     ),
     Target::new("unsw-nb15", &[("unsw-nb15", &["csv"])]),
     Target::new("weir-json", &[]),
-    Target {
-        known_hang: Some(
-            "the parquet crate passes over a list of booleans one by one, as many as the list claims to have",
-        ),
-        ..Target::new("weir-parquet", &[])
-    },
+    Target::new("weir-parquet", &[]),
 ];
 
 /// Longest input, bytes, and the part of a seed file that is taken.
@@ -78,8 +71,6 @@ const MAX_SEEDS: usize = 200;
 /// libFuzzer's limits: beyond them an input counts as a crash.
 const RSS_MB: u32 = 1024;
 const TIMEOUT_S: u32 = 10;
-/// What libFuzzer's process ends with when an input took longer than that (`-timeout_exitcode`); crashes and memory have others.
-const TIMED_OUT: i32 = 70;
 
 /// Instrumentation that libFuzzer reads, as cargo-fuzz sets it. It takes no nightly compiler.
 const FLAGS: &[&str] = &[
@@ -91,16 +82,7 @@ const FLAGS: &[&str] = &[
     "--cfg=fuzzing",
 ];
 
-/// What became of fuzzing a format.
-enum Outcome {
-    Stood,
-    Failed,
-    /// It came upon what it is known not to stand.
-    Known(String),
-}
-
-/// Fuzzes. Gives a line, which it has printed, for each format that could not be fuzzed to the end.
-pub fn run(options: &Options) -> Result<Vec<String>> {
+pub fn run(options: &Options) -> Result<()> {
     let targets: Vec<&Target> = match &options.format {
         Some(name) => vec![TARGETS.iter().find(|t| t.format == name).with_context(|| {
             let names: Vec<_> = TARGETS.iter().map(|t| t.format).collect();
@@ -110,15 +92,10 @@ pub fn run(options: &Options) -> Result<Vec<String>> {
     };
     crate::setup::ensure(&[Use::Fuzz])?;
     let program = build()?;
-    let (mut crashed, mut skips) = (Vec::new(), Vec::new());
+    let mut crashed = Vec::new();
     for target in targets {
-        match fuzz(&program, target, options)? {
-            Outcome::Stood => {}
-            Outcome::Failed => crashed.push(target.format),
-            Outcome::Known(why) => {
-                println!("{why}");
-                skips.push(why);
-            }
+        if !fuzz(&program, target, options)? {
+            crashed.push(target.format);
         }
     }
     if !crashed.is_empty() {
@@ -127,7 +104,7 @@ pub fn run(options: &Options) -> Result<Vec<String>> {
             crashed.join(", ")
         );
     }
-    Ok(skips)
+    Ok(())
 }
 
 fn build() -> Result<PathBuf> {
@@ -144,7 +121,8 @@ fn build() -> Result<PathBuf> {
     Ok(dir.join(target).join("release/weir-source-fuzz"))
 }
 
-fn fuzz(program: &Path, target: &Target, options: &Options) -> Result<Outcome> {
+/// Whether the format stood it.
+fn fuzz(program: &Path, target: &Target, options: &Options) -> Result<bool> {
     let seconds = options.seconds;
     let base = target_dir().join("fuzz");
     let (seeds, found, crashes) =
@@ -179,18 +157,12 @@ fn fuzz(program: &Path, target: &Target, options: &Options) -> Result<Outcome> {
             stat("number_of_executed_units:").unwrap_or("?"),
             stat("peak_rss_mb:").unwrap_or("?")
         );
-        return Ok(Outcome::Stood);
-    }
-    if let (Some(TIMED_OUT), Some(why)) = (status.code(), target.known_hang) {
-        let name = target.format;
-        return Ok(Outcome::Known(format!(
-            "SKIP fuzz {name}: ended early by an input that takes over {TIMEOUT_S} s: {why}"
-        )));
+        return Ok(true);
     }
     let lines: Vec<&str> = said.lines().collect();
     println!("fuzz {:<13} FAILED ({status}), all of it in {}:", target.format, log.display());
     lines[lines.len().saturating_sub(40)..].iter().for_each(|l| println!("  {l}"));
-    Ok(Outcome::Failed)
+    Ok(false)
 }
 
 /// Copies the beginnings of corpus files, and the cases kept by the tests, behind a byte of choices.

@@ -80,7 +80,7 @@ fn main() -> std::process::ExitCode {
         Task::Bench { what } => bench::run(&what),
         Task::Eval(options) => eval::run(&options),
         Task::TrainDefault(options) => train_default::run(&options),
-        Task::Fuzz(options) => fuzz::run(&options).map(drop),
+        Task::Fuzz(options) => fuzz::run(&options),
         Task::LabRole { role } => lab::roles::run(role),
     };
     match result {

@@ -143,7 +143,7 @@ impl FlowTable {
         self.slots.drain(|flow| {
             counts.finished += 1;
             let reason = if judge::ended(&flow.key, &flow.stats) { EndReason::Ended } else { reason };
-            each(record(&flow, home, reason));
+            each(record(flow, home, reason));
         });
     }
 
@@ -300,12 +300,13 @@ impl FlowTable {
     }
 
     fn finish(&mut self, slot: u32, reason: EndReason, out: &mut EpochOutput) {
-        let Some(flow) = self.slots.remove(slot) else { return };
+        let Some(flow) = self.slots.get(slot) else { return };
         self.counts.finished += 1;
         if flow.fresh {
             self.neighbours.before(out.records.len(), &flow.stats);
         }
-        out.records.push(record(&flow, &self.config.home, reason));
+        out.records.push(record(flow, &self.config.home, reason));
+        self.slots.remove(slot);
     }
 }
 

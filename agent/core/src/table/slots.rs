@@ -131,27 +131,28 @@ impl Slots {
         (slot, generation)
     }
 
-    /// Takes all flows out, in the order of their slots.
-    pub(super) fn drain(&mut self, mut each: impl FnMut(Flow)) {
+    /// Takes all flows out, in the order of their slots, after a last look at each where it lies.
+    pub(super) fn drain(&mut self, mut each: impl FnMut(&Flow)) {
         self.index.clear();
         for (at, place) in self.slots.iter_mut().enumerate() {
-            let Some(flow) = place.flow.take() else { continue };
+            let Some(flow) = &place.flow else { continue };
+            each(flow);
+            place.flow = None;
             place.generation = place.generation.wrapping_add(1);
             self.free.push(at as u32);
-            each(flow);
         }
     }
 
     /// Takes the flow out of its slot.
-    pub(super) fn remove(&mut self, slot: u32) -> Option<Flow> {
-        let place = self.slots.get_mut(slot as usize)?;
-        let flow = place.flow.take()?;
+    pub(super) fn remove(&mut self, slot: u32) {
+        let Some(place) = self.slots.get_mut(slot as usize) else { return };
+        let Some(Flow { key, .. }) = place.flow else { return };
+        place.flow = None;
         place.generation = place.generation.wrapping_add(1);
-        if let Ok(entry) = self.index.find_entry(hash(&self.hasher, &flow.key), |&other| other == slot) {
+        if let Ok(entry) = self.index.find_entry(hash(&self.hasher, &key), |&other| other == slot) {
             entry.remove();
         }
         self.free.push(slot);
-        Some(flow)
     }
 }
 

@@ -2,7 +2,9 @@
 
 mod guard;
 mod json;
+mod metadata;
 mod parquet;
+mod thrift;
 
 use std::fs::File;
 use std::io::{self, BufRead, Seek};

@@ -10,6 +10,7 @@ use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 
 use super::guard::guarded;
+use super::metadata;
 use crate::columns::{Cell, Column, Draft, Kind, Words, columns};
 use crate::report::{Halt, Report, SourceError};
 use crate::sink::Sink;
@@ -60,6 +61,8 @@ fn places(file: &SerializedFileReader<File>) -> Result<Vec<Place>, SourceError> 
 
 pub(super) fn read(file: File, report: &mut Report, sink: &mut dyn Sink) -> Result<(), Halt> {
     let length = file.metadata()?.len();
+    metadata::footer(&file, length)?;
+    let bytes = file.try_clone()?;
     let file = guarded(|| SerializedFileReader::new(file))?;
     let places = places(&file)?;
     let mut words = Words::default();
@@ -68,7 +71,8 @@ pub(super) fn read(file: File, report: &mut Report, sink: &mut dyn Sink) -> Resu
         let mut readers = Vec::with_capacity(places.len());
         for p in &places {
             let chunk = group.metadata().column(p.leaf);
-            within(chunk, length)?;
+            let (start, end) = within(chunk, length)?;
+            metadata::pages(&bytes, start, end)?;
             let size = chunk.uncompressed_size();
             if !(0..=MAX_CHUNK).contains(&size) {
                 let why = format!(
@@ -108,13 +112,13 @@ pub(super) fn read(file: File, report: &mut Report, sink: &mut dyn Sink) -> Resu
     Ok(())
 }
 
-/// Whether the pages of a column lie in the file: the crate takes that for granted.
-fn within(chunk: &ColumnChunkMetaData, length: u64) -> Result<(), SourceError> {
+/// Where the pages of a column begin and end, which is in the file: the crate takes that for granted.
+fn within(chunk: &ColumnChunkMetaData, length: u64) -> Result<(u64, u64), SourceError> {
     let start = chunk.dictionary_page_offset().unwrap_or(chunk.data_page_offset());
-    let end = start.checked_add(chunk.compressed_size());
-    let inside = end.and_then(|end| u64::try_from(end).ok()).is_some_and(|end| end <= length);
-    if start >= 0 && chunk.compressed_size() >= 0 && inside {
-        return Ok(());
+    let place = u64::try_from(start).ok().zip(u64::try_from(chunk.compressed_size()).ok());
+    let place = place.and_then(|(start, size)| Some((start, start.checked_add(size)?)));
+    if let Some((start, end)) = place.filter(|(_, end)| *end <= length) {
+        return Ok((start, end));
     }
     let size = chunk.compressed_size();
     let why = format!("is a damaged Parquet file: {size} bytes of a column at {start}, the file has {length}");

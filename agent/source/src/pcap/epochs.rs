@@ -8,6 +8,7 @@ use weir_common::flow::{FlowKey, FlowStats, KeyWords, Packet};
 use weir_common::near;
 use weir_common::parse::{Offload, PacketMeta};
 
+use super::common;
 use crate::sink::{Sink, Stop};
 
 /// Flows of one epoch. Where there are more, what was counted so far is handed on before the epoch's end.
@@ -61,6 +62,21 @@ impl Epochs {
             return Ok(());
         }
         self.take(at_us, meta, sink)
+    }
+
+    /// Counts a packet that is a common one and belongs to the current epoch. `false`: nothing was done with it.
+    #[inline(always)]
+    pub(super) fn add_common(&mut self, frame: &super::Packet<'_>, sink: &mut dyn Sink) -> Result<bool, Stop> {
+        let Some((key, packet)) = self.waiting.get_mut(self.waits) else { return Ok(false) };
+        if frame.at_us >= self.gate_us || !common::read(frame.data, frame.wire_len, key, packet) {
+            return Ok(false);
+        }
+        packet.now_us = frame.at_us;
+        self.waits += 1;
+        if self.waits >= BATCH {
+            self.count(sink)?;
+        }
+        Ok(true)
     }
 
     /// Packets whose time was far ahead of all around them.

@@ -1,13 +1,15 @@
 //! Capture files, pcap and pcapng: packets out of the file, through the parser that the kernel runs, into epochs.
 //!
 //! ```text
-//! file -> packets (classic, ng: through a window of fixed size) -> layers (link, decap: where IP begins; weir_common::parse)
+//! file -> packets (classic, ng: through a window of fixed size) -> layers (link, decap: where IP begins; weir_common::parse),
+//!      or at once where the packet is a common one (common)
 //!      -> epochs (FlowStats per flow and epoch) -> Sink
 //! ```
 //!
 //! [`Packets`] and [`Layers`] stand on their own, for whoever wants the packets of a capture: export traffic, tests.
 
 mod classic;
+mod common;
 mod decap;
 mod epochs;
 mod layers;
@@ -85,6 +87,9 @@ fn fold<R: std::io::Read>(
     let mut meta = PacketMeta::EMPTY;
     while let Some(packet) = packets.next_packet()? {
         report.read += 1;
+        if packet.link == LinkType::ETHERNET && !options.decap && epochs.add_common(&packet, sink)? {
+            continue;
+        }
         let parsed = if options.decap {
             Layers::innermost(&packet).map(|l| meta = l.meta)
         } else {
