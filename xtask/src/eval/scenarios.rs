@@ -129,7 +129,7 @@ const SCENARIOS: [Scenario; 11] = [
         malicious: &["192.168.1.116", "fd77:48a1:c0bb:0:b96c:506d:6c7f:e8be"],
         home: None,
         asked: ATTACK,
-        note: "README: DGA connections of the infected host, over both families",
+        note: "README: DGA connections of one infected host over both families; over IPv4 it is two windows at p = 0.007",
     },
     Scenario {
         name: "008 a day of normal use under attack",
@@ -219,6 +219,7 @@ pub fn run(weir: &Path, corpus: &Path, only: Option<&str>) -> Result<(usize, usi
         "floor",
     ]);
     let mut bundles: BTreeMap<Vec<PathBuf>, PathBuf> = BTreeMap::new();
+    let mut said_of: Option<Vec<PathBuf>> = None;
     let (mut missed, mut count) = (0, 0);
     let mut blocks = 0.0;
     let wanted = |s: &&Scenario| only.is_none_or(|word| s.name.contains(word));
@@ -237,6 +238,7 @@ pub fn run(weir: &Path, corpus: &Path, only: Option<&str>) -> Result<(usize, usi
         let kept: Vec<Corpus> = BENIGN.into_iter().filter(|c| !scenario.judged.contains(c)).collect();
         let mut taught = files(corpus, &kept)?;
         taught.retain(|f| f.exists() && !judged.contains(f) && *f != corpus.join(SSH));
+        let mut ok = true;
         for trust in [false, true] {
             let mut key = taught.clone();
             key.push(if trust { "trust".into() } else { "plain".into() });
@@ -256,13 +258,19 @@ pub fn run(weir: &Path, corpus: &Path, only: Option<&str>) -> Result<(usize, usi
                 bail!("{}: sources are not judged: {}", scenario.name, said["sources_not_judged"]);
             }
             let met = floor(scenario.asked, s);
-            missed += usize::from(!met.is_empty());
+            ok &= met.is_empty();
             if matches!(scenario.asked, Asked { false_blocks: 1, .. }) && trust {
                 blocks += s["false_blocks"].as_f64().unwrap_or(0.0);
             }
             print(scenario, trust, s, &met);
         }
-        println!("    ({}; trained on {})", scenario.note, taught_words(corpus, &taught));
+        missed += usize::from(!ok);
+        let trained = match &said_of {
+            Some(before) if *before == taught => "trained on the same".to_owned(),
+            _ => format!("trained on captures and logs of {}", taught_words(corpus, &taught)),
+        };
+        println!("    ({}; {trained})", scenario.note);
+        said_of = Some(taught);
     }
     if blocks > 1.0 {
         println!("IoT-23 and the benign captures: {blocks} false blocks in all, at most 1 is asked for");

@@ -30,7 +30,7 @@ pub struct DriftGauge {
 pub struct Drift {
     pub feature: &'static str,
     /// The two distributions differ by at least this share somewhere (Kolmogorov and Smirnov's distance, of which the
-    /// manifest's quantiles show a lower bound). Ties at a quantile count for neither side.
+    /// manifest's quantiles show a lower bound; of flags it is the distance itself). Ties at a quantile count for neither side.
     pub distance: f64,
     /// Of the mean, in standard deviations of the fit rows.
     pub shift: f64,
@@ -85,6 +85,8 @@ impl DriftGauge {
             let distance = (0..LEVELS.len())
                 .map(|k| (LEVELS[k] - c.at_most[k] / n).max(c.below[k] / n - LEVELS[k]))
                 .fold(0.0, f64::max);
+            // Of flags the manifest tells all: their mean is the share of the rows that have them.
+            let distance = if f.unit == "flag" { (mean - f64::from(c.entry.mean)).abs() } else { distance };
             let known = c.rows > 0.0;
             Drift {
                 feature: f.name,
@@ -97,5 +99,48 @@ impl DriftGauge {
         let mut all: Vec<Drift> = self.columns.iter().zip(profile.features()).map(of).collect();
         all.sort_by(|a, b| b.distance.total_cmp(&a.distance));
         all
+    }
+}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use weir_models::Usual;
+
+    fn gauge(median: f32, mean: f32) -> DriftGauge {
+        let column = |name: &str, usual: Usual, mean: f32| Column {
+            entry: FeatureEntry {
+                name: name.to_owned(),
+                transform: Transform::Identity,
+                mean,
+                std: 0.5,
+                fill: 0.0,
+                usual,
+            },
+            rows: 0.0,
+            sum: 0.0,
+            squares: 0.0,
+            below: [0.0; 3],
+            at_most: [0.0; 3],
+        };
+        let flag = column("proto_tcp", Usual { low: 0.0, median, high: 1.0 }, mean);
+        DriftGauge { columns: vec![flag], rows: 0.0 }
+    }
+
+    #[test]
+    fn ties_are_no_drift_and_flags_move_by_their_share() {
+        let mut still = gauge(1.0, 0.75);
+        let mut moved = gauge(1.0, 0.75);
+        for i in 0..100 {
+            for (g, on) in [(&mut still, i % 4 != 0), (&mut moved, i % 4 == 0)] {
+                let c = &mut g.columns[0];
+                let v = f64::from(u8::from(on));
+                (c.rows, c.sum, c.squares) = (c.rows + 1.0, c.sum + v, c.squares + v * v);
+                g.rows += 1.0;
+            }
+        }
+        let of = |g: &DriftGauge| g.drifts(ProfileId::Core)[0].clone();
+        assert!(of(&still).distance < 1e-9, "{:?}", of(&still));
+        let m = of(&moved);
+        assert!((m.distance - 0.5).abs() < 1e-9 && (m.shift + 1.0).abs() < 1e-9 && m.present == 1.0, "{m:?}");
     }
 }

@@ -116,7 +116,7 @@ fn sources(said: Result<&Sources, &str>) -> String {
         out += &more(s.each_malicious.len());
     }
     if !s.each_false_alarm.is_empty() {
-        out += "<table><tr><th>False alarm<th>About<th>What<th>Why</tr>\n";
+        out += "<table><tr><th>False alarm<th>About<th>What<th class=\"words\">Why</tr>\n";
         for f in s.each_false_alarm.iter().take(NAMED) {
             let _ = writeln!(
                 out,

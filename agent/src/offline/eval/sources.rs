@@ -190,8 +190,8 @@ impl Watcher for SourceWatch<'_> {
                 seen.alerts += 1;
                 let until = seen.until(now);
                 seen.alerted.get_or_insert(until);
-                let why: Vec<&str> = a.anomaly.reasons.iter().map(|r| r.words.as_str()).collect();
-                let why = format!("evidence {:.1} (alert at {:.1}); {}", a.evidence, a.alert_threshold, why.join("; "));
+                let mut why = format!("evidence {:.1} (alert at {:.1})", a.evidence, a.alert_threshold);
+                a.anomaly.reasons.iter().for_each(|r| why += &format!("; {}", r.words));
                 self.note(a.source, now, "alert", why);
             }
             Event::Decision { change: DecisionChange::Added, decision, .. } if decision.action == Action::Drop => {
