@@ -3,14 +3,14 @@
 use weir_common::entry::exempt;
 use weir_common::flow::ip_proto;
 use weir_core::addr::Addr;
-use weir_core::event::{Anomaly, Reason};
+use weir_core::event::{Anomaly, Otherwise, Reason};
 use weir_core::matrix::FeatureMatrix;
 use weir_core::profile::ProfileId;
-use weir_models::{Bundle, Contribution, ScoreError, Scored, words};
+use weir_models::{Bundle, Change, Contribution, ScoreError, Scored, unless_words, words};
 
 /// P-values up to this are explained, and windows with them become events.
 pub const ANOMALY_P: f32 = 0.01;
-/// Reasons per observation.
+/// Reasons per observation, beside what would have made it none.
 const MAX_REASONS: usize = 3;
 /// A share below this explains nothing.
 const MIN_SHARE: f32 = 0.05;
@@ -58,15 +58,22 @@ fn anomaly(
     let mut reasons = Vec::new();
     if s.p <= explain.up_to && explain.left > 0 {
         explain.left -= 1;
-        let all = bundle.explain(profile, matrix.row(row), matrix.present(row))?;
+        let (values, present) = (matrix.row(row), matrix.present(row));
+        let all = bundle.explain(profile, values, present)?;
         let telling = |c: &&Contribution| c.share >= MIN_SHARE;
-        let unusual = |c: &&Contribution| c.observed < c.usual_low || c.observed > c.usual_high;
         // What lies within the usual range explains nothing to a person; it is said only where nothing else is.
-        let mut said: Vec<_> = all.iter().filter(telling).filter(unusual).take(MAX_REASONS).collect();
+        let mut said: Vec<_> = all.iter().filter(telling).filter(|c| c.is_unusual()).take(MAX_REASONS).collect();
         if said.is_empty() {
             said = all.iter().filter(telling).take(MAX_REASONS).collect();
         }
         reasons = said.into_iter().map(|c| reason(profile, c)).collect();
+        if let Some(unless) = bundle.unless(profile, values, present, matrix.role(row), explain.up_to, &all)? {
+            reasons.extend(all.iter().find(|c| c.feature == unless.changes[0].feature).map(|c| Reason {
+                words: unless_words(&unless, profile),
+                unless: unless.changes.iter().map(|c| otherwise(profile, c)).collect(),
+                ..reason(profile, c)
+            }));
+        }
     }
     Ok(Anomaly {
         profile: profile.name(),
@@ -89,8 +96,14 @@ fn reason(profile: ProfileId, c: &Contribution) -> Reason {
         observed: c.observed,
         usual_low: c.usual_low,
         usual_high: c.usual_high,
+        nearest_usual: c.nearest_usual(),
         share: c.share,
+        unless: vec![],
     }
+}
+
+fn otherwise(profile: ProfileId, c: &Change) -> Otherwise {
+    Otherwise { feature: profile.features()[c.feature].name, value: c.to }
 }
 
 #[cfg(test)]

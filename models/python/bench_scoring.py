@@ -78,10 +78,14 @@ def run(directory):
     for profile in ("core", "full"):
         raw = numpy.fromfile(directory / f"{profile}.rows", "<f4")
         features, present = raw[2:].reshape(2, int(raw[0]), int(raw[1]))
-        graph = session(directory / "bundle" / f"{profile}.autoencoder.onnx")
-        for batch in (1, 64, 1024):
-            given = {"features": features[:batch], "present": present[:batch]}
-            say("onnxruntime", f"autoencoder, {profile}", batch, best(lambda: graph.run(None, given)))
+        whole = directory / "bundle" / f"{profile}.autoencoder.onnx"
+        # onnxruntime computes every output of a graph, wanted or not.
+        score = directory / f"{profile}.score.onnx"
+        onnx.utils.extract_model(str(whole), str(score), ["features", "present"], ["score"])
+        for what, graph in (("autoencoder", session(score)), ("autoencoder with errors", session(whole))):
+            for batch in (1, 64, 1024):
+                given = {"features": features[:batch], "present": present[:batch]}
+                say("onnxruntime", f"{what}, {profile}", batch, best(lambda: graph.run(None, given)))
 
 
 if __name__ == "__main__":

@@ -2,8 +2,9 @@
 //!
 //! The p-value of a score is `(1 + benign scores at least as strange) / (n + 1)`, which is below `a` for at most a share `a` of
 //! benign observations, whatever the detector. The two detectors are correlated, so their p-values are not combined by a formula
-//! that assumes otherwise: the smaller one is a statistic like any other and is calibrated again, on rows that neither the
-//! models nor the first calibration saw.
+//! that assumes otherwise: the smaller one, each weighed by how much its detector's word counts (Genovese, Roeder, Wasserman:
+//! "False discovery control with p-value weighting", 2006), is a statistic like any other and is calibrated again, on rows that
+//! neither the models nor the first calibration saw. So the weights, whatever they are, change no false-alarm rate.
 
 use std::collections::BTreeMap;
 
@@ -26,12 +27,31 @@ pub const TIE_TOLERANCE: f32 = 1e-5;
 const TAIL_SHARE: usize = 20;
 const TAIL_MIN: usize = FEW;
 /// Smallest tail index. Benign scores of little spread must not make a slightly larger one look impossible.
-const TAIL_MIN_INDEX: f64 = 0.2;
+const TAIL_MIN_INDEX: f64 = 0.25;
 /// Benign scores as strange as an observation, fewer than which are too few to count by: the count's own error is then over
 /// 30%, and one odd row of a short baseline would hide every attack that is less odd. The fitted tail is used instead.
 const FEW: usize = 10;
 /// No p-value is extrapolated below this: it would say more about the fit than about the observation.
 const TAIL_FLOOR: f64 = 1e-6;
+/// Powers that are believed of the fused statistic's tail. A larger one would make small statistics still less probable than the
+/// tail of the detector's own scores does, which was fitted to other rows.
+const POWERS: (f64, f64) = (0.25, 1.25);
+/// By how much, at most, the larger p-value raises the statistic.
+const TIE_BREAK: f64 = 0.1;
+
+/// How much the word of each detector counts; together 1.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Weights {
+    pub autoencoder: f64,
+    pub isolation_forest: f64,
+}
+
+impl Default for Weights {
+    fn default() -> Self {
+        Self { autoencoder: 0.9, isolation_forest: 0.1 }
+    }
+}
 
 /// Raw scores of one row.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -56,47 +76,79 @@ pub(crate) struct Table {
     autoencoder: Vec<f32>,
     isolation_forest: Vec<f32>,
     fused: Vec<f32>,
+    weights: Weights,
+    /// Of the autoencoder's scores, and of the fused statistics.
     tail: Option<Tail>,
+    fused_tail: Option<FusedTail>,
 }
 
 /// A Pareto tail of the autoencoder's benign scores (Hill 1975). Its errors are unbounded, and among the largest benign ones the
 /// count of larger ones says little about how much larger this one is. The forest's scores are bounded: they have none.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Tail {
-    start: f64,
     /// Fewer than [`FEW`] benign scores are larger.
-    sparse: f64,
-    /// Share of the benign scores in the tail.
-    share: f64,
+    start: f64,
+    /// The p-value there, from where the tail falls.
+    p: f64,
     /// Hill's estimate, raised by its standard error: the heavier tail is the more cautious one.
     index: f64,
 }
 
+/// How many of the outermost of `n` values a tail is fitted to; `None` if `n` are too few to have one.
+fn tail_rows(n: usize) -> Option<usize> {
+    let k = (n / TAIL_SHARE).max(TAIL_MIN);
+    (n >= ACTIONABLE_MIN_ROWS && n > k).then_some(k)
+}
+
 impl Tail {
     fn fit(sorted: &[f32]) -> Option<Self> {
-        let k = (sorted.len() / TAIL_SHARE).max(TAIL_MIN);
-        if sorted.len() < ACTIONABLE_MIN_ROWS || sorted.len() <= k {
+        let n = sorted.len();
+        let k = tail_rows(n)?;
+        let (base, top) = (f64::from(sorted[n - k - 1]), &sorted[n - k..]);
+        if base <= 0.0 {
             return None;
         }
-        let (start, top) = (f64::from(sorted[sorted.len() - k - 1]), &sorted[sorted.len() - k..]);
-        if start <= 0.0 {
-            return None;
-        }
-        let hill = top.iter().map(|s| (f64::from(*s) / start).ln()).sum::<f64>() / k as f64;
+        let hill = top.iter().map(|s| (f64::from(*s) / base).ln()).sum::<f64>() / k as f64;
         Some(Self {
-            start,
-            sparse: f64::from(top[k - FEW]),
-            share: (k + 1) as f64 / (sorted.len() + 1) as f64,
+            start: f64::from(top[k - FEW]),
+            p: (FEW + 1) as f64 / (n + 1) as f64,
             index: (hill * (1.0 + 1.0 / (k as f64).sqrt())).max(TAIL_MIN_INDEX),
         })
     }
 
-    /// P-value of a score among or beyond the largest benign ones.
+    /// P-value of a score beyond all but a few benign ones.
     fn p_value(&self, score: f32) -> Option<f64> {
         let score = f64::from(score);
-        (score > self.sparse)
-            .then(|| self.share * (score / self.start).powf(-1.0 / self.index))
-            .map(|p| p.max(TAIL_FLOOR))
+        (score > self.start).then(|| (self.p * (score / self.start).powf(-1.0 / self.index)).max(TAIL_FLOOR))
+    }
+}
+
+/// The lower tail of the fused statistics: a power of the statistic, which is about a p-value already, so that the power is
+/// about 1.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct FusedTail {
+    /// Below this the tail holds.
+    start: f64,
+    /// The p-value there.
+    p: f64,
+    power: f64,
+}
+
+impl FusedTail {
+    fn fit(sorted: &[f32]) -> Option<Self> {
+        let n = sorted.len();
+        let k = tail_rows(n)?;
+        let start = f64::from(sorted[k]);
+        if start <= 0.0 {
+            return None;
+        }
+        let least = f64::from(f32::MIN_POSITIVE);
+        let fall = sorted[..k].iter().map(|t| (start / f64::from(*t).max(least)).ln()).sum::<f64>() / k as f64;
+        Some(Self { start, p: (k + 1) as f64 / (n + 1) as f64, power: (1.0 / fall).clamp(POWERS.0, POWERS.1) })
+    }
+
+    fn p_value(&self, t: f64) -> Option<f64> {
+        (t < self.start).then(|| (self.p * (t / self.start).powf(self.power)).max(TAIL_FLOOR))
     }
 }
 
@@ -108,26 +160,41 @@ fn p_value(sorted: &[f32], score: f32) -> f64 {
 }
 
 impl Table {
+    /// From sorted scores; `fused` may be empty as long as it is not known.
+    fn new(autoencoder: Vec<f32>, isolation_forest: Vec<f32>, weights: Weights) -> Self {
+        let tail = Tail::fit(&autoencoder);
+        Self { autoencoder, isolation_forest, fused: Vec::new(), weights, tail, fused_tail: None }
+    }
+
+    fn with_fused(mut self, fused: Vec<f32>) -> Self {
+        self.fused_tail = FusedTail::fit(&fused);
+        self.fused = fused;
+        self
+    }
+
     fn detectors(&self, raw: Raw) -> (f64, f64) {
         (p_value(&self.autoencoder, raw.autoencoder), p_value(&self.isolation_forest, raw.isolation_forest))
     }
 
-    /// The smaller p-value. Ties, common at the smallest possible p-value, are broken by the larger one.
+    /// The smaller p-value, weighed. Ties, common at the smallest possible p-value of the forest, are broken by the larger one.
     fn statistic(&self, raw: Raw) -> f32 {
-        let (a, b) = self.detectors(raw);
-        let step = 1.0 / (self.autoencoder.len() + 1) as f64;
-        (a.min(b) + 0.5 * step * a.max(b)) as f32
+        let (counted, f) = self.detectors(raw);
+        let a = self.tail.as_ref().and_then(|t| t.p_value(raw.autoencoder)).unwrap_or(counted);
+        let smaller = (a / self.weights.autoencoder).min(f / self.weights.isolation_forest);
+        (smaller * (1.0 + TIE_BREAK * a.max(f))) as f32
     }
 
     pub(crate) fn calibrated(&self, raw: Raw) -> Calibrated {
         let (a, b) = self.detectors(raw);
         let t = self.statistic(raw);
-        let as_strange = self.fused.partition_point(|c| *c <= t);
-        let shown = (1 + as_strange) as f64 / (self.fused.len() + 1) as f64;
-        // The fused statistic is the smaller of two p-values: at most twice as probable as either (Bonferroni).
-        let tail = self.tail.as_ref().and_then(|t| t.p_value(raw.autoencoder)).map(|p| 2.0 * p).filter(|p| *p < shown);
+        let tail = self.fused_tail.as_ref().and_then(|tail| tail.p_value(f64::from(t)));
+        let shown = || {
+            // A score's last bits may move its place in the tail.
+            let as_strange = self.fused.partition_point(|c| *c <= t * (1.0 + 10.0 * TIE_TOLERANCE));
+            (1 + as_strange) as f64 / (self.fused.len() + 1) as f64
+        };
         Calibrated {
-            p: tail.unwrap_or(shown) as f32,
+            p: tail.unwrap_or_else(shown) as f32,
             autoencoder: a as f32,
             isolation_forest: b as f32,
             extrapolated: tail.is_some(),
@@ -148,12 +215,9 @@ pub(crate) struct Calibration {
 
 impl Calibration {
     /// From a manifest that was checked: sorted, finite, with a table for [`Role::All`].
-    pub(crate) fn from_manifest(entries: &[RoleCalibration]) -> Self {
-        let table = |e: &RoleCalibration| Table {
-            autoencoder: e.autoencoder.clone(),
-            isolation_forest: e.isolation_forest.clone(),
-            fused: e.fused.clone(),
-            tail: Tail::fit(&e.autoencoder),
+    pub(crate) fn from_manifest(entries: &[RoleCalibration], weights: Weights) -> Self {
+        let table = |e: &RoleCalibration| {
+            Table::new(e.autoencoder.clone(), e.isolation_forest.clone(), weights).with_fused(e.fused.clone())
         };
         Self { tables: entries.iter().map(|e| (e.role, table(e))).collect() }
     }
@@ -166,7 +230,12 @@ impl Calibration {
 
 /// Builds the tables of every role that has enough rows, and of [`Role::All`] in any case. `one` and `two` are the benign rows of
 /// the two calibration parts.
-pub(crate) fn calibrate(one: &[(Role, Raw)], two: &[(Role, Raw)], rng: &mut Rng) -> Vec<RoleCalibration> {
+pub(crate) fn calibrate(
+    one: &[(Role, Raw)],
+    two: &[(Role, Raw)],
+    weights: Weights,
+    rng: &mut Rng,
+) -> Vec<RoleCalibration> {
     let mut pools: BTreeMap<Role, (Vec<Raw>, Vec<Raw>)> = BTreeMap::new();
     pools.entry(Role::All).or_default();
     for (role, raw) in one {
@@ -191,14 +260,13 @@ pub(crate) fn calibrate(one: &[(Role, Raw)], two: &[(Role, Raw)], rng: &mut Rng)
                 rng.sample(rows.len(), MAX_ROLE_ROWS).into_iter().map(|i| rows[i]).collect()
             };
             let (one, two) = (thin(one), thin(two));
-            let mut table = Table {
-                autoencoder: sorted(one.iter().map(|r| r.autoencoder).collect()),
-                isolation_forest: sorted(one.iter().map(|r| r.isolation_forest).collect()),
-                fused: vec![],
-                tail: None,
-            };
-            table.fused = sorted(two.iter().map(|r| table.statistic(*r)).collect());
-            let Table { autoencoder, isolation_forest, fused, .. } = table;
+            let table = Table::new(
+                sorted(one.iter().map(|r| r.autoencoder).collect()),
+                sorted(one.iter().map(|r| r.isolation_forest).collect()),
+                weights,
+            );
+            let fused = sorted(two.iter().map(|r| table.statistic(*r)).collect());
+            let Table { autoencoder, isolation_forest, .. } = table;
             RoleCalibration { role, autoencoder, isolation_forest, fused }
         })
         .collect()
@@ -238,7 +306,7 @@ mod tests {
         let strange = 2.0 * scores.last().unwrap();
         scores.push(2.0 * strange);
         let (counted, tail) = (p_value(&scores, strange), Tail::fit(&scores).unwrap().p_value(strange).unwrap());
-        assert!(2.0 * tail < 0.75 * counted, "{tail} against {counted}");
+        assert!(tail < 0.75 * counted, "{tail} against {counted}");
         assert!(tail > f64::from(strange).powi(-4), "{tail} is bolder than the truth");
     }
 

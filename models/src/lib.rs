@@ -12,6 +12,7 @@ mod isolation;
 pub mod metrics;
 mod normalise;
 mod onnx;
+mod parts;
 mod rng;
 mod runner;
 mod score;
@@ -23,8 +24,8 @@ pub use bundle::{
     Golden, MANIFEST_FILE, MAX_MANIFEST_BYTES, Manifest, ModelEntry, Models, ProfileEntry, Provenance, RoleCalibration,
     TrainingSummary, Usual, check_vacant, verify_in_child,
 };
-pub use calibrate::{ACTIONABLE_MIN_ROWS, MAX_ROLE_ROWS, ROLE_MIN_ROWS, TIE_TOLERANCE};
-pub use explain::{Contribution, words};
+pub use calibrate::{ACTIONABLE_MIN_ROWS, MAX_ROLE_ROWS, ROLE_MIN_ROWS, TIE_TOLERANCE, Weights};
+pub use explain::{Change, Contribution, Unless, unless_words, words};
 pub use normalise::CLIP;
 pub use onnx::{
     GraphError, INPUT_FEATURES, INPUT_PRESENT, MAX_MODEL_BYTES, METADATA_SPLIT, OPSET, OPSET_ML, OUTPUT_ERRORS,

@@ -9,8 +9,8 @@ use tract_onnx::tract_core::ops::konst::Const;
 use tract_onnx::tract_core::ops::logic::Iff;
 
 use crate::bundle::BundleError;
-use crate::onnx::{Graph, INPUT_FEATURES, INPUT_PRESENT};
-use crate::trees;
+use crate::onnx::{Graph, INPUT_FEATURES, INPUT_PRESENT, fuse, only};
+use crate::{parts, trees};
 
 /// Compiled batch sizes, ascending. A symbolic batch was measured to be 3.3 times slower.
 pub const BATCHES: [usize; 3] = [1, 64, 1024];
@@ -28,12 +28,12 @@ pub enum RunError {
     NotFinite { output: String, row: usize, value: f32 },
 }
 
-/// A model compiled for each of [`BATCHES`].
+/// A model compiled for some batch sizes.
 pub(crate) struct Runner {
     plans: Vec<(usize, Arc<TypedSimplePlan>)>,
     inputs: Vec<String>,
-    /// Name and columns of the outputs that are read, and where tract gives them.
-    outputs: Vec<(String, usize, usize)>,
+    /// Name and columns of the outputs.
+    outputs: Vec<(String, usize)>,
     width: usize,
     /// What stands in for a missing value where the model has no input `present`.
     fill: Vec<f32>,
@@ -101,25 +101,35 @@ fn widen(model: &mut TypedModel, rows: usize) -> TractResult<()> {
 }
 
 impl Runner {
-    /// Compiles `graph` for rows of `fill.len()` features. `outputs`: name and number of columns of what [`Runner::run`] returns.
+    /// Compiles `graph` for rows of `fill.len()` features. `outputs`: name and number of columns of what [`Runner::run`] returns;
+    /// what none of them needs is left out.
     pub(crate) fn new(graph: &Graph, outputs: &[(&str, usize)], fill: &[f32]) -> Result<Self, RunError> {
+        Self::for_batches(&BATCHES, graph, outputs, fill)
+    }
+
+    /// As [`Runner::new`], for other batch sizes, ascending.
+    pub(crate) fn for_batches(
+        batches: &[usize],
+        graph: &Graph,
+        outputs: &[(&str, usize)],
+        fill: &[f32],
+    ) -> Result<Self, RunError> {
         let width = fill.len();
-        let outputs = outputs
-            .iter()
-            .map(|(name, columns)| {
-                let at = graph.outputs.iter().position(|o| o == name);
-                at.map(|at| ((*name).to_owned(), *columns, at))
-                    .ok_or_else(|| RunError::Compile(format!("there is no output `{name}`")))
-            })
-            .collect::<Result<_, _>>()?;
+        let names: Vec<&str> = outputs.iter().map(|(name, _)| *name).collect();
+        if let Some(name) = names.iter().find(|name| !graph.outputs.iter().any(|o| o == *name)) {
+            return Err(RunError::Compile(format!("there is no output `{name}`")));
+        }
+        let mut proto = only(&graph.proto, &names);
+        fuse(&mut proto);
         let model = guarded(|| {
             let mut onnx = tract_onnx::onnx();
             trees::register(&mut onnx.op_register);
-            onnx.model_for_proto_model(&graph.proto)
+            parts::register(&mut onnx.op_register);
+            onnx.model_for_proto_model(&proto)
         })
         .map_err(RunError::Compile)?;
-        let mut plans = Vec::with_capacity(BATCHES.len());
-        for rows in BATCHES {
+        let mut plans = Vec::with_capacity(batches.len());
+        for &rows in batches {
             let plan = guarded(|| {
                 let mut model = model.clone();
                 for i in 0..graph.inputs.len() {
@@ -132,6 +142,7 @@ impl Runner {
             .map_err(|e| RunError::Compile(format!("for batches of {rows} rows: {e}")))?;
             plans.push((rows, plan));
         }
+        let outputs = outputs.iter().map(|(name, columns)| ((*name).to_owned(), *columns)).collect();
         Ok(Self { plans, inputs: graph.inputs.clone(), outputs, width, fill: fill.to_vec() })
     }
 
@@ -139,7 +150,7 @@ impl Runner {
     /// `[rows, columns]`, finite.
     pub(crate) fn run(&self, features: &[f32], present: &[f32]) -> Result<Vec<Vec<f32>>, RunError> {
         let rows = features.len() / self.width;
-        let mut out: Vec<Vec<f32>> = self.outputs.iter().map(|(_, c, _)| Vec::with_capacity(rows * c)).collect();
+        let mut out: Vec<Vec<f32>> = self.outputs.iter().map(|(_, c)| Vec::with_capacity(rows * c)).collect();
         let filled: Vec<f32>;
         let features = if self.inputs.iter().any(|i| i == INPUT_PRESENT) {
             features
@@ -192,14 +203,14 @@ impl Runner {
             plan.run(inputs)
         })
         .map_err(|cause| RunError::Run { rows: batch, cause })?;
-        for ((name, columns, at), out) in self.outputs.iter().zip(out) {
+        for (at, ((name, columns), out)) in self.outputs.iter().zip(out).enumerate() {
             let wrong = |found: &[usize]| RunError::Shape {
                 output: name.clone(),
                 found: found.to_vec(),
                 rows: batch,
                 columns: *columns,
             };
-            let tensor = values.get(*at).ok_or_else(|| wrong(&[]))?;
+            let tensor = values.get(at).ok_or_else(|| wrong(&[]))?;
             if tensor.shape() != [batch, *columns] {
                 return Err(wrong(tensor.shape()));
             }

@@ -69,7 +69,7 @@ impl Bundle {
     /// depend on how many there are.
     pub fn score(&self, matrix: &FeatureMatrix) -> Result<Vec<Scored>, ScoreError> {
         let profile = self.profile(matrix.profile())?;
-        let raw = profile.models.run_matrix(matrix).map_err(|e| self.run_error(matrix.profile(), e))?.rows;
+        let raw = profile.models.run_matrix(matrix).map_err(|e| self.run_error(matrix.profile(), e))?;
         let mut out = Vec::with_capacity(raw.len());
         for (i, raw) in raw.into_iter().enumerate() {
             // Loading refuses a calibration without Role::All, to which every role falls back.

@@ -343,7 +343,7 @@ fn manifests_that_do_not_fit_are_refused() {
     let put = |d: &Path, text: &str| fs::write(d.join(MANIFEST_FILE), text).expect("writes");
     says(&refusal(|d| put(d, "]")), &["manifest.yaml", "parse"]);
     says(&refusal(|d| put(d, "")), &["manifest.yaml", "parse"]);
-    says(&refusal(|d| put(d, "bundle_version: 9\nnews: 1\n")), &["version 9", "version 1", "train"]);
+    says(&refusal(|d| put(d, "bundle_version: 9\nnews: 1\n")), &["version 9", "version 2", "train"]);
     says(&refusal(|d| edit(d, |t| t.replace("seed:", "sead:"))), &["sead"]);
     says(&refusal(|d| edit(d, |t| format!("{t}surprise: 1\n"))), &["surprise"]);
     let c = |f: fn(&mut Manifest)| refusal(move |d| change(d, f));

@@ -6,7 +6,8 @@ use common::{TRAINED, benign, scans, trained};
 use weir_core::matrix::FeatureMatrix;
 use weir_core::profile::ProfileId;
 use weir_core::role::Role;
-use weir_models::{ROLE_MIN_ROWS, words};
+use weir_core::suppose::suppose;
+use weir_models::{Change, ROLE_MIN_ROWS, Unless, unless_words, words};
 
 /// Share of rows with `p` at most `alpha`.
 fn rate(p: &[f32], alpha: f32) -> f64 {
@@ -130,6 +131,57 @@ fn explanations_name_what_is_strange() {
     let ports = c.iter().find(|c| c.feature == 2).expect("ports are present");
     let text = words(ports, ProfileId::Source);
     assert!(text.starts_with("distinct ports contacted ") && text.ends_with("(usually 1 to 3)"), "{text}");
+}
+
+#[test]
+fn what_would_have_made_it_no_anomaly_is_true_and_small() {
+    const P: f32 = 0.02;
+    let trained = trained(8_000);
+    let bundle = trained.bundle();
+    let mut found = [0; 2];
+    for profile in TRAINED {
+        let column = |name: &str| profile.features().iter().position(|f| f.name == name).expect("a feature");
+        let rows = benign(profile, 60, 21).matrix;
+        for i in 0..rows.len() {
+            let (mut row, present, role) = (rows.row(i).to_vec(), rows.present(i), rows.role(i));
+            // All else as usual: a source that tries hundreds of ports, a client that sends packets as large as no other's.
+            let planted = if profile == ProfileId::Source {
+                suppose(profile, &mut row, present, column("ports"), 300.0);
+                vec!["flows", "ports", "host_ports", "hosts"]
+            } else {
+                suppose(profile, &mut row, present, column("fwd_mean_size"), 40_000.0);
+                vec!["fwd_mean_size", "fwd_bytes", "fwd_packets", "byte_ratio", "bytes_per_s"]
+            };
+            let p = |row: &[f32]| {
+                let mut m = FeatureMatrix::new(profile);
+                let row: Vec<_> = row.iter().enumerate().map(|(j, v)| (present >> j & 1 == 1).then_some(*v)).collect();
+                m.push(&row, role).expect("finite");
+                bundle.score(&m).expect("scores")[0].p
+            };
+            if p(&row) > P {
+                continue;
+            }
+            let all = bundle.explain(profile, &row, present).expect("explains");
+            let unless = bundle.unless(profile, &row, present, role, P, &all).expect("scores");
+            let Some(unless) = unless else { continue };
+            // It is as was said.
+            let mut otherwise = row.clone();
+            for c in &unless.changes {
+                assert_eq!(c.observed, row[c.feature]);
+                assert!(c.to != c.observed && suppose(profile, &mut otherwise, present, c.feature, c.to));
+            }
+            assert!(unless.p > P && p(&otherwise) == unless.p, "{unless:?}: {}", p(&otherwise));
+            let names: Vec<_> = unless.changes.iter().map(|c| profile.features()[c.feature].name).collect();
+            found[0] += 1;
+            found[1] += usize::from(names.len() == 1 && planted.contains(&names[0]));
+            let text = unless_words(&unless, profile);
+            assert!(text.starts_with("with ") && text.ends_with(" it would not have been an anomaly"), "{text}");
+        }
+    }
+    assert!(found[0] >= 80 && found[1] * 10 >= found[0] * 7, "{found:?}");
+    let ports = Change { feature: 2, observed: 212.0, to: 14.0 };
+    let text = unless_words(&Unless { changes: vec![ports], p: 0.02 }, ProfileId::Source);
+    assert_eq!(text, "with at most 14 distinct ports contacted it would not have been an anomaly");
 }
 
 #[test]

@@ -18,8 +18,21 @@ pub struct Reason {
     pub observed: f32,
     pub usual_low: f32,
     pub usual_high: f32,
+    /// The usual value that is nearest to the observed one.
+    pub nearest_usual: f32,
     /// Share of the anomaly that this feature explains, 0 to 1.
     pub share: f32,
+    /// Not empty in the last of an anomaly's reasons, where one was found: the smallest change of one or two features that would
+    /// have made it no anomaly; `words` says it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unless: Vec<Otherwise>,
+}
+
+/// A feature's value as it would have had to be.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Otherwise {
+    pub feature: &'static str,
+    pub value: f32,
 }
 
 /// Calibrated result for one row.

@@ -23,6 +23,7 @@ pub mod record;
 pub mod render;
 pub mod role;
 pub mod stat_fields;
+pub mod suppose;
 pub mod table;
 pub mod window;
 

@@ -222,7 +222,7 @@ fn load_profile(
         }
     }
     run_golden(entry, &models)?;
-    let calibration = Calibration::from_manifest(&entry.calibration);
+    let calibration = Calibration::from_manifest(&entry.calibration, entry.weights);
     Ok((id, LoadedProfile { models, calibration, entry: index }))
 }
 
@@ -292,6 +292,12 @@ fn check_calibration(place: &str, entry: &ProfileEntry) -> Result<(), BundleErro
             }
         }
     }
+    let w = entry.weights;
+    let fine = |v: f64| v > 0.0 && v < 1.0;
+    if !fine(w.autoencoder) || !fine(w.isolation_forest) || (w.autoencoder + w.isolation_forest - 1.0).abs() > 1e-6 {
+        let found = format!("{} and {}", w.autoencoder, w.isolation_forest);
+        return Err(mismatch(place, "weights", found, "two numbers above 0 that sum to 1"));
+    }
     if !roles.contains(&Role::All) {
         return Err(mismatch(place, "calibration", "without the role `all`", "one for the role `all`"));
     }
@@ -317,8 +323,7 @@ fn check_golden(place: &str, id: ProfileId, entry: &ProfileEntry) -> Result<(), 
 
 fn run_golden(entry: &ProfileEntry, models: &ProfileModels) -> Result<(), BundleError> {
     let rows = entry.golden.iter().map(|g| RawRow { features: &g.features, present: g.present });
-    let scores =
-        models.run(rows).map_err(|(m, source)| BundleError::Run { file: models.files[m].clone(), source })?.rows;
+    let scores = models.run(rows).map_err(|(m, source)| BundleError::Run { file: models.files[m].clone(), source })?;
     for (index, (g, s)) in entry.golden.iter().zip(&scores).enumerate() {
         let pairs = [(g.autoencoder, s.autoencoder), (g.isolation_forest, s.isolation_forest)];
         for (file, (expected, found)) in models.files.iter().zip(pairs) {

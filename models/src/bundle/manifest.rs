@@ -6,10 +6,11 @@ use serde::{Deserialize, Serialize};
 use weir_core::profile::Transform;
 use weir_core::role::Role;
 
+use crate::calibrate::Weights;
 use crate::floats;
 
 /// Version of the format; another one is refused.
-pub const BUNDLE_VERSION: u32 = 1;
+pub const BUNDLE_VERSION: u32 = 2;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -87,6 +88,7 @@ pub struct ProfileEntry {
     pub features: Vec<FeatureEntry>,
     pub models: Models,
     pub training: TrainingSummary,
+    pub weights: Weights,
     pub calibration: Vec<RoleCalibration>,
     pub golden: Vec<Golden>,
 }
@@ -152,9 +154,9 @@ pub struct TrainingSummary {
     pub rows_alone: u64,
     /// Distinct fit rows left out because there were more than training takes.
     pub fit_left_out: u64,
-    /// Epochs of the autoencoder; 0 for models that were brought along.
+    /// Rounds of training of the autoencoder; 0 for models that were brought along.
     pub epochs: u64,
-    /// Mean squared reconstruction error on the early-stop part, in squared standard deviations; 0 likewise.
+    /// Mean negative log-likelihood of the early-stop part per feature, in nats of normalised features; 0 likewise.
     pub early_stop_loss: f32,
     /// Rows per role as the rows named them.
     pub roles: BTreeMap<Role, u64>,

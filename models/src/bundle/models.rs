@@ -28,16 +28,12 @@ struct Paths {
 #[derive(Debug)]
 pub(crate) struct ProfileModels {
     autoencoder: Runner,
+    /// The same model, for its errors per feature: only who explains a row wants them.
+    errors: Runner,
     isolation_forest: Runner,
     paths: Option<Paths>,
     fill: Vec<f32>,
     pub(crate) files: [String; 2],
-}
-
-/// Scores per row, and the autoencoder's error per feature, `[rows, width]`.
-pub(crate) struct RawScores {
-    pub(crate) rows: Vec<Raw>,
-    pub(crate) errors: Vec<f32>,
 }
 
 impl ProfileModels {
@@ -48,9 +44,8 @@ impl ProfileModels {
         fill: &[f32],
     ) -> Result<(Self, [ModelEntry; 2]), BundleError> {
         let width = fill.len();
-        let parse = |(file, bytes): (&str, &[u8]), outputs: &[(&str, usize)]| {
-            let names: Vec<&str> = outputs.iter().map(|(n, _)| *n).collect();
-            let graph = onnx::parse(bytes, width, &names)
+        let parse = |(file, bytes): (&str, &[u8]), outputs: &[(&str, usize)], must_have: &[&str]| {
+            let graph = onnx::parse(bytes, width, must_have)
                 .map_err(|e| BundleError::Graph { file: file.to_owned(), source: Box::new(e) })?;
             let runner = Runner::new(&graph, outputs, fill)
                 .map_err(|source| BundleError::Run { file: file.to_owned(), source })?;
@@ -62,13 +57,17 @@ impl ProfileModels {
             };
             Ok::<_, BundleError>((graph, runner, entry))
         };
-        let (_, autoencoder_runner, a) = parse(autoencoder, &[(OUTPUT_SCORE, 1), (OUTPUT_ERRORS, width)])?;
-        let (graph, forest_runner, f) = parse(isolation_forest, &[(OUTPUT_SCORE, 1)])?;
+        let score = [(OUTPUT_SCORE, 1)];
+        let (graph, autoencoder_runner, a) = parse(autoencoder, &score, &[OUTPUT_SCORE, OUTPUT_ERRORS])?;
+        let errors = Runner::for_batches(&[1], &graph, &[(OUTPUT_ERRORS, width)], fill)
+            .map_err(|source| BundleError::Run { file: autoencoder.0.to_owned(), source })?;
+        let (graph, forest_runner, f) = parse(isolation_forest, &score, &[OUTPUT_SCORE])?;
         let trees = |source| BundleError::Trees { file: isolation_forest.0.to_owned(), source };
         let forest = onnx::path_forest(&graph.proto).map_err(trees)?.filter(|f| f.width() <= width);
         let paths = forest.map(|forest| Paths { means: forest.node_means(rows_at_leaf), forest });
         let models = Self {
             autoencoder: autoencoder_runner,
+            errors,
             isolation_forest: forest_runner,
             paths,
             fill: fill.to_vec(),
@@ -78,7 +77,7 @@ impl ProfileModels {
     }
 
     /// Raw scores of `rows`.
-    pub(crate) fn run<'a>(&self, rows: impl Iterator<Item = RawRow<'a>>) -> Result<RawScores, (usize, RunError)> {
+    pub(crate) fn run<'a>(&self, rows: impl Iterator<Item = RawRow<'a>>) -> Result<Vec<Raw>, (usize, RunError)> {
         let (mut features, mut masks) = (Vec::new(), Vec::new());
         for row in rows {
             features.extend_from_slice(row.features);
@@ -88,22 +87,32 @@ impl ProfileModels {
     }
 
     /// `features` is row-major, `masks` has one entry per row.
-    fn run_rows(&self, features: &[f32], masks: impl Iterator<Item = u64>) -> Result<RawScores, (usize, RunError)> {
+    fn run_rows(&self, features: &[f32], masks: impl Iterator<Item = u64>) -> Result<Vec<Raw>, (usize, RunError)> {
         let mut present = Vec::with_capacity(features.len());
         for mask in masks {
-            present.extend((0..self.fill.len()).map(|j| (mask >> j & 1) as f32));
+            present.extend(self.presence(mask));
         }
-        let mut a = self.autoencoder.run(features, &present).map_err(|e| (0, e))?;
+        let a = self.autoencoder.run(features, &present).map_err(|e| (0, e))?;
         let f = self.isolation_forest.run(features, &present).map_err(|e| (1, e))?;
-        let errors = a.swap_remove(1);
         let rows = a[0].iter().zip(&f[0]);
-        let rows = rows.map(|(a, f)| Raw { autoencoder: *a, isolation_forest: *f }).collect();
-        Ok(RawScores { rows, errors })
+        Ok(rows.map(|(a, f)| Raw { autoencoder: *a, isolation_forest: *f }).collect())
+    }
+
+    /// 1 where a feature is present.
+    fn presence(&self, mask: u64) -> impl Iterator<Item = f32> {
+        (0..self.fill.len()).map(move |j| (mask >> j & 1) as f32)
     }
 
     /// Raw scores of all rows of a matrix.
-    pub(crate) fn run_matrix(&self, m: &FeatureMatrix) -> Result<RawScores, (usize, RunError)> {
+    pub(crate) fn run_matrix(&self, m: &FeatureMatrix) -> Result<Vec<Raw>, (usize, RunError)> {
         self.run_rows(m.data(), (0..m.len()).map(|i| m.present(i)))
+    }
+
+    /// The autoencoder's error of each feature.
+    pub(crate) fn errors(&self, row: RawRow<'_>) -> Result<Vec<f32>, (usize, RunError)> {
+        let present: Vec<f32> = self.presence(row.present).collect();
+        let mut out = self.errors.run(row.features, &present).map_err(|e| (0, e))?;
+        Ok(out.swap_remove(0))
     }
 
     /// How much each feature shortened the row's paths, in splits summed over the trees (Saabas: "Interpreting random forests",

@@ -2,12 +2,15 @@
 
 use weir_core::profile::Transform;
 
-use super::graph::{GraphBuilder, int};
+use super::graph::{GraphBuilder, int, ints};
 use super::{INPUT_FEATURES, INPUT_PRESENT, OUTPUT_ERRORS, OUTPUT_SCORE};
-use crate::autoencoder::{Autoencoder, INPUT_CLIP};
+use crate::autoencoder::Autoencoder;
 use crate::normalise::{CLIP, Normaliser};
 
-/// The model file for `net` behind `normaliser`.
+/// Number of the type FLOAT.
+const FLOAT: i64 = 1;
+
+/// The model file for `net` behind `normaliser`. What makes `score` is what [`super::fuse`] knows.
 pub(crate) fn export(normaliser: &Normaliser, net: &Autoencoder) -> Vec<u8> {
     let width = normaliser.width();
     let row = [1, width];
@@ -31,34 +34,32 @@ pub(crate) fn export(normaliser: &Normaliser, net: &Autoencoder) -> Vec<u8> {
     g.node("Min", &["clipped_low", &high], "clipped", vec![]);
     g.node("Mul", &["clipped", INPUT_PRESENT], "normalised", vec![]);
 
-    let low = g.floats("input_low", &[1], &[-INPUT_CLIP]);
-    let high = g.floats("input_high", &[1], &[INPUT_CLIP]);
-    g.node("Max", &["normalised", &low], "input_clipped_low", vec![]);
-    let mut at = g.node("Min", &["input_clipped_low", &high], "network_input", vec![]);
-    let last = net.layers.len() - 1;
-    for (i, layer) in net.layers.iter().enumerate() {
-        let (inputs, outputs) = layer.weights.dim();
-        let weights: Vec<f32> = layer.weights.iter().copied().collect();
-        let weights = g.floats(&format!("weights_{i}"), &[inputs, outputs], &weights);
-        let bias = g.floats(&format!("bias_{i}"), &[outputs], &layer.bias.to_vec());
-        at = g.node("Gemm", &[&at, &weights, &bias], &format!("layer_{i}"), vec![]);
-        if layer.relu {
-            debug_assert!(i != last, "the output layer is linear");
-            at = g.node("Relu", &[&at], &format!("active_{i}"), vec![]);
-        }
-    }
+    // What each part makes of the row, whitened: `[N, width, parts]`.
+    let parts = net.parts.len();
+    let (weights, bias) = net.arrays();
+    let weights = g.floats("weights", &[width, width * parts], &weights);
+    let bias = g.floats("bias", &[width * parts], &bias);
+    let by_part = g.ints("by_part", &[3], &[-1, width as i64, parts as i64]);
+    let axis = g.ints("axis", &[1], &[1]);
+    g.node("Gemm", &["normalised", &weights, &bias], "whitened", vec![]);
+    g.node("Mul", &["whitened", "whitened"], "squared", vec![]);
+    g.node("Reshape", &["squared", &by_part], "squared_by_part", vec![]);
+    g.node("ReduceSum", &["squared_by_part", &axis], "distances", vec![int("keepdims", 0)]);
+    g.node("ReduceMin", &["distances"], OUTPUT_SCORE, vec![ints("axes", &[1]), int("keepdims", 1)]);
 
-    let weight: Vec<f32> = net.error_variance.iter().map(|v| 1.0 / v).collect();
-    let weight = g.floats("inverse_variance", &row, &weight);
-    let axis = g.ints("columns", &[1], &[1]);
-    g.node("Sub", &["normalised", &at], "difference", vec![]);
-    g.node("Mul", &["difference", "difference"], "squared", vec![]);
-    g.node("Mul", &["squared", &weight], "weighted", vec![]);
-    g.node("Mul", &["weighted", INPUT_PRESENT], OUTPUT_ERRORS, vec![]);
-    g.node("ReduceSum", &[OUTPUT_ERRORS, &axis], "error_sum", vec![int("keepdims", 1)]);
-    g.node("ReduceSum", &[INPUT_PRESENT, &axis], "present_sum", vec![int("keepdims", 1)]);
-    g.node("Max", &["present_sum", &one], "present_count", vec![]);
-    g.node("Div", &["error_sum", "present_count"], OUTPUT_SCORE, vec![]);
+    // What the nearest part expects of each feature, given the others.
+    let residuals = g.floats("residuals", &[width * parts, width], &net.residual_weights());
+    let mask_shape = g.ints("mask_shape", &[3], &[-1, 1, parts as i64]);
+    let flat = g.ints("flat", &[2], &[-1, (width * parts) as i64]);
+    g.node("LessOrEqual", &["distances", OUTPUT_SCORE], "is_nearest", vec![]);
+    g.node("Cast", &["is_nearest"], "nearest", vec![int("to", FLOAT)]);
+    g.node("Reshape", &["nearest", &mask_shape], "nearest_by_part", vec![]);
+    g.node("Reshape", &["whitened", &by_part], "whitened_by_part", vec![]);
+    g.node("Mul", &["whitened_by_part", "nearest_by_part"], "chosen_by_part", vec![]);
+    g.node("Reshape", &["chosen_by_part", &flat], "chosen", vec![]);
+    g.node("MatMul", &["chosen", &residuals], "residual", vec![]);
+    g.node("Mul", &["residual", "residual"], "residual_squared", vec![]);
+    g.node("Mul", &["residual_squared", INPUT_PRESENT], OUTPUT_ERRORS, vec![]);
 
     let inputs = [(INPUT_FEATURES, width), (INPUT_PRESENT, width)];
     g.finish("weir_autoencoder", &inputs, &[(OUTPUT_SCORE, 1), (OUTPUT_ERRORS, width)])

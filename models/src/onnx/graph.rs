@@ -123,3 +123,17 @@ pub(super) fn strings(name: &str, strings: impl Iterator<Item = &'static str>) -
     let strings = strings.map(|s| s.as_bytes().to_vec()).collect();
     AttributeProto { strings, ..attribute(name, AttributeType::Strings) }
 }
+
+pub(super) fn tensor(name: &str, t: TensorProto) -> AttributeProto {
+    AttributeProto { t: Some(t), ..attribute(name, AttributeType::Tensor) }
+}
+
+/// The integer of that name.
+pub(super) fn int_of(node: &NodeProto, name: &str) -> Option<i64> {
+    node.attribute.iter().find(|a| a.name == name).map(|a| a.i)
+}
+
+/// The integers of that name.
+pub(super) fn ints_of<'n>(node: &'n NodeProto, name: &str) -> Option<&'n [i64]> {
+    node.attribute.iter().find(|a| a.name == name).map(|a| a.ints.as_slice())
+}

@@ -3,6 +3,7 @@
 mod autoencoder;
 mod check;
 mod forest;
+mod fuse;
 mod graph;
 #[cfg(test)]
 mod tests;
@@ -11,6 +12,7 @@ pub(crate) use autoencoder::export as export_autoencoder;
 pub(crate) use check::parse;
 pub use check::{Graph, GraphError, MAX_MODEL_BYTES, metadata};
 pub(crate) use forest::{export as export_forest, path_forest};
+pub(crate) use fuse::{floats_of, fuse, only};
 
 /// Raw features, float32 `[N, F]`.
 pub const INPUT_FEATURES: &str = "features";
@@ -18,7 +20,7 @@ pub const INPUT_FEATURES: &str = "features";
 pub const INPUT_PRESENT: &str = "present";
 /// Anomaly score, higher is stranger; float32 `[N, 1]`.
 pub const OUTPUT_SCORE: &str = "score";
-/// The autoencoder's error per feature in units of its benign variance; float32 `[N, F]`.
+/// The autoencoder's error per feature, squared, in units of its benign variance; float32 `[N, F]`.
 pub const OUTPUT_ERRORS: &str = "feature_errors";
 
 /// Key of an ONNX file's metadata under which whoever fitted it says to which rows: [`crate::split_id`].

@@ -49,7 +49,7 @@ fn made() -> Made {
     let mut z = Vec::new();
     rows.chunks(WIDTH).for_each(|r| normaliser.apply(r, u64::MAX, &mut z));
     let z = Array2::from_shape_vec((400, WIDTH), z).expect("400 rows");
-    let config = AutoencoderConfig { epochs: 5, ..AutoencoderConfig::default() };
+    let config = AutoencoderConfig { parts: 5, ..AutoencoderConfig::default() };
     let (net, _) = Autoencoder::fit(&z, &z, &config, &mut rng, &mut |_, _| {});
     let forest = grow(&rows, &normaliser.transforms, ForestConfig::default(), &mut rng);
     Made { normaliser, net, forest, rows }
@@ -71,18 +71,58 @@ fn tract_gives_what_the_definitions_give() {
         let (mut z, mut filled) = (Vec::new(), Vec::new());
         m.normaliser.apply(row, present(i), &mut z);
         m.normaliser.fill(row, present(i), &mut filled);
-        let expected = [m.net.score(&z, present(i)), m.forest.score(&filled)];
-        let got = [scores.rows[i].autoencoder, scores.rows[i].isolation_forest].map(f64::from);
+        let (score, expected_errors) = m.net.score(&z, present(i));
+        let expected = [score, m.forest.score(&filled)];
+        let got = [scores[i].autoencoder, scores[i].isolation_forest].map(f64::from);
         for (e, g) in expected.into_iter().zip(got) {
             assert!((e - g).abs() <= 1e-5 * e.max(1.0), "row {i}: {g} instead of {e}");
         }
-        let errors = &scores.errors[i * WIDTH..(i + 1) * WIDTH];
-        let mean = errors.iter().sum::<f32>() / present(i).count_ones().max(1) as f32;
-        assert!(
-            (mean - scores.rows[i].autoencoder).abs() <= 1e-5 * mean.max(1.0),
-            "the score is the mean of the errors"
-        );
-        assert!((0..WIDTH).all(|j| present(i) >> j & 1 == 1 || errors[j] == 0.0), "a missing value has an error");
+        let errors = models.errors(RawRow { features: row, present: present(i) }).expect("runs");
+        for (j, (e, g)) in expected_errors.into_iter().zip(errors.iter().map(|v| f64::from(*v))).enumerate() {
+            assert!((e - g).abs() <= 1e-4 * e.max(1.0), "row {i}, feature {j}: an error of {g} instead of {e}");
+            assert!(present(i) >> j & 1 == 1 || g == 0.0, "a missing value has an error");
+        }
+    }
+}
+
+/// The graph in plain operators, as others run it, and with our own operator in their place.
+#[test]
+fn the_operator_for_all_parts_gives_what_the_plain_ones_give() {
+    let m = made();
+    let file = export_autoencoder(&m.normaliser, &m.net);
+    let graph = parse(&file, WIDTH, &[OUTPUT_SCORE, OUTPUT_ERRORS]).expect("our own file");
+    let operators =
+        |p: &ModelProto| -> Vec<String> { p.graph.iter().flat_map(|g| &g.node).map(|n| n.op_type.clone()).collect() };
+    let mut score = only(&graph.proto, &[OUTPUT_SCORE]);
+    assert!(!operators(&score).contains(&"LessOrEqual".to_owned()), "what only errors need is left out");
+    fuse(&mut score);
+    assert_eq!(operators(&score).last().map(String::as_str), Some(crate::parts::OPERATOR));
+    let mut all = only(&graph.proto, &[OUTPUT_SCORE, OUTPUT_ERRORS]);
+    let before = all.clone();
+    fuse(&mut all);
+    assert_eq!(all, before, "steps whose results are wanted otherwise stay");
+    let fused = Runner::new(&graph, &[(OUTPUT_SCORE, 1)], &m.normaliser.fill).expect("compiles");
+    let both = [(OUTPUT_SCORE, 1), (OUTPUT_ERRORS, WIDTH)];
+    let plain = Runner::new(&graph, &both, &m.normaliser.fill).expect("compiles");
+    let present: Vec<f32> = (0..m.rows.len()).map(|i| if i % 11 == 0 { 0.0 } else { 1.0 }).collect();
+    let fused = fused.run(&m.rows, &present).expect("runs");
+    let plain = plain.run(&m.rows, &present).expect("runs");
+    for (f, p) in fused[0].iter().zip(&plain[0]) {
+        assert!((f - p).abs() <= 1e-5 * p.max(1.0), "{f} instead of {p}");
+    }
+    // A foreign graph that looks like it in part is left alone.
+    for spoil in [
+        (|g| g.node.iter_mut().find(|n| n.op_type == "ReduceMin").expect("a step").op_type = "ReduceMax".into())
+            as fn(&mut GraphProto),
+        |g| g.node.iter_mut().find(|n| n.op_type == "ReduceSum").expect("a step").attribute[0].i = 1,
+        |g| g.initializer.iter_mut().find(|t| t.name == "by_part").expect("a shape").raw_data[16] = 2,
+        |g| g.node.iter_mut().find(|n| n.output[0] == "squared").expect("a step").input[1] = "normalised".into(),
+    ] {
+        let mut other = only(&graph.proto, &[OUTPUT_SCORE]);
+        spoil(other.graph.as_mut().expect("a graph"));
+        let before = other.clone();
+        fuse(&mut other);
+        assert_eq!(other, before);
     }
 }
 

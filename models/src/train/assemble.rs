@@ -11,7 +11,7 @@ use super::{ForeignModels, TrainError, TrainSet, fit_normaliser};
 use crate::bundle::{
     BundleError, FeatureEntry, Golden, Models, ProfileEntry, ProfileModels, RawRow, TrainingSummary, Usual,
 };
-use crate::calibrate::{Raw, calibrate};
+use crate::calibrate::{Raw, Weights, calibrate};
 use crate::normalise::Normaliser;
 use crate::rng::Rng;
 
@@ -104,6 +104,7 @@ impl<'a> Prepared<'a> {
         &self,
         files_of: ForeignModels,
         training: TrainingSummary,
+        weights: Weights,
         seed: u64,
         files: &mut BTreeMap<String, Vec<u8>>,
     ) -> Result<ProfileEntry, TrainError> {
@@ -120,7 +121,7 @@ impl<'a> Prepared<'a> {
             Ok(rows.iter().map(|i| m.role(*i)).zip(raw).collect())
         };
         let (one, two) = (scored(&self.calibration[0])?, scored(&self.calibration[1])?);
-        let calibration = calibrate(&one, &two, &mut Rng::new(seed, &format!("calibration {name}")));
+        let calibration = calibrate(&one, &two, weights, &mut Rng::new(seed, &format!("calibration {name}")));
         let golden = self.golden(&models, &one)?;
         files.insert(a, files_of.autoencoder);
         files.insert(f, files_of.isolation_forest);
@@ -138,6 +139,7 @@ impl<'a> Prepared<'a> {
             features: features.collect(),
             models: Models { autoencoder, isolation_forest },
             training,
+            weights,
             calibration,
             golden,
         })
@@ -168,8 +170,7 @@ impl<'a> Prepared<'a> {
 }
 
 fn run<'a>(models: &ProfileModels, rows: impl Iterator<Item = RawRow<'a>>) -> Result<Vec<Raw>, BundleError> {
-    let scores = models.run(rows).map_err(|(m, source)| BundleError::Run { file: models.files[m].clone(), source })?;
-    Ok(scores.rows)
+    models.run(rows).map_err(|(m, source)| BundleError::Run { file: models.files[m].clone(), source })
 }
 
 /// The values of a row, to be compared bit for bit.

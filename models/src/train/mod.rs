@@ -22,6 +22,7 @@ use crate::autoencoder::{Autoencoder, Fitted};
 use crate::bundle::{
     self, BUNDLE_VERSION, Bundle, BundleError, Corpus, EvidenceThresholds, Manifest, Provenance, TrainingSummary,
 };
+use crate::calibrate::Weights;
 use crate::normalise::Normaliser;
 use crate::rng::Rng;
 use crate::{isolation, onnx};
@@ -58,6 +59,7 @@ pub struct TrainConfig {
     pub trained_at_us: Option<u64>,
     pub autoencoder: AutoencoderConfig,
     pub forest: ForestConfig,
+    pub weights: Weights,
 }
 
 impl Default for TrainConfig {
@@ -70,6 +72,7 @@ impl Default for TrainConfig {
             trained_at_us: None,
             autoencoder: AutoencoderConfig::default(),
             forest: ForestConfig::default(),
+            weights: Weights::default(),
         }
     }
 }
@@ -122,12 +125,12 @@ pub fn train(
         let mut rng = Rng::new(cfg.seed, &format!("autoencoder {profile}"));
         let (fit, stop) = (prepared.normalised(&prepared.fit), prepared.normalised(&prepared.stop));
         let stage = Stage::Autoencoder;
-        let mut epoch = |done, total| progress(TrainProgress { profile, stage, done, total });
-        let (net, Fitted { epochs, loss }) = Autoencoder::fit(&fit, &stop, &cfg.autoencoder, &mut rng, &mut epoch);
+        let mut round = |done, total| progress(TrainProgress { profile, stage, done, total });
+        let (net, Fitted { rounds, loss }) = Autoencoder::fit(&fit, &stop, &cfg.autoencoder, &mut rng, &mut round);
         if !loss.is_finite() {
             return Err(TrainError::Diverged { profile, loss });
         }
-        (summary.epochs, summary.early_stop_loss) = (epochs as u64, loss);
+        (summary.epochs, summary.early_stop_loss) = (rounds as u64, loss);
         let autoencoder = onnx::export_autoencoder(&prepared.normaliser, &net);
 
         let mut rng = Rng::new(cfg.seed, &format!("isolation forest {profile}"));
@@ -175,7 +178,7 @@ fn build(
         let (prepared, mut summary) = Prepared::new(set, &part, block_us, MAX_FIT_ROWS, cfg.seed)?;
         let models = make(&prepared, &mut summary, progress)?;
         progress(TrainProgress { profile, stage: Stage::Calibration, done: 0, total: 1 });
-        entries.push(prepared.assemble(models, summary, cfg.seed, &mut files)?);
+        entries.push(prepared.assemble(models, summary, cfg.weights, cfg.seed, &mut files)?);
         progress(TrainProgress { profile, stage: Stage::Calibration, done: 1, total: 1 });
         parts.insert(profile, part);
     }
@@ -263,10 +266,9 @@ fn check(sets: &[TrainSet], cfg: &TrainConfig) -> Result<(), TrainError> {
     }
     let (a, f) = (&cfg.autoencoder, &cfg.forest);
     for (what, value) in [
-        ("autoencoder.hidden", a.hidden),
-        ("autoencoder.bottleneck", a.bottleneck),
-        ("autoencoder.batch", a.batch),
-        ("autoencoder.epochs", a.epochs),
+        ("autoencoder.parts", a.parts),
+        ("autoencoder.rows_per_part", a.rows_per_part),
+        ("autoencoder.rounds", a.rounds),
         ("forest.trees", f.trees),
         ("forest.samples", f.samples),
     ] {

@@ -11,6 +11,9 @@ use crate::event::{Alert, Anomaly, DecisionChange, Event, Level, Mode, Severity}
 use crate::policy::duration_words;
 use crate::record::{EndReason, FlowRecord, FlowState};
 
+/// Reasons in a line: three, and what would have made it no anomaly.
+const SAID: usize = 4;
+
 /// The event as one line, without a line break or any other control character: comments and reasons are other people's
 /// text, and terminals obey control characters.
 pub fn line(event: &Event) -> String {
@@ -92,7 +95,7 @@ fn anomaly_words(a: &Anomaly) -> String {
     }
     if Context::default().is_anomaly(a) {
         text += " ANOMALY";
-        for (i, r) in a.reasons.iter().take(3).enumerate() {
+        for (i, r) in a.reasons.iter().take(SAID).enumerate() {
             let _ = write!(text, "{} {}", if i == 0 { ":" } else { ";" }, r.words);
         }
     }
@@ -121,7 +124,7 @@ fn alert(a: &Alert) -> String {
         let ports: Vec<String> = a.ports.iter().map(u16::to_string).collect();
         let _ = write!(text, " to port {}", ports.join(", "));
     }
-    for r in a.anomaly.reasons.iter().take(3) {
+    for r in a.anomaly.reasons.iter().take(SAID) {
         let _ = write!(text, "; {}", r.words);
     }
     let _ = write!(text, " => {}", a.outcome);

@@ -26,7 +26,9 @@ fn anomaly() -> Anomaly {
             observed: 47.0,
             usual_low: 1.0,
             usual_high: 3.0,
+            nearest_usual: 3.0,
             share: 0.8,
+            unless: vec![],
         }],
     }
 }

@@ -21,7 +21,9 @@ fn anomaly(p_value: f32) -> Anomaly {
             observed: 1.0,
             usual_low: 1.0,
             usual_high: 2.0,
+            nearest_usual: 2.0,
             share: 0.9,
+            unless: vec![],
         }],
     }
 }
