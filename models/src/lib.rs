@@ -24,7 +24,7 @@ pub use bundle::{
     TrainingSummary, Usual, check_vacant, verify_in_child,
 };
 pub use calibrate::{ACTIONABLE_MIN_ROWS, MAX_ROLE_ROWS, ROLE_MIN_ROWS, TIE_TOLERANCE};
-pub use explain::{Contribution, words};
+pub use explain::{Contribution, amount, words};
 pub use normalise::CLIP;
 pub use onnx::{
     GraphError, INPUT_FEATURES, INPUT_PRESENT, MAX_MODEL_BYTES, OPSET, OPSET_ML, OUTPUT_ERRORS, OUTPUT_SCORE,

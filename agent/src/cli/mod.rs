@@ -1,11 +1,14 @@
 //! The command line: `weir run` starts an agent, everything else asks a running one.
 
+mod alerts;
 mod args;
 mod config;
+mod drift;
 mod eval;
 mod flows;
 mod learn;
 mod output;
+mod recorded;
 mod render;
 mod train;
 
@@ -84,10 +87,22 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Cmd::Unload(u) => return app::unload(u.interface.map_or(UnloadScope::All, UnloadScope::Interface)),
         Cmd::CheckBundle { dir } => return app::check_bundle(&dir),
-        Cmd::Flows(args) => return flows::flows(args, cli.output),
-        Cmd::Replay(args) => return flows::replay(args, cli.output),
-        Cmd::Train(args) => return train::run(args, &out),
-        Cmd::Eval(args) => return eval::run(args, &out),
+        Cmd::Flows(mut args) => {
+            args.input.socket = cli.socket;
+            return flows::flows(args, cli.output);
+        }
+        Cmd::Replay(mut args) => {
+            args.input.socket = cli.socket;
+            return flows::replay(args, cli.output);
+        }
+        Cmd::Train(mut args) => {
+            args.input.socket = cli.socket;
+            return train::run(args, &out);
+        }
+        Cmd::Eval(mut args) => {
+            args.input.socket = cli.socket;
+            return eval::run(args, &out);
+        }
         Cmd::Config(ConfigCmd::Check { file }) => config::check(&out, file)?,
         Cmd::Config(ConfigCmd::Show { file }) => config::show(&out, file)?,
         Cmd::Completions { shell } => {
@@ -100,7 +115,13 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             return runtime.block_on(async {
                 let client = Client::connect(&socket).await?;
-                ask(client, command, &out).await
+                match command {
+                    Cmd::Alerts(command) => {
+                        let mut client = client;
+                        alerts::run(&mut client, command, &socket, &out).await.map(|()| ExitCode::SUCCESS)
+                    }
+                    command => ask(client, command, &out).await,
+                }
             });
         }
     }
@@ -175,6 +196,7 @@ async fn ask(mut client: Client, command: Cmd, out: &Output) -> anyhow::Result<E
         }
         Cmd::Learn(args) => return learn::run(&mut client, &args, out).await,
         Cmd::Model(ModelCmd::Status) => out.list(&client.model_status().await?, |l| render::bundles(l, wall_us()))?,
+        Cmd::Model(ModelCmd::Drift) => drift::write(&client.model_drift().await?, out)?,
         Cmd::Model(ModelCmd::Promote { id }) => {
             let bundle = client.promote_model(id.as_deref()).await?;
             if out.json() {
@@ -194,6 +216,7 @@ async fn ask(mut client: Client, command: Cmd, out: &Output) -> anyhow::Result<E
         | Cmd::Replay(_)
         | Cmd::Train(_)
         | Cmd::Eval(_)
+        | Cmd::Alerts(_)
         | Cmd::Run(_)
         | Cmd::Unload(_)
         | Cmd::Completions { .. }

@@ -14,6 +14,7 @@ use std::path::PathBuf;
 
 use weir_core::addr::Prefix;
 use weir_core::home::Home;
+use weir_core::record::{EndReason, TimeUs};
 use weir_core::table::{TableConfig, Touched};
 use weir_source::{Flows, Format, Input, Observation, Options, Stop, Taker};
 
@@ -33,6 +34,9 @@ pub struct Reading {
     pub home: Vec<Prefix>,
     /// Records of flows that go on as well.
     pub checkpoints: bool,
+    /// The inputs are the agent's record, of which flows that ended before this time are left out. Numbers of flows stay as they
+    /// are, since a flow that goes on is in several files.
+    pub recorded_since: Option<TimeUs>,
 }
 
 impl Reading {
@@ -54,9 +58,13 @@ impl Reading {
     pub fn read_into(&self, progress: &Progress, tally: &mut Tally, taker: &mut dyn Taker) {
         let options = Options { decap: self.decap, format: self.format, home: self.home(), ..Options::default() };
         let (mut counts, mut stopped) = (tally.counts, false);
-        let counted = Counted { taker, progress, counts: &mut counts, stopped: &mut stopped };
+        let wanted = self.recorded_since.map(|since_us| (since_us, self.checkpoints));
+        let counted = Counted { taker, progress, counts: &mut counts, stopped: &mut stopped, wanted };
         let config = TableConfig { home: self.home(), ..TableConfig::default() };
         let mut flows = Flows::with(config, self.checkpoints, counted);
+        if self.recorded_since.is_some() {
+            flows = flows.keep_numbers();
+        }
         let mut ended = false;
         for path in &self.inputs {
             if ended || signals::received().is_some() {
@@ -87,6 +95,8 @@ struct Counted<'a> {
     progress: &'a Progress,
     counts: &'a mut Counts,
     stopped: &'a mut bool,
+    /// Of the record: from which time on, and whether checkpoints as well.
+    wanted: Option<(TimeUs, bool)>,
 }
 
 impl Taker for Counted<'_> {
@@ -94,6 +104,12 @@ impl Taker for Counted<'_> {
         if signals::received().is_some() {
             *self.stopped = true;
             return Err(Stop);
+        }
+        if let Some((since_us, checkpoints)) = self.wanted {
+            let going_on = flow.record.end_reason == EndReason::Checkpoint;
+            if flow.record.end_us < since_us || going_on && !checkpoints {
+                return Ok(());
+            }
         }
         self.counts.add(&flow);
         self.progress.flow();
