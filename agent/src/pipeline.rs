@@ -220,10 +220,9 @@ impl Pipeline {
             self.degraded = Some(self.degraded.take().map_or(words.clone(), |other| format!("{other}; {words}")));
         }
         outcome.degraded = self.degraded.take();
-        let (plain, scored) = std::mem::take(&mut self.out.records)
-            .into_iter()
-            .partition(|r| !r.have.has(SCORED) || housekeeping(r.client, r.proto, r.client_port, r.server_port));
-        self.out.records = scored;
+        let is_plain =
+            |r: &mut FlowRecord| !r.have.has(SCORED) || housekeeping(r.client, r.proto, r.client_port, r.server_port);
+        let plain: Vec<FlowRecord> = self.out.records.extract_if(.., is_plain).collect();
         if self.all_flows {
             outcome.events.extend(plain.iter().map(|r| flow_event(&self.exported, r.clone(), None)));
         }

@@ -382,6 +382,11 @@ fn mix(addr: Addr, seed: u64) -> u64 {
 
 impl<T: Copy> Votes<T> {
     fn put(&mut self, mixed: u64, addr: Addr, now: TimeUs, roll: u64, max: usize, vote: impl FnOnce() -> T) {
+        let full = self.0.len() >= max;
+        // Most sources of a large network are not looked at: they should cost little.
+        if full && self.0.last_key_value().is_some_and(|(largest, _)| *largest < mixed) {
+            return;
+        }
         if let Some(v) = self.0.get_mut(&mixed) {
             v.last_us = now;
             v.seen = (v.seen + 1).min(LATEST);
@@ -390,11 +395,8 @@ impl<T: Copy> Votes<T> {
             }
             return;
         }
-        if self.0.len() >= max {
-            match self.0.last_key_value() {
-                Some((largest, _)) if *largest > mixed => drop(self.0.pop_last()),
-                _ => return,
-            }
+        if full {
+            self.0.pop_last();
         }
         self.0.insert(mixed, Voter { addr, vote: vote(), seen: 1, first_us: now, last_us: now });
     }

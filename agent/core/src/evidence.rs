@@ -338,7 +338,8 @@ impl Source {
         let window = now.saturating_sub(1) / config.window_us;
         let mut added = [0.0; 2];
         let s = surprise(o.p);
-        if self.values(now, config.allowance)[ALL] < FORGOTTEN && s > 0.0 {
+        // What a source has is asked for only where something is added: most observations say nothing.
+        if s > 0.0 && self.values(now, config.allowance)[ALL] < FORGOTTEN {
             self.since_us = now;
             self.flows = 0;
             self.ports.clear();

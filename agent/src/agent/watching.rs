@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use weir_core::addr::{Addr, Prefix};
 use weir_core::drift::Place;
-use weir_core::event::{Alert, Event, Level};
+use weir_core::event::{Alert, Event, Level, Reason};
 use weir_core::profile::ProfileId;
 use weir_core::record::TimeUs;
 use weir_core::render::{Context, json};
@@ -14,11 +14,19 @@ use super::Agent;
 use crate::command::{AlertReason, AlertReport, CommandError, DriftStatus};
 use crate::pipeline::{ANOMALY_P, Outcome};
 
+/// Whether a reason names a change that would have made the observation none.
+fn says_unless(r: &Reason) -> bool {
+    let unless = serde_json::to_value(r).ok().and_then(|v| Some(!v.get("unless")?.as_array()?.is_empty()));
+    unless.unwrap_or(false)
+}
+
 /// As it is kept.
 pub(super) fn kept(a: &Alert) -> AlertReport {
     let event = Event::Alert(Box::new(a.clone()));
     let profile = ProfileId::from_name(a.anomaly.profile);
-    let reasons = a.anomaly.reasons.iter().map(|r| {
+    // The reason that says what would have made it none is no reason for it.
+    let (unless, reasons): (Vec<&Reason>, Vec<&Reason>) = a.anomaly.reasons.iter().partition(|r| says_unless(r));
+    let reasons = reasons.into_iter().map(|r| {
         let feature = profile.and_then(|p| p.features().iter().find(|f| f.name == r.feature));
         let nearest = r.observed.clamp(r.usual_low.min(r.usual_high), r.usual_high.max(r.usual_low));
         AlertReason {
@@ -29,7 +37,6 @@ pub(super) fn kept(a: &Alert) -> AlertReport {
             usual_high: r.usual_high,
             share: r.share,
             nearest_usual: feature.filter(|_| nearest != r.observed).map(|f| amount(f, nearest)).unwrap_or_default(),
-            change: String::new(),
         }
     });
     AlertReport {
@@ -50,6 +57,7 @@ pub(super) fn kept(a: &Alert) -> AlertReport {
         outcome: a.outcome.clone(),
         mode: a.mode.name().to_owned(),
         reasons: reasons.collect(),
+        unless: unless.first().map(|r| r.words.clone()).unwrap_or_default(),
         history: Vec::new(),
         json: json(&event, &Context { anomaly_p: ANOMALY_P, ..Context::default() }),
     }
@@ -115,5 +123,59 @@ impl Agent {
     pub(super) fn drift_status(&self) -> DriftStatus {
         let bundle = self.pipeline.model().map(|m| m.bundle.id().to_owned());
         DriftStatus::new(bundle, self.pipeline.drift().report())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use weir_core::event::{Anomaly, Mode, Severity};
+    use weir_core::role::Role;
+
+    #[test]
+    fn a_kept_alert_has_the_nearest_usual_values_and_the_object_of_the_event_log() {
+        let reason = |feature, observed| Reason {
+            feature,
+            words: "in words".into(),
+            observed,
+            usual_low: 1.0,
+            usual_high: 1500.0,
+            share: 0.5,
+        };
+        let alert = Alert {
+            id: 7,
+            time_us: 1_700_000_000_000_000,
+            source: "203.0.113.66".parse().unwrap(),
+            severity: Severity::High,
+            evidence: 20.0,
+            evidence_proven: 16.0,
+            alert_threshold: 10.0,
+            drop_threshold: 15.0,
+            anomaly: Anomaly {
+                profile: "source",
+                p_value: 0.001,
+                autoencoder: 0.002,
+                isolation_forest: 0.001,
+                role: Role::SourceProven,
+                actionable: true,
+                extrapolated: false,
+                reasons: vec![reason("bytes_mean", 4e6), reason("ports", 47.0)],
+            },
+            ports: vec![22],
+            flows: 31,
+            since_us: 1_699_999_940_000_000,
+            outcome: "blocked for 1h".into(),
+            mode: Mode::Enforce,
+        };
+        let kept = kept(&alert);
+        assert_eq!(
+            (kept.severity.as_str(), kept.role.as_str(), kept.mode.as_str()),
+            ("high", "source-proven", "enforce")
+        );
+        let nearest: Vec<&str> = kept.reasons.iter().map(|r| r.nearest_usual.as_str()).collect();
+        assert_eq!(nearest, ["1.5 kB", ""], "what was observed is usual where there is none nearer");
+        let object: serde_json::Value = serde_json::from_str(&kept.json).unwrap();
+        assert_eq!((&object["event_type"], &object["alert"]["id"]), (&"alert".into(), &7.into()));
+        assert_eq!(kept.unless, "");
     }
 }

@@ -179,7 +179,7 @@ same_fields!(
     RecordStatus,
     [enabled, dir, files, bytes, max_bytes, max_age_us, oldest_us, newest_us, flows, windows, lost, failing]
 );
-same_fields!(AlertReason, AlertReason, [feature, words, observed, usual_low, usual_high, share, nearest_usual, change]);
+same_fields!(AlertReason, AlertReason, [feature, words, observed, usual_low, usual_high, share, nearest_usual]);
 same_fields!(EvidencePoint, EvidencePoint, [time_us, all, proven]);
 same_fields!(
     RoleDriftReport,
@@ -218,6 +218,7 @@ impl From<AlertReport> for pb::Alert {
             reasons: each(r.reasons),
             history: each(r.history),
             json: r.json,
+            unless: r.unless,
         }
     }
 }
@@ -245,6 +246,7 @@ impl TryFrom<pb::Alert> for AlertReport {
             reasons: each(r.reasons),
             history: each(r.history),
             json: r.json,
+            unless: r.unless,
         })
     }
 }

@@ -197,8 +197,8 @@ fn alert() -> AlertReport {
             usual_high: 3.0,
             share: 0.5,
             nearest_usual: "3".into(),
-            change: "9 ports".into(),
         }],
+        unless: "9 ports".into(),
         history: vec![EvidencePoint { time_us: 6, all: 13.0, proven: 4.0 }],
         json: "{}".into(),
     }

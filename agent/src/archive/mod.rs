@@ -20,7 +20,7 @@ use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -44,6 +44,8 @@ const MAX_BATCHES: usize = 256;
 const MAX_AGAINST: usize = 65_536;
 /// How long the end waits for what is still queued.
 const CLOSE: Duration = Duration::from_secs(5);
+/// How long a training waits for what is still queued.
+const FLUSH: Duration = Duration::from_secs(60);
 
 /// What one epoch leaves.
 #[derive(Debug, Default)]
@@ -100,12 +102,20 @@ impl Flusher {
     pub fn flush(&self) -> Result<(), String> {
         let (done, finished) = sync_channel(1);
         let tell: Told = Box::new(move |r| drop(done.send(r)));
-        self.queue.send(Message::Flush(tell)).map_err(|_| GONE.to_owned())?;
-        finished.recv().map_err(|_| GONE.to_owned())?
+        self.queue.try_send(Message::Flush(tell)).map_err(|e| match e {
+            TrySendError::Full(_) => BUSY.to_owned(),
+            TrySendError::Disconnected(_) => GONE.to_owned(),
+        })?;
+        match finished.recv_timeout(FLUSH) {
+            Ok(done) => done,
+            Err(RecvTimeoutError::Timeout) => Err(BUSY.to_owned()),
+            Err(RecvTimeoutError::Disconnected) => Err(GONE.to_owned()),
+        }
     }
 }
 
 const GONE: &str = "the thread that records flows has ended";
+const BUSY: &str = "the disk is slow, and the record has much to write; try again in a moment";
 
 /// The sending end. Nothing here waits.
 pub struct Archive {
@@ -116,6 +126,8 @@ pub struct Archive {
     contents: Arc<Mutex<Contents>>,
     /// Of batches that were not taken: they are told with the next one that is.
     missed: Missed,
+    /// The thread does not know of the configuration yet.
+    untold: bool,
     lost: u64,
     thread: Option<JoinHandle<()>>,
 }
@@ -139,7 +151,8 @@ impl Archive {
         let (to, limits, told, taken) = (dir.clone(), config.clone(), contents.clone(), waiting.clone());
         let run = move || writer::Writer::new(to, limits, told, taken).run(&messages);
         let thread = std::thread::Builder::new().name("weir-record".into()).spawn(run)?;
-        Ok(Self { dir, config, queue, waiting, contents, missed: Missed::default(), lost: 0, thread: Some(thread) })
+        let missed = Missed::default();
+        Ok(Self { dir, config, queue, waiting, contents, missed, untold: false, lost: 0, thread: Some(thread) })
     }
 
     pub fn dir(&self) -> &Path {
@@ -157,12 +170,21 @@ impl Archive {
             return;
         }
         self.config = config.clone();
-        // Waits only while the queue is full, and a thread that is gone has nothing to configure.
-        let _ = self.queue.send(Message::Configure(config.clone()));
+        self.untold = true;
+        self.tell_config();
+    }
+
+    /// The thread hears of the configuration once there is room in its queue.
+    fn tell_config(&mut self) {
+        let full = |e| matches!(e, TrySendError::Full(_));
+        self.untold = self.queue.try_send(Message::Configure(self.config.clone())).is_err_and(full);
     }
 
     /// Hands over an epoch. Where there is no room it is lost, and counted.
     pub fn add(&mut self, mut batch: Batch) {
+        if self.untold {
+            self.tell_config();
+        }
         if !self.config.enabled {
             return;
         }
@@ -217,7 +239,7 @@ impl Archive {
         });
         match self.queue.try_send(Message::Flush(told)) {
             Err(TrySendError::Full(Message::Flush(told))) => {
-                told(Err("the disk is slow, and the record has much to write; try again in a moment".to_owned()));
+                told(Err(BUSY.to_owned()));
             }
             Err(TrySendError::Disconnected(Message::Flush(told))) => told(Err(GONE.to_owned())),
             _ => {}

@@ -223,6 +223,7 @@ fn a_queue_that_is_full_is_no_reason_to_wait() {
         waiting: Arc::new(AtomicUsize::new(0)),
         contents: Arc::default(),
         missed: Missed::default(),
+        untold: false,
         lost: 0,
         thread: None,
     };

@@ -27,6 +27,8 @@ pub const ROTATE: Duration = Duration::from_secs(300);
 const PARTS: u64 = 16;
 /// Bounds of a file's size.
 const FILE_BYTES: (u64, u64) = (64 << 10, 128 << 20);
+/// What a record takes, roughly: rows wait in memory before they are written.
+const RECORD_BYTES: u64 = 100;
 /// After a failed write.
 const PAUSE_US: u64 = 10_000_000;
 /// Others go first: this is only a record.
@@ -251,7 +253,8 @@ impl Writer {
         }
         let Some(open) = &mut self.open else { return Ok(()) };
         open.add(batch)?;
-        let (written, begin_us) = (open.written.load(Ordering::Relaxed), open.begin_us);
+        let written = open.written.load(Ordering::Relaxed).max(open.records * RECORD_BYTES);
+        let begin_us = open.begin_us;
         let old = batch.now.saturating_sub(begin_us) >= ROTATE.as_micros() as u64 || batch.now < begin_us;
         if old || written >= self.max_file() { self.end_file(batch.now) } else { Ok(()) }
     }

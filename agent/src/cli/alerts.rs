@@ -66,6 +66,7 @@ fn whole(a: &AlertReport) -> Value {
     let points = points.map(|p| json!({ "timestamp": Rfc3339(p.time_us), "evidence": p.all, "proven": p.proven }));
     object["evidence_over_time"] = points.collect();
     object["reasons"] = serde_json::to_value(&a.reasons).unwrap_or_default();
+    object["unless"] = json!(a.unless);
     object
 }
 
@@ -169,9 +170,9 @@ fn show(a: &AlertReport, decisions: &[DecisionReport], behind: &Result<Behind, S
         if !r.nearest_usual.is_empty() {
             let _ = writeln!(out, "     nearest usual value: {}", clean(&r.nearest_usual));
         }
-        if !r.change.is_empty() {
-            let _ = writeln!(out, "     {}", clean(&r.change));
-        }
+    }
+    if !a.unless.is_empty() {
+        let _ = writeln!(out, "  {}", clean(&a.unless));
     }
     if !a.history.is_empty() {
         out += "\nevidence since\n";
@@ -313,10 +314,10 @@ mod tests {
                     usual_high: 3.0,
                     share: 0.8,
                     nearest_usual: "3".into(),
-                    change: "with 9 of them it would not have been noticed".into(),
                 },
                 AlertReason { words: "flows started 60 \x1b[2J(usually 1 to 9)".into(), ..AlertReason::default() },
             ],
+            unless: "with 9 ports it would not have been noticed".into(),
             history: (0..40)
                 .map(|i| EvidencePoint { time_us: 1_700_000_000_000_000 + i * 5_000_000, all: 23.0, proven: 20.0 })
                 .collect(),
@@ -332,7 +333,8 @@ mod tests {
             "evidence   23.1 (alert at 10.0), 20.2 of it from proven flows (drop at 15.0)\n",
             "flows      1,234 to port 22 80, since 2023-11-14T22:12:20.000000Z\n",
             "stranger than 99.9900% of normal",
-            "1. distinct ports contacted 47 (usually 1 to 3) [80% of it]\n     nearest usual value: 3\n     with 9 of them",
+            "1. distinct ports contacted 47 (usually 1 to 3) [80% of it]\n     nearest usual value: 3\n",
+            "  with 9 ports it would not",
             "2. flows started 60 \u{fffd}[2J",
             "flows behind it are not known: no agent\u{fffd}\n",
         ] {

@@ -53,6 +53,9 @@ pub struct AlertReport {
     pub mode: String,
     /// The most telling first.
     pub reasons: Vec<AlertReason>,
+    /// Which change would have kept the observation below the threshold, in words; empty where none is known.
+    #[serde(default)]
+    pub unless: String,
     /// Evidence from the alert on, as far as it is known.
     #[serde(default)]
     pub history: Vec<EvidencePoint>,
@@ -73,9 +76,6 @@ pub struct AlertReason {
     /// With its unit; empty where what was observed is usual.
     #[serde(default)]
     pub nearest_usual: String,
-    /// Which change would have kept the observation below the threshold, in words; empty where it is not known.
-    #[serde(default)]
-    pub change: String,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
