@@ -133,7 +133,7 @@ impl Agent {
             window_us: config.window.as_micros() as u64,
             policy: policy(&config, false),
             next_alert_id: start.state.next_alert_id,
-            drift_seed: drift_seed(),
+            drift_seed: watching::drift_seed(),
         });
         let (alerts, unread) = Alerts::open(&config.state_dir);
         let mut agent = Self {
@@ -515,10 +515,4 @@ impl Agent {
         all.insert("sources forgotten to make room", self.pipeline.evidence().evicted());
         all.into_iter().filter(|(_, c)| *c > 0).map(|(n, count)| NamedCount { name: n.to_owned(), count }).collect()
     }
-}
-
-/// What chooses which sources are looked at for drift: different at each start.
-fn drift_seed() -> u64 {
-    use std::hash::{BuildHasher, RandomState};
-    RandomState::new().hash_one(std::process::id())
 }

@@ -125,7 +125,7 @@ impl Agent {
     fn record_suffices(&self, span: Duration, min_flows: u64, now: TimeUs) -> bool {
         let Some(archive) = &self.archive else { return false };
         let span_us = span.as_micros() as u64;
-        let (covered, flows, windows) = archive.contents().from(now.saturating_sub(span_us));
+        let (covered, flows, windows) = archive.contents().since(now.saturating_sub(span_us));
         covered as f64 >= COVERED * span_us as f64 && flows >= min_flows && windows >= self.config.learn.min_windows
     }
 
@@ -133,7 +133,7 @@ impl Agent {
         let refused = |words: &str| CommandError::Refused(words.to_owned());
         let archive = self.archive.as_ref().ok_or_else(|| refused("this agent records no flows"))?;
         let since = now.saturating_sub(span.as_micros() as u64);
-        let (covered, flows, windows) = archive.contents().from(since);
+        let (covered, flows, windows) = archive.contents().since(since);
         if flows == 0 && windows == 0 {
             return Err(refused(&format!(
                 "nothing is recorded of the last {}: see `record` in the configuration, or learn from now on with \

@@ -14,6 +14,12 @@ use super::Agent;
 use crate::command::{AlertReason, AlertReport, CommandError, DriftStatus};
 use crate::pipeline::{ANOMALY_P, Outcome};
 
+/// What chooses which sources are looked at for drift: different at each start.
+pub(super) fn drift_seed() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(std::process::id())
+}
+
 /// Whether a reason names a change that would have made the observation none.
 fn says_unless(r: &Reason) -> bool {
     let unless = serde_json::to_value(r).ok().and_then(|v| Some(!v.get("unless")?.as_array()?.is_empty()));

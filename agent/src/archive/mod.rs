@@ -7,7 +7,7 @@
 //!
 //! It is bounded by total size and age; the oldest goes first. It is written on a thread of its own behind a bounded queue: a
 //! slow or full disk costs recordings, which are counted, and never holds up the agent. A file gets its name when it is whole;
-//! a crash loses the one that is open, at most [`writer::ROTATE`] of flows.
+//! a crash loses the one that is open, at most five minutes of flows.
 
 pub mod files;
 pub mod read;
@@ -73,7 +73,7 @@ pub struct Contents {
 
 impl Contents {
     /// Of the time from `since` on: how much is recorded, µs, how many flows and how many source windows.
-    pub fn from(&self, since: TimeUs) -> (u64, u64, u64) {
+    pub fn since(&self, since: TimeUs) -> (u64, u64, u64) {
         let later = self.segments.iter().filter(|s| s.end_us > since);
         later.fold((0, 0, 0), |(us, flows, windows), s| {
             (us + (s.end_us - s.begin_us.max(since).min(s.end_us)), flows + s.flows, windows + s.windows)

@@ -119,7 +119,7 @@ fn what_was_recorded_reads_back_as_it_was_over_several_files() {
     });
     let contents = flushed(&a);
     assert_eq!(contents.segments.iter().map(|s| (s.flows, s.windows)).collect::<Vec<_>>(), [(50, 0), (1, 1)]);
-    assert_eq!(contents.from(now), (S, 1, 1));
+    assert_eq!(contents.since(now), (S, 1, 1));
     assert_eq!(read(dir.path()), expected);
     let report = a.report();
     assert_eq!((report.files, report.flows, report.lost, report.failing.as_str()), (2, 51, 0, ""));
