@@ -5,16 +5,19 @@ mod commands;
 mod default_model;
 mod learning;
 mod models;
+mod recording;
 mod report;
 mod settings;
+mod watching;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
-use weir_core::addr::Addr;
+use weir_core::addr::{Addr, Prefix};
 use weir_core::decision::Decision;
 use weir_core::decisions::{Decisions, Limits};
+use weir_core::drift::Place;
 use weir_core::event::{DecisionChange, Event, Level, Mode};
 use weir_core::policy::Verdict;
 use weir_core::record::TimeUs;
@@ -23,6 +26,7 @@ use weir_kernel::lease::Lease;
 use weir_kernel::{Adoption, AttachedMode};
 
 use crate::app::RunOptions;
+use crate::archive::Archive;
 use crate::bus::EventBus;
 use crate::clock::wall_us;
 use crate::collector::Collector;
@@ -35,7 +39,7 @@ use crate::logging;
 use crate::model::Finished;
 use crate::pipeline::{Outcome, Pipeline, PipelineConfig};
 use crate::sink::Sink;
-use crate::store::{Saved, State, Store};
+use crate::store::{Alerts, Saved, State, Store};
 pub use settings::{home, policy, table};
 use settings::{host_of, report_words, safe_set};
 
@@ -90,6 +94,15 @@ pub struct Agent {
     models: models::Models,
     /// The default bundle, on its way into service.
     loading: Option<default_model::Loading>,
+    /// `None`: its thread could not be started.
+    archive: Option<Archive>,
+    alerts: Alerts,
+    /// Roles that have drifted, as they were told of.
+    drifted: BTreeSet<Place>,
+    /// Packets that found no room in the flow map, and flows of exporters in the epoch, so far.
+    overflow: Option<(u64, u64)>,
+    /// Whom decisions were made about in this epoch.
+    against: Vec<Prefix>,
     started_us: TimeUs,
     epochs: Epochs,
     /// What was lost, by name.
@@ -118,7 +131,9 @@ impl Agent {
             window_us: config.window.as_micros() as u64,
             policy: policy(&config, false),
             next_alert_id: start.state.next_alert_id,
+            drift_seed: watching::drift_seed(),
         });
+        let (alerts, unread) = Alerts::open(&config.state_dir);
         let mut agent = Self {
             options: start.options,
             kernel: start.kernel,
@@ -133,6 +148,11 @@ impl Agent {
             training: None,
             models: models::Models::default(),
             loading: None,
+            archive: None,
+            alerts,
+            drifted: BTreeSet::new(),
+            overflow: None,
+            against: Vec::new(),
             started_us: now,
             epochs: Epochs::default(),
             lost: BTreeMap::new(),
@@ -155,7 +175,11 @@ impl Agent {
         if let Some(AttachedMode::Generic(cause)) = agent.kernel.as_ref().map(|k| k.xdp.clone()) {
             agent.warn("xdp", format!("XDP runs in generic mode, slower and behind GRO: {cause}"));
         }
+        if let Some(words) = unread {
+            agent.warn("alerts", words);
+        }
         agent.tell_of_the_collector(now);
+        agent.start_record();
         agent.load_current();
         agent.resume_challenge();
         Ok(agent)
@@ -198,6 +222,9 @@ impl Agent {
         self.epochs.drain_last_us = drain_us;
         self.epochs.drain_max_us = self.epochs.drain_max_us.max(drain_us);
         let exported = self.collector.as_mut().map(Collector::take).unwrap_or_default();
+        if let Some(why) = self.overflowed() {
+            self.pipeline.degraded = Some(why);
+        }
         let mut outcome =
             self.pipeline.epoch(&epoch.flows, exported, epoch.report.end_us, epoch.wall_offset_us, &self.decisions);
         self.pass_to_challenger(now, outcome.scored.take());
@@ -215,7 +242,10 @@ impl Agent {
         }
     }
 
-    fn carry_out(&mut self, now: TimeUs, outcome: Outcome) {
+    fn carry_out(&mut self, now: TimeUs, mut outcome: Outcome) {
+        self.record(now, &mut outcome);
+        self.tell_of_drift(now, &outcome);
+        self.note_evidence(now, &outcome.against);
         for event in outcome.events {
             self.publish(event);
         }
@@ -257,7 +287,12 @@ impl Agent {
             self.unsaved |= matches!(event, Event::Alert(_) | Event::Decision { .. });
             match event {
                 Event::Agent { time_us, level, kind, message } => self.news(time_us, level, kind, message),
-                event => self.publish(event),
+                event => {
+                    if let Event::Alert(alert) = &event {
+                        self.keep_alert(alert);
+                    }
+                    self.publish(event);
+                }
             }
         }
     }
@@ -373,6 +408,8 @@ impl Agent {
         self.sink.configure(config.log.events.clone(), config.log.flows);
         self.pipeline.all_flows = config.log.flows;
         self.pipeline.set_home(home(config));
+        self.configure_record();
+        let config = &self.config;
         if let Some(collector) = &self.collector {
             collector.configure(&config.netflow, home(config));
         }
@@ -398,6 +435,12 @@ impl Agent {
         self.carry_out(now, outcome);
         self.write(now);
         self.save(now, true);
+        if let Err(e) = self.alerts.save() {
+            log::warn!("alerts are not all kept: {e}");
+        }
+        if let Some(archive) = self.archive.take() {
+            archive.close();
+        }
         self.sink.close();
     }
 
@@ -438,6 +481,9 @@ impl Agent {
 
     fn decided(&mut self, time_us: TimeUs, change: DecisionChange, decision: Decision, note: String) {
         self.unsaved = true;
+        if change == DecisionChange::Added {
+            self.against.push(decision.target.prefix());
+        }
         let mode = self.mode();
         self.publish(Event::Decision { time_us, change, decision: Box::new(decision), mode, note });
     }
@@ -470,6 +516,7 @@ impl Agent {
         let mut all: BTreeMap<&str, u64> = self.lost.iter().map(|(n, c)| (*n, *c)).collect();
         all.insert("events not written to the log", self.sink.lost());
         all.insert("events missed by slow watchers", self.bus.missed());
+        all.insert("flows not recorded", self.archive.as_ref().map_or(0, Archive::lost));
         all.insert("sources forgotten to make room", self.pipeline.evidence().evicted());
         all.into_iter().filter(|(_, c)| *c > 0).map(|(n, count)| NamedCount { name: n.to_owned(), count }).collect()
     }

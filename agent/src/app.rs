@@ -235,7 +235,7 @@ async fn event_loop(agent: &mut Agent, drainer: &Drainer, mut inputs: Inputs) ->
                     agent.epoch(&epoch);
                     drainer.recycle(epoch.flows);
                 }
-                Some(Err(e)) => agent.warn("drain", format!("an epoch could not be read: {e}")),
+                Some(Err(e)) => agent.drain_failed(&e),
                 // The last epoch is in.
                 None => return if stopping { Ok(()) } else { anyhow::bail!("the thread that reads the kernel's counts ended") },
             },

@@ -72,6 +72,11 @@ impl Collector {
         self.listener.configure(config.exporters.clone(), home);
     }
 
+    /// Flows beyond the room of an epoch, so far.
+    pub fn beyond(&self) -> u64 {
+        self.beyond
+    }
+
     /// Ends it. What waited for its other direction comes out too.
     pub fn stop(mut self) -> Vec<Observation> {
         self.collect();

@@ -2,6 +2,8 @@
 //!
 //! The API server is the only one that makes commands from outside; nobody but the event loop holds state.
 
+mod watched;
+
 use std::fmt;
 use std::time::Duration;
 
@@ -19,6 +21,9 @@ use weir_core::render::Rfc3339;
 use crate::model::Staging;
 use crate::proto as pb;
 use crate::store::StoreError;
+pub use watched::{
+    AlertReason, AlertReport, DriftStatus, EvidencePoint, FeatureDriftReport, RecordReport, RoleDriftReport,
+};
 
 /// Where the event loop puts its answer. A caller that hung up is no error.
 pub type Reply<T> = oneshot::Sender<Result<T, CommandError>>;
@@ -69,6 +74,7 @@ pub enum Command {
     Learn {
         duration: Option<Duration>,
         min_flows: Option<u64>,
+        from: LearnFrom,
         by: Caller,
         reply: Reply<LearnReport>,
     },
@@ -118,6 +124,24 @@ pub enum Command {
     ModelCompare {
         reply: Reply<pb::Comparison>,
     },
+    /// Closes the open file of recorded flows.
+    FlushRecord {
+        reply: Reply<RecordReport>,
+    },
+    /// The latest first.
+    ListAlerts {
+        within: Option<Prefix>,
+        since_us: TimeUs,
+        limit: usize,
+        reply: Reply<Vec<AlertReport>>,
+    },
+    GetAlert {
+        id: u64,
+        reply: Reply<AlertReport>,
+    },
+    ModelDrift {
+        reply: Reply<DriftStatus>,
+    },
     ReloadConfig {
         by: Caller,
         reply: Reply<ReloadReport>,
@@ -143,6 +167,18 @@ pub enum CommandError {
     /// Weir's own failure.
     #[error("{0}")]
     Failed(String),
+}
+
+/// What is learned from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LearnFrom {
+    /// The record, where it holds enough; else live traffic from now on.
+    Auto,
+    Live,
+    /// Of this length of time up to now; `None`: as long as learning takes.
+    Record {
+        since: Option<Duration>,
+    },
 }
 
 /// Who sent a command, as the kernel names the peer of the socket.
@@ -353,6 +389,8 @@ pub struct LearnReport {
     pub min_windows: u64,
     /// "collecting", "training", "checking".
     pub phase: String,
+    /// In words: live traffic, or the record of some time.
+    pub from: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -395,6 +433,10 @@ pub struct StatusReport {
     pub netflow: Option<NetflowReport>,
     /// `None`: no bundle challenges the one that serves.
     pub challenger: Option<ChallengerReport>,
+    /// `None`: flows are not recorded.
+    pub record: Option<RecordReport>,
+    /// Roles that have drifted: no new automatic drops by them.
+    pub drifted: Vec<String>,
 }
 
 /// The collector of NetFlow and IPFIX.

@@ -24,8 +24,8 @@ pub struct Exported {
     next_id: u64,
     /// Of the first flow of this epoch.
     first_id: u64,
-    /// Who told of each, in the order of their numbers.
-    seen_at: Vec<Option<Arc<str>>>,
+    /// Who told of each, in the order of their numbers, and one in how many packets they looked at.
+    seen_at: Vec<(Option<Arc<str>>, u32)>,
     /// What source windows take of this epoch.
     pub touched: Vec<Touched>,
     /// Flows that told too little to be scored, so far.
@@ -50,7 +50,7 @@ impl Exported {
             record.proven = false;
             // Over the top it goes on where it began: never below.
             self.next_id = FIRST_ID | self.next_id.wrapping_add(1);
-            self.seen_at.push(flow.seen_at);
+            self.seen_at.push((flow.seen_at, flow.sampling));
             self.unscored += u64::from(!record.have.has(SCORED));
             if record.have.has(ProfileId::Source.needs()) {
                 self.touched.push(touched(&record, now));
@@ -61,8 +61,22 @@ impl Exported {
 
     /// Who told of a flow of this epoch; `None` for the kernel's.
     pub fn seen_at(&self, flow_id: u64) -> Option<Arc<str>> {
+        self.told(flow_id)?.0.clone()
+    }
+
+    /// Who told of a flow of this epoch, and one in how many packets they looked at; `None` for the kernel's.
+    fn told(&self, flow_id: u64) -> Option<&(Option<Arc<str>>, u32)> {
         let at = flow_id.checked_sub(self.first_id)?;
-        self.seen_at.get(usize::try_from(at).ok()?)?.clone()
+        self.seen_at.get(usize::try_from(at).ok()?)
+    }
+
+    /// A flow of this epoch as it was told of, or as it was seen at `here`.
+    pub fn observation(&self, record: FlowRecord, here: Option<&Arc<str>>) -> Observation {
+        let (seen_at, sampling) = match self.told(record.flow_id) {
+            Some((seen_at, sampling)) => (seen_at.clone(), *sampling),
+            None => (here.cloned(), 1),
+        };
+        Observation { seen_at, sampling, ..record.into() }
     }
 }
 

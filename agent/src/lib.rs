@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod api;
 pub mod app;
+pub mod archive;
 pub mod bus;
 pub mod cli;
 pub mod clock;
@@ -22,6 +23,7 @@ pub mod logging;
 pub mod model;
 pub mod offline;
 pub mod pipeline;
+pub mod priority;
 pub mod proto;
 pub mod render;
 pub mod scoring;

@@ -1,23 +1,26 @@
 //! One epoch, from drained statistics to verdicts: the pure parts of weir-core and the models, put together. It does no I/O
 //! and reads no clock.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use weir_common::flow::{FlowKey, FlowStats};
 use weir_core::addr::Addr;
 use weir_core::busy::Busy;
 use weir_core::decisions::Decisions;
+use weir_core::drift::{Drift, DriftChange, DriftConfig, UsualRange};
 use weir_core::event::{Anomaly, Event};
 use weir_core::evidence::{Evidence, EvidenceConfig, Thresholds};
 use weir_core::feature::{core_matrix, source_matrix};
 use weir_core::home::Home;
 use weir_core::matrix::FeatureMatrix;
 use weir_core::policy::{Case, Policy, PolicyConfig, Verdict};
+use weir_core::profile::ProfileId;
 use weir_core::record::{EndReason, FlowRecord, TimeUs};
 use weir_core::role::{Direction, Role};
 use weir_core::table::{EpochOutput, FlowTable, TableConfig, Touched};
 use weir_core::window::{SourceWindow, SourceWindows, WindowCaps};
-use weir_models::{Bundle, ScoreError};
+use weir_models::{Bundle, ScoreError, Usual};
 use weir_source::Observation;
 
 use crate::exported::{ACCOUNTABLE, Exported, SCORED};
@@ -70,6 +73,16 @@ pub struct Pipeline {
     out: EpochOutput,
     exported: Exported,
     rows: Vec<SourceWindow>,
+    drift: Drift,
+    drift_seed: u64,
+    /// End of the epoch before.
+    since: TimeUs,
+    /// Why this epoch does not hold all that there was, as far as the caller knows.
+    pub degraded: Option<String>,
+    /// Flows and windows are handed back, to be recorded.
+    pub keep: bool,
+    /// What the kernel's flows are seen at.
+    pub interface: Option<Arc<str>>,
     /// Every flow becomes an event, not only anomalous ones.
     pub all_flows: bool,
     /// What was scored is given in [`Outcome::scored`]: for who compares it with another model's scores.
@@ -98,6 +111,17 @@ pub struct Outcome {
     pub failed: Option<String>,
     /// Where [`Pipeline::tap`] asks for it, and all could be scored.
     pub scored: Option<Box<Scored>>,
+    /// Flows and windows of the epoch, where they are to be kept.
+    pub kept: Vec<Observation>,
+    pub windows: Vec<SourceWindow>,
+    /// Sources with evidence that is worth an alert, and what there is over all and over proven flows.
+    pub against: Vec<(Addr, [f64; 2])>,
+    /// Roles that drifted, or recovered.
+    pub drift: Vec<DriftChange>,
+    /// End of the epoch before.
+    pub since: TimeUs,
+    /// Why the epoch does not hold all that there was.
+    pub degraded: Option<String>,
 }
 
 /// Settings of the pipeline that a restart sets.
@@ -107,6 +131,8 @@ pub struct PipelineConfig {
     pub window_us: u64,
     pub policy: PolicyConfig,
     pub next_alert_id: u64,
+    /// Nobody should be able to foretell it: see [`DriftConfig::seed`].
+    pub drift_seed: u64,
 }
 
 impl Pipeline {
@@ -124,6 +150,12 @@ impl Pipeline {
             window_us: config.window_us,
             out: EpochOutput::default(),
             rows: Vec::new(),
+            drift: Drift::new(DriftConfig::default(), BTreeMap::new()),
+            drift_seed: config.drift_seed,
+            since: 0,
+            degraded: None,
+            keep: false,
+            interface: None,
             all_flows: false,
             tap: false,
         }
@@ -166,6 +198,9 @@ impl Pipeline {
     pub fn recorder(&self) -> Option<&Recorder> {
         self.recorder.as_ref()
     }
+    pub fn drift(&self) -> &Drift {
+        &self.drift
+    }
     pub fn set_home(&mut self, home: Home) {
         self.table.set_home(home);
     }
@@ -180,6 +215,9 @@ impl Pipeline {
     /// Puts a model into service. Evidence by another model's p-values does not count on.
     pub fn serve(&mut self, model: Model) {
         self.evidence = Evidence::new(EvidenceConfig::new(self.window_us, &model.thresholds));
+        let config = DriftConfig { seed: self.drift_seed, ..DriftConfig::default() };
+        self.drift = Drift::new(config, usual(&model.bundle));
+        self.policy.suspend(Vec::new());
         self.model = Some(model);
     }
 
@@ -265,15 +303,33 @@ impl Pipeline {
 
     fn take(&mut self, now: TimeUs, decisions: &Decisions) -> Outcome {
         let mut outcome = Outcome { records: self.out.records.len(), ..Outcome::default() };
-        let (plain, scored) = std::mem::take(&mut self.out.records).into_iter().partition(|r| !scorable(r));
-        self.out.records = scored;
+        outcome.since = std::mem::replace(&mut self.since, now);
+        if outcome.since == 0 || outcome.since > now {
+            outcome.since = now.saturating_sub(self.window_us);
+        }
+        if self.out.evicted > 0 {
+            let words = format!("{} flows ended early because the table was full", self.out.evicted);
+            self.degraded = Some(self.degraded.take().map_or(words.clone(), |other| format!("{other}; {words}")));
+        }
+        outcome.degraded = self.degraded.take();
+        let plain: Vec<FlowRecord> = self.out.records.extract_if(.., |r| !scorable(r)).collect();
         if self.all_flows {
-            outcome.events.extend(plain.into_iter().map(|r| flow_event(&self.exported, r, None)));
+            outcome.events.extend(plain.iter().map(|r| flow_event(&self.exported, r.clone(), None)));
         }
         if let Some(recorder) = &mut self.recorder {
+            if outcome.degraded.is_some() {
+                recorder.degraded(outcome.since, now);
+            }
             recorder.add(now, &self.out.records, &self.rows);
         }
         self.weigh(now, None, decisions, &mut outcome);
+        if self.keep {
+            let (exported, here) = (&self.exported, self.interface.as_ref());
+            let all = plain.into_iter().chain(self.out.records.drain(..));
+            outcome.kept.extend(all.map(|r| exported.observation(r, here)));
+            outcome.windows.append(&mut self.rows);
+        }
+        self.out.records.clear();
         outcome
     }
 
@@ -286,10 +342,14 @@ impl Pipeline {
                     outcome.failed = Some(e.to_string());
                 }
                 self.count_busy(now, &model.thresholds);
+                // Nothing was learned here yet that could have changed since.
+                if !model.is_default {
+                    self.look_for_drift(now, &model.thresholds, outcome);
+                }
                 self.judge(now, &model, decisions, outcome);
             }
             None if self.all_flows => {
-                let events = self.out.records.drain(..).map(|r| flow_event(&self.exported, r, None));
+                let events = self.out.records.iter().map(|r| flow_event(&self.exported, r.clone(), None));
                 outcome.events.extend(events);
             }
             None => {}
@@ -305,36 +365,51 @@ impl Pipeline {
     ) -> Result<(), ScoreError> {
         let mut explain = Explain { up_to: ANOMALY_P, left: MAX_EXPLAINED };
         let [given_flows, given_windows] = given.map_or([None, None], |g| g.map(Some));
-        let scored = match given_flows {
-            Some(scored) => scored,
-            None => model.anomalies(&core_matrix(&self.out.records), &mut explain)?,
+        let (core, scored) = match given_flows {
+            Some(scored) => (None, scored),
+            None => {
+                let core = core_matrix(&self.out.records);
+                let scored = model.anomalies(&core, &mut explain)?;
+                (Some(core), scored)
+            }
         };
         let mut tapped = self.tap.then(Box::<Scored>::default);
         if let Some(t) = &mut tapped {
             (t.records, t.flows) = (self.out.records.clone(), scored.clone());
         }
-        for (record, anomaly) in self.out.records.drain(..).zip(scored) {
+        for (i, (record, anomaly)) in self.out.records.iter().zip(scored).enumerate() {
             // Nobody answers for a flow of which only a guess says that it was theirs.
             if record.have.has(ACCOUNTABLE) {
-                self.evidence.add_flow(now, &record, &anomaly);
+                self.evidence.add_flow(now, record, &anomaly);
+                if let Some(core) = &core {
+                    let (p, role) = (anomaly.p_value, anomaly.role);
+                    self.drift.flow(now, record, ProfileId::Core, role, p, core.row(i), core.present(i));
+                }
             }
             if record.proven && record.direction == Direction::In && record.end_reason != EndReason::Checkpoint {
                 self.busy.add(now, record.client);
             }
             if self.all_flows || anomaly.p_value <= ANOMALY_P {
-                outcome.events.push(flow_event(&self.exported, record, Some(anomaly)));
+                outcome.events.push(flow_event(&self.exported, record.clone(), Some(anomaly)));
             }
         }
-        let scored = match given_windows {
-            Some(scored) => scored,
-            None => model.anomalies(&source_matrix(&self.rows), &mut explain)?,
+        let (source, scored) = match given_windows {
+            Some(scored) => (None, scored),
+            None => {
+                let source = source_matrix(&self.rows);
+                let scored = model.anomalies(&source, &mut explain)?;
+                (Some(source), scored)
+            }
         };
         if let Some(t) = &mut tapped {
             (t.rows, t.windows) = (self.rows.clone(), scored.clone());
         }
         outcome.scored = tapped;
-        for (window, anomaly) in self.rows.iter().zip(scored) {
+        for (i, (window, anomaly)) in self.rows.iter().zip(scored).enumerate() {
             self.evidence.add_window(now, window, &anomaly);
+            if let Some(source) = &source {
+                self.drift.window(now, window, anomaly.role, anomaly.p_value, source.row(i), source.present(i));
+            }
             if anomaly.p_value <= ANOMALY_P {
                 outcome.events.push(Event::Source {
                     time_us: window.end_us,
@@ -355,6 +430,18 @@ impl Pipeline {
         self.busy.advance(now, |source| evidence.values(source, now)[1] > suspicious);
     }
 
+    /// Votes are counted before anybody is judged by what they say.
+    fn look_for_drift(&mut self, now: TimeUs, thresholds: &Thresholds, outcome: &mut Outcome) {
+        if !self.drift.is_due(now) {
+            return;
+        }
+        let evidence = &self.evidence;
+        outcome.drift = self.drift.count(now, |source| evidence.since(source, now, thresholds.alert));
+        if !outcome.drift.is_empty() {
+            self.policy.suspend(self.drift.bad().collect());
+        }
+    }
+
     fn judge(&mut self, now: TimeUs, model: &Model, decisions: &Decisions, outcome: &mut Outcome) {
         let thresholds = &model.thresholds;
         for source in self.evidence.take_changed() {
@@ -365,12 +452,12 @@ impl Pipeline {
             let net = self.evidence.net_level(source, now);
             let case = Case { source, level: &level, net: net.as_ref(), busy_share: self.busy.share(source) };
             let verdict = self.policy.judge(now, &case, thresholds, decisions);
-            if let Some(recorder) = &mut self.recorder
-                && level.all >= thresholds.alert
+            if level.all >= thresholds.alert {
+                outcome.against.push((source, [level.all, level.proven]));
                 // What is strange elsewhere may be normal here: that is what is being learned.
-                && !model.is_default
-            {
-                recorder.leave_out(source);
+                if let Some(recorder) = self.recorder.as_mut().filter(|_| !model.is_default) {
+                    recorder.leave_out(source);
+                }
             }
             if verdict != Verdict::default() {
                 outcome.verdicts.push((source, verdict));
@@ -382,6 +469,15 @@ impl Pipeline {
 /// Whether flows like this are scored at all.
 pub fn scorable(r: &FlowRecord) -> bool {
     r.have.has(SCORED) && !housekeeping(r.client, r.proto, r.client_port, r.server_port)
+}
+
+/// What the bundle's benign rows looked like.
+fn usual(bundle: &Bundle) -> BTreeMap<ProfileId, Vec<UsualRange>> {
+    let profiles = bundle.manifest().profiles.iter().filter_map(|p| {
+        let range = |u: Usual| UsualRange { low: u.low, median: u.median, high: u.high };
+        Some((ProfileId::from_name(&p.name)?, p.features.iter().map(|f| range(f.usual)).collect()))
+    });
+    profiles.collect()
 }
 
 fn flow_event(exported: &Exported, record: FlowRecord, anomaly: Option<Anomaly>) -> Event {

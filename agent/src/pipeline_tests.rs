@@ -11,7 +11,8 @@ const S: u64 = 1_000_000;
 
 fn pipeline() -> Pipeline {
     let table = TableConfig { first_flow_id: NOW, ..TableConfig::default() };
-    let config = PipelineConfig { table, window_us: 10 * S, policy: PolicyConfig::default(), next_alert_id: 1 };
+    let config =
+        PipelineConfig { table, window_us: 10 * S, policy: PolicyConfig::default(), next_alert_id: 1, drift_seed: 1 };
     Pipeline { all_flows: true, ..Pipeline::new(config) }
 }
 
@@ -114,4 +115,65 @@ fn exported_flows_belong_to_the_window_they_were_told_of_in_and_none_opens_anoth
     let row = source_matrix(&p.rows);
     assert!(row.row(0).iter().all(|v| v.is_finite()));
     assert_eq!(p.windows.counts().rows, 1);
+}
+
+/// Home host `i` fetches something from a web server; the `n`th time, without a pattern but the same each time.
+fn fetch(i: u8, n: u64, now: u64, times: u64) -> Observation {
+    let dice = |k: u64| (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ k.wrapping_mul(0xbf58_476d_1ce4_e5b9)) >> 40;
+    let mut o = told(443);
+    let r = &mut o.record;
+    r.client = format!("10.0.0.{}", 10 + i).parse().unwrap();
+    r.server = "198.51.100.7".parse().unwrap();
+    (r.direction, r.state) = (Direction::Out, FlowState::Closed);
+    (r.start_us, r.end_us) = (now - 900_000 - dice(3) % 90_000, now - dice(4) % 90_000);
+    (r.fwd.packets, r.bwd.packets) = (6 + dice(1) % 10, times * (8 + dice(2) % 14));
+    (r.fwd.bytes, r.bwd.bytes) = (r.fwd.packets * (90 + dice(5) % 60), r.bwd.packets * (700 + dice(6) % 400));
+    o
+}
+
+/// Epochs of flows of every host, from `from` for `seconds`; all that became of drift meanwhile.
+fn fetches(p: &mut Pipeline, from: u64, seconds: u64, hosts: u8, times: impl Fn(u8) -> u64) -> Vec<DriftChange> {
+    let mut changes = Vec::new();
+    for t in 0..seconds {
+        let now = from + t * S;
+        let some = (0..hosts).filter(|i| (u64::from(*i) + t).is_multiple_of(4));
+        let flows = some.map(|i| fetch(i, now / S * 251 + u64::from(i), now, times(i))).collect();
+        changes.extend(p.epoch(&[], flows, now - NOW + S, (NOW - S) as i64, &decisions()).drift);
+    }
+    changes
+}
+
+#[test]
+fn what_drifts_suspends_drops_until_another_model_serves_and_one_source_drifts_nothing() {
+    const HOSTS: u8 = 24;
+    let mut p = pipeline();
+    let config = crate::learn::LearnConfig {
+        duration: std::time::Duration::from_secs(600),
+        min_flows: 0,
+        min_windows: 0,
+        window_us: 10 * S,
+        alert_budget_per_day: 10.0,
+    };
+    p.record(Recorder::new(config, NOW));
+    fetches(&mut p, NOW + S, 600, HOSTS, |_| 1);
+    let dir = tempfile::tempdir().unwrap();
+    let recording = p.take_recorder().unwrap().close(NOW + 601 * S);
+    recording.train(dir.path().join("bundle"), 1).unwrap();
+    let load = || Model::new(Bundle::load(&dir.path().join("bundle")).unwrap());
+    p.serve(load());
+    let then = NOW + 700 * S;
+    assert_eq!(fetches(&mut p, then, 60, HOSTS, |_| 1), []);
+    // A host that fetches more than anybody ever did.
+    let after = then + 2000 * S;
+    assert_eq!(fetches(&mut p, after, 120, HOSTS, |i| if i == 0 { 50 } else { 1 }), []);
+    assert!(!p.drift().report().roles.is_empty() && p.drift().bad().count() == 0);
+
+    let changes = fetches(&mut p, after + 200 * S, 180, HOSTS, |_| 50);
+    let bad: Vec<_> = p.drift().bad().collect();
+    assert!(!bad.is_empty() && changes.iter().any(|c| c.bad && c.place == bad[0]), "{:?}", p.drift().report().roles);
+    let moved: Vec<_> = p.drift().report().features.iter().filter(|f| f.moved).map(|f| f.feature).collect();
+    assert!(moved.contains(&"bwd_bytes") && !moved.contains(&"fwd_packets"), "{moved:?}");
+
+    p.serve(load());
+    assert_eq!(p.drift().bad().count(), 0, "votes are about one model");
 }

@@ -139,6 +139,8 @@ impl Loop {
                     warnings: Vec::new(),
                     netflow: None,
                     challenger: None,
+                    record: None,
+                    drifted: Vec::new(),
                 })));
             }
             Command::ListDecisions { reply } => {
@@ -180,6 +182,7 @@ impl Loop {
                     windows: 0,
                     min_windows: 0,
                     phase: "collecting".into(),
+                    from: "live traffic".into(),
                 };
                 self.learning = Some(l.clone());
                 drop(reply.send(Ok(l)));

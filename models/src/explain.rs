@@ -293,8 +293,8 @@ pub fn words(c: &Contribution, profile: ProfileId) -> String {
     format!("{} {} (usually {usual})", f.words, amount(f, c.observed))
 }
 
-/// A raw value with its unit.
-fn amount(f: &Feature, v: f32) -> String {
+/// A raw value of a feature with its unit, as [`words`] has it.
+pub fn amount(f: &Feature, v: f32) -> String {
     let v = f64::from(v);
     match f.unit {
         "s" if v == 0.0 => "0 s".to_owned(),

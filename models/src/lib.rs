@@ -25,7 +25,7 @@ pub use bundle::{
     Models, ProfileEntry, Provenance, REFUSED, RoleCalibration, TrainingSummary, Usual, check_vacant, verify_in_child,
 };
 pub use calibrate::{ACTIONABLE_MIN_ROWS, MAX_ROLE_ROWS, ROLE_MIN_ROWS, TIE_TOLERANCE, Weights};
-pub use explain::{Change, Contribution, Unless, unless_words, words};
+pub use explain::{Change, Contribution, Unless, amount, unless_words, words};
 pub use normalise::CLIP;
 pub use onnx::{
     GraphError, INPUT_FEATURES, INPUT_PRESENT, MAX_MODEL_BYTES, METADATA_SPLIT, OPSET, OPSET_ML, OUTPUT_ERRORS,

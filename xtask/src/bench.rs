@@ -27,6 +27,14 @@ pub enum What {
         #[arg(long, default_value_t = 2)]
         rounds: u32,
     },
+    /// What the agent takes at a rate of new flows, in all and beside that for the record, and its memory
+    Agent {
+        /// New flows a second
+        #[arg(long, default_value_t = 100_000)]
+        flows: u64,
+        #[arg(long, default_value_t = 30)]
+        seconds: u64,
+    },
 }
 
 pub fn run(what: &What) -> Result<()> {
@@ -34,6 +42,10 @@ pub fn run(what: &What) -> Result<()> {
         What::Datapath { args } => datapath(args),
         What::Ingest(options) => ingest::run(options),
         What::Scoring { rounds } => scoring::run(*rounds),
+        What::Agent { flows, seconds } => {
+            let words = ["run", "--release", "-p", "weir-agent", "--example", "agent_bench", "--"];
+            sh("cargo", words).arg(flows.to_string()).arg(seconds.to_string()).dir(crate::sh::root()).loud().run()
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use weir_common::flow::V4_MAPPED_PREFIX;
 
 /// An IP address as it lies in kernel keys.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Addr(pub [u8; 16]);
 
 impl Hash for Addr {

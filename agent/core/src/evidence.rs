@@ -28,7 +28,9 @@ mod sum;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use crate::addr::{Addr, Prefix};
+use crate::drift::Place;
 use crate::event::Anomaly;
+use crate::profile::ProfileId;
 use crate::record::{FlowRecord, TimeUs};
 use crate::role::{Direction, Role};
 use crate::window::SourceWindow;
@@ -124,6 +126,8 @@ pub struct Level {
     pub ports: Vec<u16>,
     /// The most anomalous observation of late.
     pub worst: Option<Anomaly>,
+    /// By which calibration the most anomalous proven observation of late was judged.
+    pub proven_by: Option<Place>,
     /// For a /64: addresses in it that gave evidence of their own, over all and over proven flows.
     pub offenders: [usize; 2],
 }
@@ -145,6 +149,7 @@ struct Source {
     remote: bool,
     ports: Vec<(u16, u32)>,
     worst: Option<(TimeUs, Box<Anomaly>)>,
+    proven_by: Option<(TimeUs, f32, Place)>,
     /// Contributions of the addresses of a prefix to the sums [all, proven], nats.
     members: Vec<(Addr, [f64; 2])>,
 }
@@ -218,6 +223,12 @@ impl Evidence {
     /// The levels [all, proven] of the /64 of an IPv6 source, nats.
     pub fn net_values(&self, source: Addr, now: TimeUs) -> [f64; 2] {
         net6(source).and_then(|n| self.nets.get(&n)).map_or([0.0; 2], |s| s.values(now, self.config.allowance))
+    }
+
+    /// Since when there is evidence against a source, where it has reached `threshold` nats over all its flows.
+    pub fn since(&self, source: Addr, now: TimeUs, threshold: f64) -> Option<TimeUs> {
+        let s = self.hosts.get(&source)?;
+        (s.values(now, self.config.allowance)[ALL] >= threshold).then_some(s.since_us)
     }
 
     /// `None` for a source that nothing is known of.
@@ -307,6 +318,7 @@ impl Source {
             remote: self.remote,
             ports: ports.into_iter().take(8).map(|(port, _)| port).collect(),
             worst: self.worst.as_ref().map(|(_, a)| (**a).clone()),
+            proven_by: self.proven_by.map(|(_, _, place)| place),
             offenders: [ALL, PROVEN].map(|i| self.members.iter().filter(|(_, c)| c[i] >= MEMBER_OFFENDS).count()),
         }
     }
@@ -326,12 +338,14 @@ impl Source {
         let window = now.saturating_sub(1) / config.window_us;
         let mut added = [0.0; 2];
         let s = surprise(o.p);
-        if self.values(now, config.allowance)[ALL] < FORGOTTEN && s > 0.0 {
+        // What a source has is asked for only where something is added: most observations say nothing.
+        if s > 0.0 && self.values(now, config.allowance)[ALL] < FORGOTTEN {
             self.since_us = now;
             self.flows = 0;
             self.ports.clear();
             self.members.clear();
             self.worst = None;
+            self.proven_by = None;
         }
         match o.kind {
             ObservationKind::Flow { flow_id, port, proven, first_record } => {
@@ -365,6 +379,15 @@ impl Source {
         }
         if prefix {
             self.note_member(o.source, added);
+        }
+        let proven = match o.kind {
+            ObservationKind::Flow { proven, .. } => proven,
+            ObservationKind::Window { role, .. } => role == Role::SourceProven,
+        };
+        if let Some((a, profile)) = anomaly.filter(|_| proven).and_then(|a| Some((a, ProfileId::from_name(a.profile)?)))
+            && self.proven_by.is_none_or(|(at, p, _)| a.p_value <= p || now.saturating_sub(at) > WORST_AGE_US)
+        {
+            self.proven_by = Some((now, a.p_value, Place { profile, role: a.role }));
         }
         if let Some(a) = anomaly
             && self

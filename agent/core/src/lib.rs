@@ -11,6 +11,7 @@ pub mod community_id;
 pub mod context;
 pub mod decision;
 pub mod decisions;
+pub mod drift;
 pub mod event;
 pub mod evidence;
 pub mod feature;

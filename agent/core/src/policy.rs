@@ -17,10 +17,10 @@ use std::collections::{HashMap, VecDeque};
 use crate::addr::{Addr, Prefix};
 use crate::decision::{Action, Decision, Origin, Sides, Target};
 use crate::decisions::{Decisions, NewDecision};
+use crate::drift::Place;
 use crate::event::{Alert, Mode, Severity};
 use crate::evidence::{Level, NET6_LEN, Thresholds};
 use crate::record::TimeUs;
-use crate::role::Role;
 
 pub use words::duration_words;
 
@@ -118,7 +118,7 @@ pub struct Policy {
     alerted: HashMap<Addr, Alerted>,
     recent: VecDeque<TimeUs>,
     tripped: bool,
-    suspended: Vec<Role>,
+    suspended: Vec<Place>,
     refused: u64,
 }
 
@@ -175,7 +175,7 @@ impl Policy {
         self.recent.clear();
     }
     /// Roles that have drifted: their observations lead to no new automatic drops.
-    pub fn suspend(&mut self, roles: Vec<Role>) {
+    pub fn suspend(&mut self, roles: Vec<Place>) {
         self.suspended = roles;
     }
 
@@ -351,7 +351,8 @@ impl Policy {
     }
 
     fn is_suspended(&self, case: &Case<'_>) -> bool {
-        case.level.worst.as_ref().is_some_and(|a| a.role.ancestry().any(|r| self.suspended.contains(&r)))
+        let levels = [Some(case.level), case.net].into_iter().flatten();
+        levels.filter_map(|l| l.proven_by).any(|place| self.suspended.contains(&place))
     }
 
     fn forget_old(&mut self, now: TimeUs) {

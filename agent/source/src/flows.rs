@@ -34,6 +34,7 @@ pub struct Flows<T> {
     next_id: u64,
     /// Added to identifiers that an input brings, so that those of several inputs differ.
     id_base: u64,
+    keeps_numbers: bool,
     out: EpochOutput,
     taker: T,
 }
@@ -58,9 +59,17 @@ impl<T: Taker> Flows<T> {
             config,
             next_id,
             id_base: next_id.wrapping_sub(1),
+            keeps_numbers: false,
             out: EpochOutput::default(),
             taker,
         }
+    }
+
+    /// Numbers that inputs bring stay as they are: the inputs are parts of one recording.
+    #[must_use]
+    pub fn keep_numbers(mut self) -> Self {
+        self.keeps_numbers = true;
+        self
     }
 
     fn pass_on(&mut self) -> Result<(), Stop> {
@@ -83,7 +92,7 @@ impl<T: Taker> Sink for Flows<T> {
         // Weir's own files have numbers, and a checkpoint has that of its flow.
         if flow.record.flow_id == 0 {
             flow.record.flow_id = self.next_id;
-        } else {
+        } else if !self.keeps_numbers {
             flow.record.flow_id = flow.record.flow_id.wrapping_add(self.id_base);
         }
         self.next_id = self.next_id.max(flow.record.flow_id.wrapping_add(1));

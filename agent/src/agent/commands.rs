@@ -8,8 +8,7 @@ use weir_core::guard::Allow;
 use super::{Agent, host_of};
 use crate::clock::wall_us;
 use crate::command::{
-    AllowAdded, AllowReport, Caller, Command, CommandError, DecisionRef, DecisionReport, LearnReport, NewDecision,
-    ReloadReport,
+    AllowAdded, AllowReport, Caller, Command, CommandError, DecisionRef, DecisionReport, NewDecision, ReloadReport,
 };
 use weir_core::addr::Prefix;
 
@@ -30,9 +29,15 @@ pub(super) fn carry_out(agent: &mut Agent, command: Command) {
             let covering = agent.allow_list().into_iter().filter(|a| a.prefix.overlaps(prefix)).collect();
             drop(reply.send(Ok(covering)));
         }
-        Command::Learn { duration, min_flows, by, reply } => {
-            drop(reply.send(agent.learn_anew(duration, min_flows, &by)));
+        Command::Learn { duration, min_flows, from, by, reply } => {
+            drop(reply.send(agent.learn_anew(duration, min_flows, from, &by, wall_us())));
         }
+        Command::FlushRecord { reply } => agent.flush_record(reply),
+        Command::ListAlerts { within, since_us, limit, reply } => {
+            drop(reply.send(Ok(agent.list_alerts(within, since_us, limit))));
+        }
+        Command::GetAlert { id, reply } => drop(reply.send(agent.get_alert(id))),
+        Command::ModelDrift { reply } => drop(reply.send(Ok(agent.drift_status()))),
         Command::ModelStatus { reply } => agent.bundles(reply),
         Command::ModelInspect { id, reply } => agent.inspect(&id, reply),
         Command::ModelStage { reply } => drop(reply.send(agent.stage())),
@@ -190,21 +195,6 @@ impl Agent {
                 None => Err(CommandError::NotFound(format!("{prefix} is not on the allow list"))),
             },
         }
-    }
-
-    fn learn_anew(
-        &mut self,
-        duration: Option<std::time::Duration>,
-        min_flows: Option<u64>,
-        by: &Caller,
-    ) -> Result<LearnReport, CommandError> {
-        let now = wall_us();
-        if self.training.is_some() {
-            return Err(CommandError::Refused("a training is under way; try again when it has ended".to_owned()));
-        }
-        self.start_learning(duration, min_flows);
-        self.news(now, Level::Info, "learn", by.sign("learning anew what is normal here"));
-        self.learning(now).ok_or_else(|| CommandError::Failed("the recording did not start".to_owned()))
     }
 
     fn reload_by(&mut self, by: &Caller) -> Result<ReloadReport, CommandError> {

@@ -18,8 +18,10 @@ use crate::store::BundleDir;
 
 /// A training under way.
 pub(super) struct Training {
-    id: String,
-    report: LearnReport,
+    pub id: String,
+    pub report: LearnReport,
+    /// Not what a recording gave that was under way.
+    pub from_record: bool,
 }
 
 impl Agent {
@@ -57,8 +59,8 @@ impl Agent {
 
     /// The recording or training under way.
     pub(super) fn learning(&self, now: TimeUs) -> Option<LearnReport> {
-        let recording = self.pipeline.recorder().map(|r| r.report(now));
-        recording.or_else(|| self.training.as_ref().map(|t| t.report.clone()))
+        let training = self.training.as_ref().map(|t| t.report.clone());
+        training.or_else(|| self.pipeline.recorder().map(|r| r.report(now)))
     }
 
     /// Starts the training once the recording is long enough.
@@ -69,18 +71,15 @@ impl Agent {
         let Some(recorder) = self.pipeline.take_recorder() else { return };
         let report = LearnReport { phase: "training".to_owned(), ..recorder.report(now) };
         let recording = recorder.close(now);
-        // Names in order of time, so that the oldest go first.
-        let id: String = rfc3339(now).chars().take(19).filter(char::is_ascii_alphanumeric).collect();
+        let id = new_id(now);
         let words = format!("training on {} flows and {} source windows", recording.flows, recording.windows);
-        let started = self
-            .store
-            .bundles()
-            .stage(&id)
-            .map_err(|e| e.to_string())
-            .and_then(|dir| model::train(recording, dir, now, self.finished.clone()).map_err(|e| e.to_string()));
+        let started =
+            self.store.bundles().stage(&id).map_err(|e| e.to_string()).and_then(|dir| {
+                model::train(|| Ok(recording), dir, now, self.finished.clone()).map_err(|e| e.to_string())
+            });
         match started {
             Ok(()) => {
-                self.training = Some(Training { id, report });
+                self.training = Some(Training { id, report, from_record: false });
                 self.news(now, Level::Info, "learn", words);
             }
             Err(e) => self.warn("learn", format!("training could not be started: {e}")),
@@ -98,9 +97,14 @@ impl Agent {
     fn trained(&mut self, result: Result<(Learned, PathBuf, Bundle), String>) {
         let now = wall_us();
         let Some(training) = self.training.take() else { return };
-        let id = training.id;
+        let id = training.id.clone();
         let (learned, _, bundle) = match result {
             Ok(done) => done,
+            Err(e)
+                if training.from_record && (self.pipeline.model().is_some() || self.pipeline.recorder().is_some()) =>
+            {
+                return self.warn("learn", format!("nothing was learned from the record: {e}"));
+            }
             Err(e) => {
                 self.warn("learn", format!("nothing was learned, learning goes on: {e}"));
                 return self.start_learning(None, None);
@@ -114,6 +118,10 @@ impl Agent {
         match installed {
             Ok(dir) => {
                 self.take_service(&dir, Model::new(bundle));
+                if training.from_record {
+                    // What was being learned from live traffic is learned.
+                    self.pipeline.take_recorder();
+                }
                 self.warnings.remove("learn");
                 let t = &learned.thresholds;
                 self.news(
@@ -132,6 +140,11 @@ impl Agent {
             Err(e) => self.warn("learn", format!("the learned bundle could not be put into service: {e}")),
         }
     }
+}
+
+/// A name for a new bundle, in order of time, so that the oldest go first.
+pub(super) fn new_id(now: TimeUs) -> String {
+    rfc3339(now).chars().take(19).filter(char::is_ascii_alphanumeric).collect()
 }
 
 pub(super) fn unpromoted(dir: &BundleDir) -> &'static str {

@@ -8,6 +8,7 @@ use weir_kernel::pins::bytes;
 
 use super::Agent;
 use crate::app::capacity;
+use crate::archive::Archive;
 use crate::clock::wall_us;
 use crate::command::{CommandError, Counter, DecisionCount, MapUse, StatusReport, XdpMode};
 
@@ -60,6 +61,8 @@ impl Agent {
             decisions: self.decision_counts(),
             maps: self.maps(),
             warnings: self.all_warnings(),
+            record: self.archive.as_ref().map(Archive::report),
+            drifted: self.drifted.iter().map(ToString::to_string).collect(),
             netflow: self.collector.as_ref().map(|c| c.report(&self.config.netflow, self.pipeline.unscored())),
             challenger: self.models.challenger.as_ref().map(|c| c.report()),
         })

@@ -13,11 +13,11 @@ use weir_core::addr::Prefix;
 use weir_core::decision::{Action, Decision, Sides, Target};
 use weir_core::rate::RateLimit;
 
-use super::convert::{Malformed, action_out, sides_out};
+use super::convert::{Malformed, action_out, learn_from_out, sides_out};
 use super::upload;
 use crate::command::{
-    AllowAdded, AllowReport, BundleReport, DecisionRef, DecisionReport, LearnReport, Purpose, ReloadReport,
-    StatusReport,
+    AlertReport, AllowAdded, AllowReport, BundleReport, DecisionRef, DecisionReport, DriftStatus, LearnFrom,
+    LearnReport, Purpose, RecordReport, ReloadReport, StatusReport,
 };
 use crate::proto::weir_client::WeirClient;
 use crate::proto::{self as pb};
@@ -192,9 +192,16 @@ impl Client {
         Ok(answer.protected_by.into_iter().map(TryInto::try_into).collect::<Result<_, Malformed>>()?)
     }
 
-    pub async fn learn(&mut self, duration: Option<Duration>, min_flows: Option<u64>) -> Result<LearnReport> {
+    pub async fn learn(
+        &mut self,
+        duration: Option<Duration>,
+        min_flows: Option<u64>,
+        from: LearnFrom,
+    ) -> Result<LearnReport> {
         let duration_us = duration.map(whole_us);
-        let answer = self.0.learn(pb::LearnRequest { duration_us, min_flows }).await?.into_inner();
+        let (from, since_us) = learn_from_out(from);
+        let request = pb::LearnRequest { duration_us, min_flows, from, since_us };
+        let answer = self.0.learn(request).await?.into_inner();
         Ok(answer.progress.ok_or(Malformed::Missing { field: "progress" })?.into())
     }
 
@@ -242,6 +249,28 @@ impl Client {
     pub async fn compare_models(&mut self) -> Result<pb::Comparison> {
         let answer = self.0.compare_models(pb::CompareModelsRequest {}).await?.into_inner();
         Ok(answer.comparison.ok_or(Malformed::Missing { field: "comparison" })?)
+    }
+
+    pub async fn model_drift(&mut self) -> Result<DriftStatus> {
+        Ok(self.0.model_drift(pb::ModelDriftRequest {}).await?.into_inner().into())
+    }
+
+    /// The latest first; `limit` 0 means all.
+    pub async fn list_alerts(&mut self, source: Option<Prefix>, since_us: u64, limit: u32) -> Result<Vec<AlertReport>> {
+        let source = source.map_or_else(String::new, |p| p.to_string());
+        let answer = self.0.list_alerts(pb::ListAlertsRequest { limit, source, since_us }).await?.into_inner();
+        Ok(answer.alerts.into_iter().map(TryInto::try_into).collect::<Result<_, Malformed>>()?)
+    }
+
+    pub async fn get_alert(&mut self, id: u64) -> Result<AlertReport> {
+        let answer = self.0.get_alert(pb::GetAlertRequest { id }).await?.into_inner();
+        Ok(answer.alert.ok_or(Malformed::Missing { field: "alert" })?.try_into()?)
+    }
+
+    /// Everything recorded until now is in files then.
+    pub async fn flush_record(&mut self) -> Result<RecordReport> {
+        let answer = self.0.flush_record(pb::FlushRecordRequest {}).await?.into_inner();
+        Ok(answer.record.ok_or(Malformed::Missing { field: "record" })?.into())
     }
 
     pub async fn reload_config(&mut self) -> Result<ReloadReport> {

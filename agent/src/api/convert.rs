@@ -6,8 +6,9 @@ use weir_core::event::Mode;
 use weir_core::rate::{RateLimit, RateUnit};
 
 use crate::command::{
-    AllowAdded, AllowReport, BundleReport, ChallengerReport, Counter, DecisionCount, DecisionReport, LearnReport,
-    MapUse, NamedCount, NetflowReport, ReloadReport, StatusReport, XdpMode,
+    AlertReason, AlertReport, AllowAdded, AllowReport, BundleReport, ChallengerReport, Counter, DecisionCount,
+    DecisionReport, DriftStatus, EvidencePoint, FeatureDriftReport, LearnFrom, LearnReport, MapUse, NamedCount,
+    NetflowReport, RecordReport, ReloadReport, RoleDriftReport, StatusReport, XdpMode,
 };
 use crate::proto as pb;
 
@@ -200,12 +201,121 @@ same_fields!(
 same_fields!(
     LearnReport,
     LearnProgress,
-    [started_us, duration_us, elapsed_us, flows, min_flows, windows, min_windows, phase]
+    [started_us, duration_us, elapsed_us, flows, min_flows, windows, min_windows, phase, from]
+);
+same_fields!(
+    RecordReport,
+    RecordStatus,
+    [enabled, dir, files, bytes, max_bytes, max_age_us, oldest_us, newest_us, flows, windows, lost, failing]
+);
+same_fields!(AlertReason, AlertReason, [feature, words, observed, usual_low, usual_high, share, nearest_usual]);
+same_fields!(EvidencePoint, EvidencePoint, [time_us, all, proven]);
+same_fields!(
+    RoleDriftReport,
+    RoleDrift,
+    [profile, role, state, voters, withheld, effect, at_5_percent, leads_to_drops]
+);
+same_fields!(
+    FeatureDriftReport,
+    FeatureDrift,
+    [profile, feature, words, moved, voters, below_usual, above_usual, below_median, above_median, effect]
 );
 same_fields!(NamedCount, NamedCount, [name, count]);
 same_fields!(Counter, Counter, [name, packets, bytes]);
 same_fields!(MapUse, MapUse, [name, entries, max_entries, bytes]);
 same_fields!(ReloadReport, ReloadConfigResponse, [applied, needs_restart]);
+
+impl From<AlertReport> for pb::Alert {
+    fn from(r: AlertReport) -> Self {
+        pb::Alert {
+            id: r.id,
+            time_us: r.time_us,
+            source: r.source.to_string(),
+            severity: r.severity,
+            evidence: r.evidence,
+            evidence_proven: r.evidence_proven,
+            alert_threshold: r.alert_threshold,
+            drop_threshold: r.drop_threshold,
+            profile: r.profile,
+            role: r.role,
+            p_value: r.p_value,
+            ports: r.ports.into_iter().map(u32::from).collect(),
+            flows: r.flows,
+            since_us: r.since_us,
+            outcome: r.outcome,
+            mode: r.mode,
+            reasons: each(r.reasons),
+            history: each(r.history),
+            json: r.json,
+            unless: r.unless,
+        }
+    }
+}
+impl TryFrom<pb::Alert> for AlertReport {
+    type Error = Malformed;
+    fn try_from(r: pb::Alert) -> Result<Self, Malformed> {
+        let port = |p: u32| u16::try_from(p).map_err(|_| Malformed::Text(format!("{p} is no port")));
+        Ok(AlertReport {
+            id: r.id,
+            time_us: r.time_us,
+            source: text(&r.source)?,
+            severity: r.severity,
+            evidence: r.evidence,
+            evidence_proven: r.evidence_proven,
+            alert_threshold: r.alert_threshold,
+            drop_threshold: r.drop_threshold,
+            profile: r.profile,
+            role: r.role,
+            p_value: r.p_value,
+            ports: r.ports.into_iter().map(port).collect::<Result<_, _>>()?,
+            flows: r.flows,
+            since_us: r.since_us,
+            outcome: r.outcome,
+            mode: r.mode,
+            reasons: each(r.reasons),
+            history: each(r.history),
+            json: r.json,
+            unless: r.unless,
+        })
+    }
+}
+
+impl From<DriftStatus> for pb::ModelDriftResponse {
+    fn from(r: DriftStatus) -> Self {
+        pb::ModelDriftResponse {
+            bundle: r.bundle.unwrap_or_default(),
+            roles: each(r.roles),
+            features: each(r.features),
+        }
+    }
+}
+impl From<pb::ModelDriftResponse> for DriftStatus {
+    fn from(r: pb::ModelDriftResponse) -> Self {
+        let bundle = Some(r.bundle).filter(|b| !b.is_empty());
+        DriftStatus { bundle, roles: each(r.roles), features: each(r.features) }
+    }
+}
+
+/// What is learned from; a length of time is for the record alone.
+pub fn learn_from_out(from: LearnFrom) -> (i32, Option<u64>) {
+    match from {
+        LearnFrom::Auto => (pb::LearnFrom::Unspecified as i32, None),
+        LearnFrom::Live => (pb::LearnFrom::Live as i32, None),
+        LearnFrom::Record { since } => {
+            let us = since.map(|d| u64::try_from(d.as_micros()).unwrap_or(u64::MAX));
+            (pb::LearnFrom::Record as i32, us)
+        }
+    }
+}
+pub fn learn_from_in(from: i32, since_us: Option<u64>) -> Result<LearnFrom, Malformed> {
+    let since = since_us.map(std::time::Duration::from_micros);
+    match pb::LearnFrom::try_from(from) {
+        Ok(pb::LearnFrom::Unspecified) => Ok(LearnFrom::Auto),
+        Ok(pb::LearnFrom::Live) => Ok(LearnFrom::Live),
+        Ok(pb::LearnFrom::Record) => Ok(LearnFrom::Record { since }),
+        Err(_) => Err(Malformed::Unknown { field: "from", value: from }),
+    }
+}
 
 impl From<DecisionCount> for pb::DecisionCount {
     fn from(r: DecisionCount) -> Self {
@@ -282,6 +392,8 @@ impl From<StatusReport> for pb::StatusResponse {
             warnings: r.warnings,
             netflow: r.netflow.map(Into::into),
             challenger: r.challenger.map(Into::into),
+            record: r.record.map(Into::into),
+            drifted: r.drifted,
         }
     }
 }
@@ -313,6 +425,8 @@ impl TryFrom<pb::StatusResponse> for StatusReport {
             warnings: r.warnings,
             netflow: r.netflow.map(Into::into),
             challenger: r.challenger.map(Into::into),
+            record: r.record.map(Into::into),
+            drifted: r.drifted,
         })
     }
 }

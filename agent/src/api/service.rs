@@ -231,7 +231,9 @@ impl Weir for Service {
         let by = caller(&request)?;
         let r = request.into_inner();
         let duration = r.duration_us.map(Duration::from_micros);
-        let progress = self.ask(|reply| Command::Learn { duration, min_flows: r.min_flows, by, reply }).await?;
+        let from = convert::learn_from_in(r.from, r.since_us)?;
+        let learn = |reply| Command::Learn { duration, min_flows: r.min_flows, from, by, reply };
+        let progress = self.ask(learn).await?;
         Ok(Response::new(pb::LearnResponse { progress: Some(progress.into()) }))
     }
 
@@ -304,6 +306,37 @@ impl Weir for Service {
         let id = Some(request.into_inner().id).filter(|id| !id.is_empty());
         let bundle = self.ask(|reply| Command::ModelPromote { id, by, reply }).await?;
         Ok(Response::new(pb::PromoteModelResponse { bundle: Some(bundle.into()) }))
+    }
+
+    async fn model_drift(&self, _: Request<pb::ModelDriftRequest>) -> Result<Response<pb::ModelDriftResponse>, Status> {
+        let drift = self.ask(|reply| Command::ModelDrift { reply }).await?;
+        Ok(Response::new(drift.into()))
+    }
+
+    async fn list_alerts(
+        &self,
+        request: Request<pb::ListAlertsRequest>,
+    ) -> Result<Response<pb::ListAlertsResponse>, Status> {
+        let r = request.into_inner();
+        let within = if r.source.is_empty() { None } else { Some(text(&r.source)?) };
+        let limit = if r.limit == 0 { usize::MAX } else { r.limit as usize };
+        let list = |reply| Command::ListAlerts { within, since_us: r.since_us, limit, reply };
+        let alerts = self.ask(list).await?;
+        Ok(Response::new(pb::ListAlertsResponse { alerts: alerts.into_iter().map(Into::into).collect() }))
+    }
+
+    async fn get_alert(&self, request: Request<pb::GetAlertRequest>) -> Result<Response<pb::GetAlertResponse>, Status> {
+        let id = request.into_inner().id;
+        let alert = self.ask(|reply| Command::GetAlert { id, reply }).await?;
+        Ok(Response::new(pb::GetAlertResponse { alert: Some(alert.into()) }))
+    }
+
+    async fn flush_record(
+        &self,
+        _: Request<pb::FlushRecordRequest>,
+    ) -> Result<Response<pb::FlushRecordResponse>, Status> {
+        let record = self.ask(|reply| Command::FlushRecord { reply }).await?;
+        Ok(Response::new(pb::FlushRecordResponse { record: Some(record.into()) }))
     }
 
     async fn reload_config(

@@ -127,6 +127,7 @@ pub(crate) fn full_status() -> StatusReport {
             windows: 40,
             min_windows: 200,
             phase: "collecting".into(),
+            from: "live traffic".into(),
         }),
         flows_live: 1234,
         flows_last_epoch: 321,
@@ -167,7 +168,61 @@ pub(crate) fn full_status() -> StatusReport {
             differing_sources: 4,
             failed: String::new(),
         }),
+        record: Some(RecordReport {
+            enabled: true,
+            dir: "/var/lib/weir/flows".into(),
+            files: 12,
+            bytes: 123_000_000,
+            max_bytes: 1_000_000_000,
+            max_age_us: 604_800_000_000,
+            oldest_us: Some(7),
+            newest_us: Some(3_600_000_007),
+            flows: 1_500_000,
+            windows: 90_000,
+            lost: 3,
+            failing: "no room".into(),
+        }),
+        drifted: vec!["tcp/in/web (core)".into()],
     }
+}
+
+fn alert() -> AlertReport {
+    AlertReport {
+        id: 3,
+        time_us: 5,
+        source: "2001:db8::7".parse().unwrap(),
+        severity: "high".into(),
+        evidence: 12.5,
+        evidence_proven: 3.25,
+        alert_threshold: 10.0,
+        drop_threshold: 15.0,
+        profile: "source".into(),
+        role: "source-proven".into(),
+        p_value: 0.001,
+        ports: vec![22, 65_535],
+        flows: 31,
+        since_us: 4,
+        outcome: "blocked for 1h".into(),
+        mode: "enforce".into(),
+        reasons: vec![AlertReason {
+            feature: "ports".into(),
+            words: "47 ports".into(),
+            observed: 47.0,
+            usual_low: 1.0,
+            usual_high: 3.0,
+            share: 0.5,
+            nearest_usual: "3".into(),
+        }],
+        unless: "9 ports".into(),
+        history: vec![EvidencePoint { time_us: 6, all: 13.0, proven: 4.0 }],
+        json: "{}".into(),
+    }
+}
+
+fn drifting() -> DriftStatus {
+    let role = RoleDriftReport { role: "tcp/in/web".into(), state: "bad".into(), voters: 24, ..Default::default() };
+    let feature = FeatureDriftReport { feature: "flows".into(), moved: true, effect: 0.5, ..Default::default() };
+    DriftStatus { bundle: Some("b".into()), roles: vec![role], features: vec![feature] }
 }
 
 #[tokio::test]
@@ -322,6 +377,13 @@ async fn every_call_becomes_its_command() {
                 let over = "live traffic".into();
                 drop(reply.send(Ok(crate::proto::Comparison { over, ..Default::default() })));
             }
+            Command::ListAlerts { within, since_us, limit, reply } => {
+                assert_eq!((within, since_us, limit), (Some("2001:db8::/32".parse().unwrap()), 5, 7));
+                drop(reply.send(Ok(vec![alert()])));
+            }
+            Command::GetAlert { id, reply } => drop(reply.send(Ok(AlertReport { id, ..alert() }))),
+            Command::ModelDrift { reply } => drop(reply.send(Ok(drifting()))),
+            Command::FlushRecord { reply } => drop(reply.send(Ok(full_status().record.unwrap()))),
             Command::ReloadConfig { reply, .. } => {
                 let report = ReloadReport { applied: vec!["mode".into()], needs_restart: vec!["socket".into()] };
                 drop(reply.send(Ok(report)));
@@ -342,7 +404,10 @@ async fn every_call_becomes_its_command() {
     assert_eq!(c.add_allow(prefix, "mine").await.unwrap().entry.comment, "mine");
     assert_eq!(c.remove_allow(prefix).await.unwrap().prefix, prefix);
     assert!(c.check_allow(prefix).await.unwrap()[0].removable);
-    assert_eq!(c.learn(Some(Duration::from_secs(2)), Some(9)).await.unwrap().min_flows, 9);
+    assert_eq!(
+        c.learn(Some(Duration::from_secs(2)), Some(9), LearnFrom::Record { since: None }).await.unwrap().min_flows,
+        9
+    );
     assert_eq!(c.model_status().await.unwrap()[0].profiles, ["full", "source"]);
     assert!(c.promote_model(None).await.unwrap().promoted);
     assert_eq!(c.rollback_model(2).await.unwrap().steps_back, Some(2));
@@ -350,6 +415,10 @@ async fn every_call_becomes_its_command() {
     assert_eq!(c.challenge_model(None).await.unwrap(), None);
     assert_eq!(c.inspect_model("a1b2").await.unwrap().hash, "a1b2");
     assert_eq!(c.compare_models().await.unwrap().over, "live traffic");
+    assert_eq!(c.list_alerts(Some(prefix), 5, 7).await.unwrap(), [alert()]);
+    assert_eq!(c.get_alert(9).await.unwrap(), AlertReport { id: 9, ..alert() });
+    assert_eq!(c.model_drift().await.unwrap(), drifting());
+    assert_eq!(c.flush_record().await.unwrap(), full_status().record.unwrap());
     assert_eq!(c.reload_config().await.unwrap().needs_restart, ["socket"]);
     let expected = [
         "ListDecisions",
@@ -368,6 +437,10 @@ async fn every_call_becomes_its_command() {
         "ModelUnchallenge",
         "ModelInspect",
         "ModelCompare",
+        "ListAlerts",
+        "GetAlert",
+        "ModelDrift",
+        "FlushRecord",
         "ReloadConfig",
     ];
     assert_eq!(*seen.lock().unwrap(), expected);

@@ -65,9 +65,10 @@ impl Cli {
         let asked = self.output.unwrap_or(Format::Table);
         let able: &[Format] = match self.command {
             Cmd::Flows(_) | Cmd::Replay(_) => &[Format::Table, Format::Json, Format::Csv, Format::Parquet],
-            Cmd::Decisions(DecisionsCmd::List) | Cmd::Allowlist(AllowCmd::List) | Cmd::Model(ModelCmd::List) => {
-                &[Format::Table, Format::Json, Format::Csv]
-            }
+            Cmd::Decisions(DecisionsCmd::List)
+            | Cmd::Allowlist(AllowCmd::List)
+            | Cmd::Alerts(_)
+            | Cmd::Model(ModelCmd::List | ModelCmd::Drift) => &[Format::Table, Format::Json, Format::Csv],
             _ => &[Format::Table, Format::Json],
         };
         if able.contains(&asked) {
@@ -96,6 +97,9 @@ pub enum Cmd {
     /// What is blocked, until when and why
     #[command(subcommand, alias = "decision")]
     Decisions(DecisionsCmd),
+    /// What was found, and why: the last alerts
+    #[command(subcommand, alias = "alert")]
+    Alerts(AlertsCmd),
     /// Who is never blocked
     #[command(subcommand)]
     Allowlist(AllowCmd),
@@ -202,6 +206,29 @@ pub enum DecisionsCmd {
 }
 
 #[derive(Debug, Subcommand)]
+pub enum AlertsCmd {
+    /// The last alerts, the latest first
+    List {
+        /// Only about sources in this address or prefix
+        #[arg(value_name = "PREFIX", value_parser = prefix)]
+        source: Option<Prefix>,
+        /// Only those of the last so long
+        #[arg(long, value_name = "TIME", value_parser = human::parse_duration)]
+        since: Option<Duration>,
+        /// At most so many; 0 is all that are kept
+        #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 50)]
+        limit: u32,
+    },
+    /// What was strange about a source, in words, and its flows from the record
+    Show {
+        id: u64,
+        /// At most so many flows
+        #[arg(long, value_name = "COUNT", default_value_t = 10)]
+        flows: usize,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 pub enum AllowCmd {
     /// Every entry: of the configuration, added here, and found by the agent itself
     List,
@@ -234,6 +261,15 @@ pub struct LearnArgs {
     /// Learn on until so many flows were seen [default: `learn.min_flows`]
     #[arg(short = 'n', long, value_name = "COUNT", value_parser = human::parse_count)]
     pub min_flows: Option<u64>,
+    /// Learn from the record of flows, however much it holds [default: where it holds enough, else from now on]
+    #[arg(long)]
+    pub recorded: bool,
+    /// With --recorded: of the last so long [default: --duration]
+    #[arg(long, value_name = "TIME", value_parser = human::parse_duration, requires = "recorded")]
+    pub since: Option<Duration>,
+    /// Learn from now on, whatever is recorded
+    #[arg(long, conflicts_with = "recorded")]
+    pub live: bool,
     /// Wait until the new model serves
     #[arg(short, long)]
     pub wait: bool,
@@ -256,8 +292,17 @@ fitted to. models/README.md in the sources says what the models must look like."
 #[derive(Clone, Debug, Args)]
 pub struct InputArgs {
     /// Files; - is standard input
-    #[arg(required = true, value_name = "INPUT")]
+    #[arg(required_unless_present = "recorded", value_name = "INPUT")]
     pub inputs: Vec<PathBuf>,
+    /// Instead of files: what the agent on this machine has recorded
+    #[arg(long, conflicts_with_all = ["inputs", "read_as", "decap"])]
+    pub recorded: bool,
+    /// Of the record, only the last so long
+    #[arg(long, value_name = "TIME", value_parser = human::parse_duration, requires = "recorded")]
+    pub since: Option<Duration>,
+    /// Whose record
+    #[arg(skip)]
+    pub socket: Option<PathBuf>,
     /// The inner flows of tunnels instead of the outer ones
     #[arg(long)]
     pub decap: bool,
@@ -395,6 +440,8 @@ pub enum ModelCmd {
     /// Every bundle; the one that serves first
     #[command(alias = "status")]
     List,
+    /// Whether what is seen is still what the model was learned from
+    Drift,
     /// What a bundle is: profiles, training, calibration, thresholds, where it comes from
     Inspect {
         /// A folder, or the id of a stored bundle (then the agent is asked)

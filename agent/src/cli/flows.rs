@@ -42,11 +42,26 @@ pub fn form(asked: Option<Format>, to: Option<&Path>) -> Form {
 
 /// What to read.
 pub fn reading(args: InputArgs) -> anyhow::Result<Reading> {
-    let InputArgs { inputs, decap, read_as, home, checkpoints, trust_sources } = args;
+    let InputArgs { inputs, decap, read_as, home, checkpoints, trust_sources, recorded, since, socket } = args;
+    let malicious = Vec::new();
+    if recorded {
+        let recorded = super::recorded::open(socket.as_deref(), since)?;
+        let (inputs, recorded_since) = (recorded.files, Some(recorded.since_us));
+        return Ok(Reading {
+            inputs,
+            format: None,
+            decap,
+            home,
+            checkpoints,
+            trust_sources,
+            malicious,
+            recorded_since,
+        });
+    }
     if inputs.iter().filter(|p| p.as_os_str() == "-").count() > 1 {
         return Err(usage("standard input (`-`) can be read once"));
     }
-    Ok(Reading { inputs, format: read_as, decap, home, checkpoints, trust_sources, malicious: Vec::new() })
+    Ok(Reading { inputs, format: read_as, decap, home, checkpoints, trust_sources, malicious, recorded_since: None })
 }
 
 fn open(to: Option<&Path>, asked: Option<Format>, shape: Shape) -> anyhow::Result<(Output, Progress)> {

@@ -8,22 +8,35 @@ use super::args::LearnArgs;
 use super::output::{Output, clean};
 use super::render;
 use crate::api::client::Client;
-use crate::command::LearnReport;
+use crate::command::{LearnFrom, LearnReport};
 use crate::human;
 
 const POLL: Duration = Duration::from_secs(1);
 
 pub async fn run(client: &mut Client, args: &LearnArgs, out: &Output) -> anyhow::Result<ExitCode> {
     let before = client.status().await?.bundle.map(|b| b.id);
-    let started = client.learn(args.duration, args.min_flows).await?;
+    let from = match (args.recorded, args.live) {
+        (true, _) => LearnFrom::Record { since: args.since },
+        (_, true) => LearnFrom::Live,
+        _ => LearnFrom::Auto,
+    };
+    let started = client.learn(args.duration, args.min_flows, from).await?;
     if !args.wait {
         if out.json() {
             out.object(&started)?;
         } else {
             let (time, flows) = (human::rough(human::micros(started.duration_us)), human::grouped(started.min_flows));
-            out.text(&format!(
-                "learning for {time} and until {flows} flows were seen; `weir status` shows the progress\n"
-            ))?;
+            let recorded = started.phase == "training";
+            out.text(&match recorded {
+                true => format!(
+                    "learning from {}: {} flows; `weir status` shows the progress\n",
+                    clean(&started.from),
+                    human::grouped(started.flows)
+                ),
+                false => {
+                    format!("learning for {time} and until {flows} flows were seen; `weir status` shows the progress\n")
+                }
+            })?;
         }
         return Ok(ExitCode::SUCCESS);
     }
@@ -88,6 +101,7 @@ mod tests {
             windows: 7,
             min_windows: 0,
             phase: "collecting".into(),
+            from: "live traffic".into(),
         };
         assert_eq!(share(&l), 0.25);
     }

@@ -1,14 +1,17 @@
 //! The command line: `weir run` starts an agent, everything else asks a running one.
 
+mod alerts;
 mod args;
 mod config;
 mod decisions;
+mod drift;
 mod eval;
 mod flows;
 mod foreign;
 mod learn;
 mod model;
 mod output;
+mod recorded;
 mod render;
 mod render_model;
 mod train;
@@ -90,10 +93,22 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Cmd::Unload(u) => return app::unload(u.interface.map_or(UnloadScope::All, UnloadScope::Interface)),
         Cmd::CheckBundle { dir } => return app::check_bundle(&dir),
-        Cmd::Flows(args) => return flows::flows(args, cli.output),
-        Cmd::Replay(args) => return flows::replay(args, cli.output),
-        Cmd::Train(args) => return train::run(args, &out),
-        Cmd::Eval(args) => return eval::run(args, &out),
+        Cmd::Flows(mut args) => {
+            args.input.socket = cli.socket;
+            return flows::flows(args, cli.output);
+        }
+        Cmd::Replay(mut args) => {
+            args.input.socket = cli.socket;
+            return flows::replay(args, cli.output);
+        }
+        Cmd::Train(mut args) => {
+            args.input.socket = cli.socket;
+            return train::run(args, &out);
+        }
+        Cmd::Eval(mut args) => {
+            args.input.socket = cli.socket;
+            return eval::run(args, &out);
+        }
         Cmd::Model(ModelCmd::Verify { path }) => return model::verify(&path, &out),
         Cmd::Model(ModelCmd::Inspect { which }) if model::is_path(&which) => model::inspect(which.as_ref(), &out)?,
         Cmd::Model(ModelCmd::Compare(args)) if !args.over.is_empty() => return model::compare_over(args, &out),
@@ -111,7 +126,13 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             return runtime.block_on(async {
                 let client = Client::connect(&socket).await?;
-                ask(client, command, &out).await
+                match command {
+                    Cmd::Alerts(command) => {
+                        let mut client = client;
+                        alerts::run(&mut client, command, &socket, &out).await.map(|()| ExitCode::SUCCESS)
+                    }
+                    command => ask(client, command, &out).await,
+                }
             });
         }
     }
@@ -209,6 +230,7 @@ async fn ask(mut client: Client, command: Cmd, out: &Output) -> anyhow::Result<E
         | Cmd::Replay(_)
         | Cmd::Train(_)
         | Cmd::Eval(_)
+        | Cmd::Alerts(_)
         | Cmd::Run(_)
         | Cmd::Unload(_)
         | Cmd::Completions { .. }

@@ -12,6 +12,7 @@ use weir_core::policy::PolicyConfig;
 use weir_models::ChildLimits;
 
 use super::args::{CompareArgs, ModelCmd};
+use super::drift;
 use super::output::{Output, clean};
 use super::{render, render_model, usage};
 use crate::api::client::Client;
@@ -69,6 +70,7 @@ pub async fn ask(client: &mut Client, command: ModelCmd, out: &Output) -> anyhow
             let c = client.compare_models().await?;
             if out.json() { out.object(&c)? } else { out.text(&render_model::comparison(&c, wall_us()))? }
         }
+        ModelCmd::Drift => drift::write(&client.model_drift().await?, out)?,
         ModelCmd::Verify { .. } | ModelCmd::Features(_) | ModelCmd::Calibrate(_) => {
             unreachable!("handled without an agent")
         }
@@ -194,6 +196,7 @@ pub fn compare_over(args: CompareArgs, out: &Output) -> anyhow::Result<ExitCode>
         checkpoints: true,
         trust_sources: false,
         malicious: Vec::new(),
+        recorded_since: None,
     };
     let (progress, mut tally) = (Progress::new(false), Tally::default());
     reading.read_into(&progress, &mut tally, &mut over);

@@ -7,8 +7,8 @@ use weir_core::record::TimeUs;
 
 use super::output::{Table, clean, relative};
 use crate::command::{
-    AllowAdded, AllowReport, BundleReport, ChallengerReport, DecisionReport, LearnReport, NamedCount, ReloadReport,
-    StatusReport, XdpMode,
+    AllowAdded, AllowReport, BundleReport, ChallengerReport, DecisionReport, LearnReport, NamedCount, RecordReport,
+    ReloadReport, StatusReport, XdpMode,
 };
 use crate::default_bundle;
 use crate::human::{bytes, grouped, micros, rough};
@@ -97,6 +97,13 @@ pub fn status(s: &StatusReport) -> String {
         .map(|d| format!("{} {} {}", grouped(d.count), action(d.action), origin(d.origin)))
         .collect();
     line("decisions", if decisions.is_empty() { "none".into() } else { decisions.join(", ") });
+    if let Some(r) = &s.record {
+        line("record", record(r));
+    }
+    line(
+        "drift",
+        if s.drifted.is_empty() { "none".into() } else { format!("{}; see `weir model drift`", s.drifted.join(", ")) },
+    );
     line("memory", format!("{} of kernel maps", bytes(s.maps.iter().map(|m| m.bytes).sum())));
     if let Some(n) = &s.netflow {
         let from = if n.allowed.is_empty() { "anybody".to_owned() } else { n.allowed.join(", ") };
@@ -176,6 +183,29 @@ pub fn learning(l: &LearnReport) -> String {
         grouped(l.windows),
         grouped(l.min_windows)
     )
+}
+
+/// "1,500,000 flows of 1h in 123 MB (at most 1 GB, 7d)".
+fn record(r: &RecordReport) -> String {
+    let span = r.newest_us.unwrap_or(0).saturating_sub(r.oldest_us.unwrap_or(0));
+    let mut text = format!(
+        "{} flows of {} in {} (at most {} and {})",
+        grouped(r.flows),
+        rough(micros(span)),
+        bytes(r.bytes),
+        bytes(r.max_bytes),
+        rough(micros(r.max_age_us))
+    );
+    if !r.enabled {
+        text += ", turned off";
+    }
+    if r.lost > 0 {
+        let _ = write!(text, ", {} lost", grouped(r.lost));
+    }
+    if !r.failing.is_empty() {
+        let _ = write!(text, "; {}", r.failing);
+    }
+    text
 }
 
 pub fn decisions(list: &[DecisionReport], now: TimeUs) -> String {

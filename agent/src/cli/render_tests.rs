@@ -53,6 +53,8 @@ weir 1.2.3 on eth0 (ifindex 2), up 3h12m
   flows      1,234 live, 321 in the last of 11,520 epochs
   drain      8.2ms last, 12ms longest
   decisions  3 drop automatic
+  record     1,500,000 flows of 1h in 123 MB (at most 1.0 GB and 7d), 3 lost; no room
+  drift      tcp/in/web (core); see `weir model drift`
   memory     520 MB of kernel maps
   netflow    127.0.0.1:2055 from 192.0.2.1, 198.51.100.0/24: 12,345 datagrams, 300,000 records, 150,000 flows, 7 not scored
   exporters  2 with 5 templates; 1,200 records and 0 B of data wait; 90 kB of memory
@@ -85,6 +87,8 @@ fn a_quiet_agent_says_so() {
         warnings: Vec::new(),
         netflow: None,
         challenger: None,
+        record: None,
+        drifted: Vec::new(),
         ..full_status()
     };
     let text = status(&quiet);
@@ -93,6 +97,7 @@ fn a_quiet_agent_says_so() {
         "  program    native\n",
         "  model      none; `weir learn` makes one\n",
         "  lost       nothing\n",
+        "  drift      none\n",
     ] {
         assert!(text.contains(line), "{line:?} is missing in:\n{text}");
     }

@@ -12,6 +12,7 @@ use weir_core::record::TimeUs;
 use super::{Comparison, Epoch, Settings};
 use crate::command::{ChallengerReport, CommandError, Reply};
 use crate::pipeline::{Model, Scored};
+use crate::priority;
 use crate::proto as pb;
 
 /// Messages that may wait for the thread.
@@ -126,8 +127,12 @@ impl Drop for Challenger {
     }
 }
 
+/// How far a comparison gives way to everything else.
+const NICE: i32 = 10;
+
 fn work(mut comparison: Comparison, from: &Receiver<Message>, shared: &Shared) {
-    lower_priority();
+    // Counting packets and acting on them goes first.
+    priority::nice(NICE);
     while let Ok(message) = from.recv() {
         if shared.stop.load(Ordering::Relaxed) {
             return;
@@ -162,13 +167,4 @@ fn notes(failed: &str) -> Vec<String> {
         notes.insert(0, format!("the comparison ended: {failed}"));
     }
     notes
-}
-
-/// Counting packets and acting on them goes first.
-fn lower_priority() {
-    const NICER: libc::c_int = 10;
-    // SAFETY: a plain system call; on Linux, 0 means the calling thread alone.
-    if unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICER) } != 0 {
-        log::debug!("the challenger keeps its priority: {}", std::io::Error::last_os_error());
-    }
 }

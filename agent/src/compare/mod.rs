@@ -109,6 +109,7 @@ impl Side {
             window_us: settings.window_us,
             policy: PolicyConfig { mode: Mode::Enforce, promoted: true, ..settings.policy.clone() },
             next_alert_id: 1,
+            drift_seed: 1,
         });
         pipeline.tap = true;
         pipeline.serve(model.clone());

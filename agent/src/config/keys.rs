@@ -98,6 +98,9 @@ keys! {
     "learn.duration", Reload, [learn.duration], within(secs(10), secs(90 * DAY)), "how long to learn what is normal";
     "learn.min_flows", Reload, [learn.min_flows], within(200, 1_000_000_000), "learn on until so many flows were seen";
     "learn.min_windows", Reload, [learn.min_windows], within(0, 1_000_000_000), "learn on until so many source windows were seen";
+    "record.enabled", Reload, [record.enabled], any, "flows are recorded in the state directory, for learning and evidence";
+    "record.max_size", Reload, [record.max_size], within(16_000_000, 1 << 50), "bytes that the record may take; the oldest goes first";
+    "record.max_age", Reload, [record.max_age], within(secs(60), secs(3650 * DAY)), "flows are recorded this long";
     "policy.drop_ttl", Reload, [policy.drop_ttl], within(secs(1), secs(365 * DAY)), "lifetime of an automatic drop";
     "policy.shadow_ttl", Reload, [policy.shadow_ttl], within(secs(1), secs(365 * DAY)), "lifetime of an automatic shadow entry";
     "policy.max_decisions_per_hour", Reload, [policy.max_decisions_per_hour], within(0, 1_000_000), "automatic decisions an hour; beyond it only alerts";

@@ -44,6 +44,7 @@ pub struct Config {
     pub flow: FlowTimes,
     pub learn: Learn,
     pub default_model: DefaultModel,
+    pub record: Record,
     pub policy: Policy,
     pub lease: Lease,
     pub log: Log,
@@ -106,6 +107,15 @@ pub struct Learn {
     pub duration: Duration,
     pub min_flows: u64,
     pub min_windows: u64,
+}
+
+/// The record of flows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    pub enabled: bool,
+    /// Bytes of all files.
+    pub max_size: u64,
+    pub max_age: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -177,6 +187,7 @@ impl Default for Config {
             flow: FlowTimes { idle: secs(120), active: secs(60), linger: secs(5) },
             learn: Learn { duration: secs(24 * 3600), min_flows: 2000, min_windows: 200 },
             default_model: DefaultModel::Alert,
+            record: Record { enabled: true, max_size: 1_000_000_000, max_age: secs(7 * 24 * 3600) },
             policy: Policy {
                 drop_ttl: secs(3600),
                 shadow_ttl: secs(600),

@@ -108,6 +108,14 @@ impl Config {
                     .into()
             }
         });
+        lines.push(match self.record.enabled {
+            true => format!(
+                "Records flows for {}, in at most {}.",
+                d(self.record.max_age),
+                human::bytes(self.record.max_size)
+            ),
+            false => "Records no flows.".into(),
+        });
         lines.push(format!(
             "Automatic drops last {}, shadow entries {}, at most {} decisions an hour.",
             d(self.policy.drop_ttl),

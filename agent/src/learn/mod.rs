@@ -5,6 +5,7 @@
 
 mod apart;
 mod baseline;
+mod left_out;
 mod rows;
 
 use std::collections::HashSet;
@@ -19,6 +20,7 @@ use weir_core::window::SourceWindow;
 
 pub use apart::lay_apart;
 pub use baseline::{Baseline, Dealt, LearnError, MODEL_SHARE, said, thresholds_of, to_manifest};
+pub use left_out::LeftOut;
 pub use rows::{Recorded, Rows, flow_matrix, sample_of};
 
 use crate::command::LearnReport;
@@ -45,6 +47,10 @@ pub struct Recorder {
     recorded: Recorded,
     /// Sources that something was held against meanwhile: they are no baseline.
     left_out: HashSet<Addr>,
+    /// The last span in which not everything was counted.
+    degraded: (TimeUs, TimeUs),
+    degraded_us: u64,
+    degraded_rows: u64,
     /// What was started has ended: training.
     phase: &'static str,
 }
@@ -58,13 +64,38 @@ impl Recorder {
             windows: 0,
             recorded: Recorded::new(&[ProfileId::Core, ProfileId::Source], config.window_us),
             left_out: HashSet::new(),
+            degraded: (0, 0),
+            degraded_us: 0,
+            degraded_rows: 0,
             phase: "collecting",
             config,
         }
     }
 
+    /// The epoch from `since` to `now` was not counted in full: nothing of it is a baseline.
+    pub fn degraded(&mut self, since: TimeUs, now: TimeUs) {
+        self.degraded_us += now.saturating_sub(since.max(self.started_us));
+        // One span where they follow each other.
+        self.degraded = (if since <= self.degraded.1 { self.degraded.0 } else { since }, now);
+    }
+
+    fn is_degraded(&self, from: TimeUs, to: TimeUs) -> bool {
+        self.degraded.1 > 0 && from <= self.degraded.1 && to > self.degraded.0
+    }
+
     /// One epoch's flow records and source windows.
     pub fn add(&mut self, now: TimeUs, records: &[FlowRecord], windows: &[SourceWindow]) {
+        let whole = |start_us| !self.is_degraded(start_us, now);
+        if records.iter().all(|r| whole(r.start_us)) && windows.iter().all(|w| whole(w.start_us)) {
+            return self.take(now, records, windows);
+        }
+        let flows: Vec<FlowRecord> = records.iter().filter(|r| whole(r.start_us)).cloned().collect();
+        let rows: Vec<SourceWindow> = windows.iter().filter(|w| whole(w.start_us)).cloned().collect();
+        self.degraded_rows += (records.len() - flows.len() + windows.len() - rows.len()) as u64;
+        self.take(now, &flows, &rows);
+    }
+
+    fn take(&mut self, now: TimeUs, records: &[FlowRecord], windows: &[SourceWindow]) {
         self.flows += records.iter().filter(|r| r.first_record).count() as u64;
         self.exported += records.iter().filter(|r| r.flow_id >= FIRST_ID).count() as u64;
         self.windows += windows.len() as u64;
@@ -94,49 +125,92 @@ impl Recorder {
             windows: self.windows,
             min_windows: self.config.min_windows,
             phase: self.phase.to_owned(),
+            from: "live traffic".to_owned(),
         }
     }
 
     /// The recording is over.
     pub fn close(self, now: TimeUs) -> Recording {
-        let mut profiles = self.recorded.profiles;
+        let mut recorded = self.recorded;
         let known = |source: Option<Addr>| source.is_some_and(|s| self.left_out.contains(&s));
-        let dropped = profiles.iter_mut().map(|rows| rows.retain(|o| !known(o.source))).sum();
-        let span = now.saturating_sub(self.started_us);
-        Recording {
-            baseline: Baseline {
-                profiles,
-                cut: Some(self.started_us + (span as f64 * MODEL_SHARE) as u64),
-                window_us: self.config.window_us,
-                alert_budget_per_day: self.config.alert_budget_per_day,
-                origin: origin(self.flows, self.windows, self.exported),
-                trained_at_us: Some(now),
-            },
+        let rows: usize = recorded.profiles.iter_mut().map(|rows| rows.retain(|o| !known(o.source))).sum();
+        Recording::of(RecordingOf {
+            recorded,
             flows: self.flows,
             windows: self.windows,
-            left_out: self.left_out.len(),
-            left_out_rows: dropped,
-        }
+            exported: self.exported,
+            left_out: LeftOut {
+                sources: self.left_out.len(),
+                rows: rows as u64,
+                degraded_us: self.degraded_us,
+                degraded_rows: self.degraded_rows,
+                ..LeftOut::default()
+            },
+            started_us: self.started_us,
+            until_us: now,
+            window_us: self.config.window_us,
+            alert_budget_per_day: self.config.alert_budget_per_day,
+            of: "live traffic",
+        })
     }
 }
 
-/// Where it comes from, in words: who promotes the model should know who could have taught it.
-fn origin(flows: u64, windows: u64, exported: u64) -> String {
-    let of = format!("{flows} flows and {windows} source windows of live traffic");
-    match exported {
-        0 => of,
-        n if n == flows => format!("{of}, told by exporters"),
-        n => format!("{of}, {n} of the flows told by exporters"),
-    }
+/// What a [`Recording`] is made of.
+pub struct RecordingOf {
+    pub recorded: Recorded,
+    pub flows: u64,
+    pub windows: u64,
+    /// Of the flows, told by exporters.
+    pub exported: u64,
+    pub left_out: LeftOut,
+    pub started_us: TimeUs,
+    pub until_us: TimeUs,
+    pub window_us: u64,
+    pub alert_budget_per_day: f64,
+    /// In words, whose flows they are.
+    pub of: &'static str,
 }
 
-/// What was recorded live, ready to be trained on.
+/// Benign rows of a span of time, ready to be trained on.
 pub struct Recording {
     baseline: Baseline,
     pub flows: u64,
     pub windows: u64,
-    pub left_out: usize,
-    left_out_rows: usize,
+    pub left_out: LeftOut,
+}
+
+impl Recording {
+    pub fn of(r: RecordingOf) -> Self {
+        let origin = origin(&r);
+        let span = r.until_us.saturating_sub(r.started_us);
+        Self {
+            baseline: Baseline {
+                profiles: r.recorded.profiles,
+                cut: Some(r.started_us + (span as f64 * MODEL_SHARE) as u64),
+                window_us: r.window_us,
+                alert_budget_per_day: r.alert_budget_per_day,
+                origin,
+                trained_at_us: Some(r.until_us),
+            },
+            flows: r.flows,
+            windows: r.windows,
+            left_out: r.left_out,
+        }
+    }
+}
+
+/// Where it comes from, in words: who promotes the model should know who could have taught it, and what could not.
+fn origin(r: &RecordingOf) -> String {
+    let of = format!("{} flows and {} source windows of {}", r.flows, r.windows, r.of);
+    let of = match r.exported {
+        0 => of,
+        n if n == r.flows => format!("{of}, told by exporters"),
+        n => format!("{of}, {n} of the flows told by exporters"),
+    };
+    match r.left_out.words() {
+        words if words.is_empty() => of,
+        words => format!("{of}; left out: {}", words.join(", ")),
+    }
 }
 
 /// What training gave, written to `dir`.
@@ -155,11 +229,9 @@ impl Recording {
             self.baseline.train(seed, &mut |p| log::debug!("{}: {} {}/{}", p.profile, p.stage, p.done, p.total))?;
         trained.write(&dir)?;
         let mut summary = said(&trained, &thresholds);
-        if self.left_out > 0 {
-            summary.push(format!(
-                "{} rows of {} sources that something was held against are left out",
-                self.left_out_rows, self.left_out
-            ));
+        let left_out = self.left_out.words();
+        if !left_out.is_empty() {
+            summary.push(format!("left out: {}", left_out.join(", ")));
         }
         Ok(Learned { id: trained.bundle().id().to_owned(), thresholds, summary: summary.join("; ") })
     }
@@ -238,10 +310,26 @@ mod tests {
         }
         r.leave_out(source(3));
         let recording = r.close(60 * S);
-        assert_eq!((recording.left_out, recording.left_out_rows), (1, 5));
+        assert_eq!((recording.left_out.sources, recording.left_out.rows), (1, 5));
+        assert!(recording.baseline.origin.ends_with("left out: 5 rows of 1 source with evidence against it"));
         let rows = &recording.baseline.profiles[1];
         assert!(rows.origins.iter().all(|o| o.source != Some(source(3))));
         assert_eq!((rows.profile(), rows.len()), (ProfileId::Source, 15));
+    }
+
+    #[test]
+    fn what_was_not_counted_in_full_is_no_baseline() {
+        let mut r = Recorder::new(config(), 0);
+        r.add(2 * S, &[], &[window(source(1), 0, 2)]);
+        r.degraded(3 * S, 4 * S);
+        r.add(4 * S, &[], &[window(source(1), 2 * S, 2), window(source(2), 2 * S, 2)]);
+        r.degraded(4 * S, 5 * S);
+        r.add(6 * S, &[], &[window(source(1), 4 * S, 2)]);
+        r.add(8 * S, &[], &[window(source(1), 6 * S, 2)]);
+        let recording = r.close(60 * S);
+        assert_eq!((recording.windows, recording.left_out.degraded_rows), (2, 3));
+        let words = recording.left_out.words().join(", ");
+        assert_eq!(words, "3 rows of 2s in which not everything was counted");
     }
 
     #[test]

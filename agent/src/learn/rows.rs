@@ -165,6 +165,14 @@ impl Recorded {
         self.add(ProfileId::Source, &matrix, origins);
     }
 
+    /// Rows of profile `source` whose observations are known already.
+    pub fn add_observed(&mut self, matrix: &FeatureMatrix, observations: Vec<Observation>) {
+        let window_us = self.window_us;
+        let origins =
+            observations.into_iter().map(|o| Origin::new(Some(o.time_us), Some(o.source), Some(o), window_us));
+        self.add(ProfileId::Source, matrix, origins);
+    }
+
     fn add(&mut self, profile: ProfileId, matrix: &FeatureMatrix, origins: impl Iterator<Item = Origin>) {
         let Some(rows) = self.profiles.iter_mut().find(|r| r.profile() == profile) else { return };
         for (i, mut o) in origins.enumerate() {

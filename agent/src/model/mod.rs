@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use weir_models::{Bundle, BundleError, ChildLimits, verify_in_child};
 
 use crate::learn::{Learned, Recording};
+use crate::priority;
 pub use catalogue::{Catalogue, Summary};
 pub use prepare::{Lies, Prepared, Ready, Then, prepare};
 pub use staging::{MAX_BUNDLE_BYTES, MAX_FILES, Staging, max_bytes};
@@ -30,10 +31,23 @@ pub enum Finished {
     Prepared(Prepared),
 }
 
-/// Trains, then checks the result in a child process with limits on time and memory, on a thread of its own.
-pub fn train(recording: Recording, dir: PathBuf, seed: u64, done: mpsc::Sender<Finished>) -> std::io::Result<()> {
+/// How far training gives way to everything else.
+const NICE: i32 = 19;
+
+/// Makes the recording, trains, then checks the result in a child process with limits on time and memory, on a thread of its own that
+/// gives way to all others.
+pub fn train(
+    recording: impl FnOnce() -> Result<Recording, String> + Send + 'static,
+    dir: PathBuf,
+    seed: u64,
+    done: mpsc::Sender<Finished>,
+) -> std::io::Result<()> {
     std::thread::Builder::new().name("weir-train".into()).spawn(move || {
-        let result = recording.train(dir.clone(), seed).map_err(|e| e.to_string()).and_then(|learned| {
+        priority::nice(NICE);
+        let trained = recording().and_then(|r| r.train(dir.clone(), seed).map_err(|e| e.to_string()));
+        // What is left takes little, and has limits on elapsed time.
+        priority::nice(0);
+        let result = trained.and_then(|learned| {
             check(&dir).map_err(|e| e.to_string())?;
             let bundle = load_here(&dir).map_err(|e| e.to_string())?;
             Ok((learned, dir, bundle))

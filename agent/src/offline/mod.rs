@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use weir_common::flow::{FlowKey, FlowStats};
 use weir_core::addr::Prefix;
 use weir_core::home::Home;
-use weir_core::record::Have;
+use weir_core::record::{EndReason, Have, TimeUs};
 use weir_core::table::{TableConfig, Touched};
 use weir_source::label::{Verdict, verdict};
 use weir_source::{Flows, Format, Input, Observation, Options, Stop, Taker};
@@ -44,6 +44,9 @@ pub struct Reading {
     pub trust_sources: bool,
     /// Every flow that one of these began is an attack, whatever its label.
     pub malicious: Vec<Prefix>,
+    /// The inputs are the agent's record, of which flows that ended before this time are left out. Numbers of flows stay as they
+    /// are, since a flow that goes on is in several files.
+    pub recorded_since: Option<TimeUs>,
 }
 
 /// The label of flows that [`Reading::malicious`] names.
@@ -79,9 +82,13 @@ impl Reading {
     ) {
         let (mut counts, mut stopped) = (tally.counts, false);
         let malicious = &self.malicious;
-        let counted = Counted { taker, malicious, progress, counts: &mut counts, stopped: &mut stopped };
+        let wanted = self.recorded_since.map(|since_us| (since_us, self.checkpoints));
+        let counted = Counted { taker, malicious, progress, counts: &mut counts, stopped: &mut stopped, wanted };
         let config = TableConfig { home: self.home(), ..TableConfig::default() };
         let mut flows = Flows::with(config, self.checkpoints, counted);
+        if self.recorded_since.is_some() {
+            flows = flows.keep_numbers();
+        }
         match beside {
             None => self.read_as_it_is(progress, tally, &mut flows),
             Some(beside) => self.read_as_it_is(progress, tally, &mut Both { flows: &mut flows, beside }),
@@ -145,6 +152,8 @@ struct Counted<'a> {
     progress: &'a Progress,
     counts: &'a mut Counts,
     stopped: &'a mut bool,
+    /// Of the record: from which time on, and whether checkpoints as well.
+    wanted: Option<(TimeUs, bool)>,
 }
 
 impl Taker for Counted<'_> {
@@ -152,6 +161,12 @@ impl Taker for Counted<'_> {
         if signals::received().is_some() {
             *self.stopped = true;
             return Err(Stop);
+        }
+        if let Some((since_us, checkpoints)) = self.wanted {
+            let going_on = flow.record.end_reason == EndReason::Checkpoint;
+            if flow.record.end_us < since_us || going_on && !checkpoints {
+                return Ok(());
+            }
         }
         self.counts.add(&flow);
         self.progress.flow();

@@ -3,6 +3,7 @@
 //! Everything here survives a kill at any moment: files are replaced as a whole, and a file that cannot be read is set
 //! aside, never deleted.
 
+mod alerts;
 mod bundles;
 mod file;
 
@@ -16,6 +17,7 @@ use weir_core::decisions::Snapshot;
 use weir_core::record::TimeUs;
 
 use crate::lock::{Lock, LockError};
+pub use alerts::{Alerts, MAX_ALERTS};
 pub use bundles::{BundleDir, Bundles, MAX_STEPS, Step, check_id};
 
 /// Raised when the meaning of [`State`] changes.

@@ -18,13 +18,13 @@ const CLIENTS: u8 = 24;
 const LEARN: &str = "flow:\n  linger: 0s\nlearn:\n  duration: 10s\n  min_flows: 200\n  min_windows: 0\n";
 
 /// Requests of varying size from many addresses, a few at a time, until dropped.
-struct Traffic {
+pub struct Traffic {
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Traffic {
-    fn start(site: &Site) -> Self {
+    pub fn start(site: &Site) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let to = SocketAddr::new(SERVER_V4.parse().unwrap(), PORT);
         let listener = site.server.enter(|| TcpListener::bind(to)).unwrap();

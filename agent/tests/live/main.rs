@@ -14,6 +14,7 @@ mod netflow;
 #[expect(dead_code, reason = "the kernel tests use the rest")]
 #[path = "../../kernel/tests/kernel/raw.rs"]
 mod raw;
+mod record;
 mod restart;
 mod site;
 mod support;

@@ -191,6 +191,21 @@ fn a_scan_that_an_exporter_tells_of_raises_an_alert_and_stops_nobody() {
     assert_eq!((&flow["in_iface"], &flow["dest_port"]), (&"127.0.0.1".into(), &443.into()), "{flow}");
     assert!(flow["flow_id"].as_u64().unwrap() >= 1 << 63, "{flow}");
 
+    // It can be looked up, with the flows behind it.
+    let id = alert["alert"]["id"].as_u64().unwrap();
+    let listed = site.json("alerts list -n 0");
+    let of = |a: &&Value| a["alert"]["id"] == id && a["src_ip"] == "203.0.113.66";
+    assert!(listed.iter().any(|a| of(&a) && a["reasons"][0]["words"].is_string()), "{listed:?}");
+    assert!(site.json("alerts list 10.77.0.0/24").is_empty());
+    let shown = site.ok(&format!("alerts show {id}"));
+    for part in
+        ["203.0.113.66", "what was strange", "1. ", "flows behind it, the last 10 of", "10.77.0.1:", "alert only"]
+    {
+        assert!(shown.contains(part), "{part:?} is missing in:\n{shown}");
+    }
+    assert!(site.fails("alerts show 999999").contains("are kept"));
+    assert!(site.ok("alerts list -o csv").starts_with("alert_threshold,"));
+
     let words = site.fails("decisions add 203.0.113.66");
     assert!(words.contains("has no interface"), "{words}");
     let status = site.ok("status");
@@ -201,6 +216,9 @@ fn a_scan_that_an_exporter_tells_of_raises_an_alert_and_stops_nobody() {
         wait_for("the tally", PATIENCE, || Some(site.status()["netflow"].take()).filter(|n| n["records"] == records));
     assert_eq!((&netflow["records"], &netflow["flows"]), (&records.into(), &(records / 2).into()), "{netflow}");
     assert_eq!((&netflow["exporters"], &netflow["dropped"]), (&1.into(), &Value::Array(Vec::new())), "{netflow}");
+    agent.kill();
+    let agent = site.start();
+    assert!(site.json("alerts list -n 0").iter().any(|a| a["alert"]["id"] == id), "alerts outlive a kill");
     agent.stop();
     assert!(site.xdp().is_none());
 }

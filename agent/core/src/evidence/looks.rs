@@ -8,7 +8,8 @@ pub const SURPRISE_CAP: f64 = 6.0;
 
 /// `max(0, -ln p - 3)`, capped, nats. 0 for what is no number.
 pub fn surprise(p: f64) -> f64 {
-    if p.is_nan() {
+    // e^-3, rounded up: a logarithm for every ordinary flow would be a good part of what it costs.
+    if p.is_nan() || p >= 0.049_788 {
         return 0.0;
     }
     (-p.max(f64::MIN_POSITIVE).ln() - SURPRISE_FLOOR).clamp(0.0, SURPRISE_CAP)

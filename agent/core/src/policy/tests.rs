@@ -2,7 +2,8 @@ use super::*;
 use crate::decisions::Limits;
 use crate::event::{Anomaly, Reason};
 use crate::guard::{Allow, Guard, Safe};
-use crate::role::{Direction, ProtoClass, ServiceClass};
+use crate::profile::ProfileId;
+use crate::role::{Direction, ProtoClass, Role, ServiceClass};
 use crate::testkit::{S, addr, prefix};
 
 const NOW: TimeUs = 1_000_000 * S;
@@ -44,6 +45,7 @@ fn level(all: f64, proven: f64) -> Level {
         remote: true,
         ports: vec![22],
         worst: Some(anomaly()),
+        proven_by: Some(Place { profile: ProfileId::Source, role: LOGIN }),
         offenders: [0, 0],
     }
 }
@@ -216,11 +218,14 @@ fn too_many_decisions_trip_the_breaker_to_shadow_and_then_to_nothing() {
 #[test]
 fn a_drifted_role_leads_to_no_automatic_drop() {
     let mut p = Policy::new(enforce(), 1);
-    p.suspend(vec![Role::Proto(ProtoClass::Tcp)]);
+    p.suspend(vec![Place { profile: ProfileId::Source, role: LOGIN }]);
     let v = judge(&mut p, "203.0.113.5", &level(20.0, 20.0), &empty());
     assert_eq!(v.decision.unwrap().action, Action::Shadow);
     assert!(v.note.contains("drifted"), "{}", v.note);
-    p.suspend(vec![Role::Proto(ProtoClass::Udp)]);
+    p.suspend(vec![
+        Place { profile: ProfileId::Core, role: LOGIN },
+        Place { profile: ProfileId::Source, role: Role::All },
+    ]);
     let v = judge(&mut p, "203.0.113.6", &level(20.0, 20.0), &empty());
     assert_eq!(v.decision.unwrap().action, Action::Drop);
 }

@@ -42,7 +42,9 @@ struct Waiting {
     longs: Vec<i64>,
     reals: Vec<f64>,
     texts: Vec<ByteArray>,
-    shared: HashMap<String, ByteArray>,
+    shared: HashMap<String, ByteArray, foldhash::fast::RandomState>,
+    /// Hardly a value occurs twice: none is kept to be shared.
+    unique: bool,
 }
 
 /// The physical and the logical type of a column.
@@ -104,7 +106,8 @@ impl<W: Write + Send> Parquet<W> {
         }
         let schema = schema(&columns).map_err(io_error)?;
         let out = SerializedFileWriter::new(out, schema, Arc::new(properties.build())).map_err(io_error)?;
-        let columns = columns.into_iter().map(|c| (c, Waiting::default())).collect();
+        let waiting = |c: &Column| Waiting { unique: UNIQUE.contains(&c.name.as_ref()), ..Waiting::default() };
+        let columns = columns.into_iter().map(|c| (waiting(&c), c)).map(|(w, c)| (c, w)).collect();
         Ok(Self { out: Some(out), columns, rows: 0, text: 0 })
     }
 
@@ -139,6 +142,10 @@ impl Waiting {
             (Kind::U8 | Kind::U16 | Kind::U32, Cell::Int(v) | Cell::Time(v)) => self.ints.push(*v as u32 as i32),
             (Kind::Time, Cell::Int(v) | Cell::Time(v)) => self.longs.push(i64::try_from(*v).unwrap_or(i64::MAX)),
             (_, Cell::Int(v) | Cell::Time(v)) => self.longs.push(*v as i64),
+            (_, Cell::Text(t)) if self.unique => {
+                self.texts.push(ByteArray::from(t.as_bytes().to_vec()));
+                return t.len();
+            }
             (_, Cell::Text(t)) => {
                 if let Some(same) = self.shared.get(t.as_ref()) {
                     self.texts.push(same.clone());

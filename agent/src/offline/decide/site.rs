@@ -56,6 +56,7 @@ impl Site {
             window_us,
             policy: settings.policy.clone(),
             next_alert_id: first_ids[0],
+            drift_seed: 1,
         });
         pipeline.serve(model);
         let guard = Guard::new(settings.allow.clone(), settings.safe.clone());
