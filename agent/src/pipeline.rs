@@ -26,6 +26,8 @@ use crate::scoring::{Explain, anomalies, housekeeping};
 
 /// Explanations per epoch: each takes a run of both models.
 const MAX_EXPLAINED: usize = 256;
+/// Of these, those told what would have made them no anomaly.
+const MAX_UNLESS: usize = 32;
 
 /// What scores, and the thresholds that go with it.
 #[derive(Clone)]
@@ -203,7 +205,7 @@ impl Pipeline {
 
     fn score(&mut self, now: TimeUs, model: &Model, outcome: &mut Outcome) -> Result<(), ScoreError> {
         let core = core_matrix(&self.out.records);
-        let mut explain = Explain { up_to: ANOMALY_P, left: MAX_EXPLAINED };
+        let mut explain = Explain { up_to: ANOMALY_P, left: MAX_EXPLAINED, unless_left: MAX_UNLESS };
         let scored = anomalies(&model.bundle, &core, &mut explain)?;
         for (record, anomaly) in self.out.records.drain(..).zip(scored) {
             // Nobody answers for a flow of which only a guess says that it was theirs.
