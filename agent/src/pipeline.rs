@@ -30,6 +30,8 @@ use crate::scoring::{Explain, anomalies, housekeeping};
 
 /// Explanations per epoch: each takes a run of both models.
 const MAX_EXPLAINED: usize = 256;
+/// Of these, those told what would have made them no anomaly.
+const MAX_UNLESS: usize = 32;
 
 /// Proven evidence that a source must have at least to count as suspicious, nats: what two windows in a thousand would show.
 const SUSPICIOUS: f64 = 5.0;
@@ -363,7 +365,7 @@ impl Pipeline {
         given: Option<[Vec<Anomaly>; 2]>,
         outcome: &mut Outcome,
     ) -> Result<(), ScoreError> {
-        let mut explain = Explain { up_to: ANOMALY_P, left: MAX_EXPLAINED };
+        let mut explain = Explain { up_to: ANOMALY_P, left: MAX_EXPLAINED, unless_left: MAX_UNLESS };
         let [given_flows, given_windows] = given.map_or([None, None], |g| g.map(Some));
         let (core, scored) = match given_flows {
             Some(scored) => (None, scored),

@@ -22,10 +22,12 @@ pub struct Explain {
     pub up_to: f32,
     /// At most so many rows; counts down.
     pub left: usize,
+    /// At most so many of them are told what would have made them no anomaly, which takes some hundred runs; counts down.
+    pub unless_left: usize,
 }
 
 impl Explain {
-    pub const NOTHING: Self = Self { up_to: 0.0, left: 0 };
+    pub const NOTHING: Self = Self { up_to: 0.0, left: 0, unless_left: 0 };
 }
 
 /// An anomaly for every row, in order.
@@ -71,7 +73,11 @@ fn anomaly(
             said = all.iter().filter(telling).take(MAX_REASONS).collect();
         }
         reasons = said.into_iter().map(|c| reason(profile, c)).collect();
-        if let Some(unless) = bundle.unless(profile, values, present, matrix.role(row), explain.up_to, &all)? {
+        let search = explain.unless_left > 0;
+        explain.unless_left -= usize::from(search);
+        let role = matrix.role(row);
+        let found = if search { bundle.unless(profile, values, present, role, explain.up_to, &all)? } else { None };
+        if let Some(unless) = found {
             reasons.extend(all.iter().find(|c| c.feature == unless.changes[0].feature).map(|c| Reason {
                 words: unless_words(&unless, profile),
                 unless: unless.changes.iter().map(|c| otherwise(profile, c)).collect(),

@@ -174,8 +174,8 @@ impl Bundle {
 
 /// Usual values to move a feature to.
 fn goals(c: &Contribution) -> impl Iterator<Item = f32> + use<> {
-    let all = [c.nearest_usual(), c.usual_median, c.usual_low, c.usual_high];
-    (0..all.len()).filter(move |i| !all[..*i].contains(&all[*i])).map(move |i| all[i])
+    let (nearest, median) = (c.nearest_usual(), c.usual_median);
+    [Some(nearest), (median != nearest).then_some(median)].into_iter().flatten()
 }
 
 /// Whether values of a feature are whole numbers.

@@ -61,7 +61,8 @@ impl Replay {
             let has: Vec<_> = has.iter().map(|p| p.name()).collect();
             anyhow::bail!("bundle {} cannot score {wanted}: it has {}", bundle.id(), has.join(", "));
         }
-        let explain = if explain { Explain { up_to: threshold, left: usize::MAX } } else { Explain::NOTHING };
+        let all = Explain { up_to: threshold, left: usize::MAX, unless_left: usize::MAX };
+        let explain = if explain { all } else { Explain::NOTHING };
         Ok(Self { bundle, profiles, threshold, explain, is_default: false, counts: Counts::default() })
     }
 
