@@ -59,7 +59,11 @@ impl Replay {
             let has: Vec<_> = has.iter().map(|p| p.name()).collect();
             anyhow::bail!("bundle {} cannot score {wanted}: it has {}", bundle.id(), has.join(", "));
         }
-        let explain = if explain { Explain { up_to: threshold, left: usize::MAX, unless_left: usize::MAX } } else { Explain::NOTHING };
+        let explain = if explain {
+            Explain { up_to: threshold, left: usize::MAX, unless_left: usize::MAX }
+        } else {
+            Explain::NOTHING
+        };
         Ok(Self { bundle, profiles, threshold, explain, counts: Counts::default() })
     }
 
