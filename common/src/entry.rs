@@ -157,8 +157,8 @@ impl HitCells {
     pub const fn of(hits: Hits) -> Self {
         let (packets, bytes) = (1_u64 << Self::PACKETS_HALF, 1_u64 << (Self::BYTES_HALF - Self::BYTES_AT));
         Self {
-            recent: hits.packets % packets | (hits.bytes % bytes) << Self::BYTES_AT,
-            folded: hits.packets / packets | (hits.bytes / bytes) << 32,
+            recent: (hits.packets % packets) | ((hits.bytes % bytes) << Self::BYTES_AT),
+            folded: (hits.packets / packets) | ((hits.bytes / bytes) << 32),
         }
     }
 }

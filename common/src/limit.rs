@@ -96,7 +96,7 @@ impl Limit {
                 | (burst >> shift) << BURST_AT
                 | (shift as u64) << SHIFT_AT,
         );
-        let whole = limit.burst() as u128 * (mantissa as u128) << exponent >> SCALE;
+        let whole = ((limit.burst() as u128 * mantissa as u128) << exponent) >> SCALE;
         if limit.burst() > LARGEST << 20
             || whole > LONGEST as u128
             || limit.burst() * mantissa > u64::MAX >> exponent.saturating_sub(SCALE)

@@ -107,6 +107,7 @@ fn stages(dir: &Path, bundle: &Bundle, profile: ProfileId, records: &[FlowRecord
             role: s.role,
             actionable: s.actionable,
             extrapolated: s.extrapolated,
+            default_bundle: false,
             reasons: vec![],
         })
         .collect();

@@ -33,6 +33,9 @@ struct Data {
     attacks: Vec<(String, FeatureMatrix)>,
 }
 
+/// A number of a score.
+type Number = fn(&Scored) -> f32;
+
 fn main() -> Result<(), Box<dyn Error>> {
     let mut args = std::env::args().skip(1);
     let corpus = PathBuf::from(args.next().ok_or("usage: search CORPUS [DESIGN...]")?);
@@ -178,7 +181,7 @@ fn measure(design: &str, config: &TrainConfig, data: &Data, few: Option<usize>) 
         let benign = bundle.score(&judged)?;
         sums.us += microseconds(bundle, &data.attacks[0].1)?;
         let attacks: Vec<Vec<Scored>> = data.attacks.iter().map(|(_, m)| bundle.score(m)).collect::<Result<_, _>>()?;
-        let by: [(fn(&Scored) -> f32, fn(&Scored) -> f32); 3] = [
+        let by: [(Number, Number); 3] = [
             (|s| -s.p, |s| s.p),
             (|s| s.raw_autoencoder, |s| s.p_autoencoder),
             (|s| s.raw_isolation_forest, |s| s.p_isolation_forest),

@@ -279,7 +279,7 @@ fn parse(_: &ParsingContext<'_>, node: &NodeProto) -> TractResult<(Box<dyn Infer
     let constant = |name: &str| -> TractResult<Vec<f32>> {
         let t: Option<&TensorProto> = node.attribute.iter().find(|a| a.name == name).and_then(|a| a.t.as_ref());
         let t = t.with_context(|| format!("attribute `{name}` is missing"))?;
-        Ok(crate::onnx::floats_of(t).with_context(|| format!("attribute `{name}` has no floats"))?)
+        crate::onnx::floats_of(t).with_context(|| format!("attribute `{name}` has no floats"))
     };
     let (weights, bias) = (constant("weights")?, constant("bias")?);
     let parts = node.attribute.iter().find(|a| a.name == "parts").map_or(0, |a| a.i);

@@ -42,7 +42,7 @@ mod flow {
     /// `row` is of `core`, or of `full`, which begins like it. `false` where the rest of the row cannot be told.
     pub(super) fn suppose(row: &mut [f32], present: u64, feature: usize, value: f32) -> bool {
         let has = |j: usize| present >> j & 1 == 1;
-        if feature >= CTX_FLOWS && feature <= CTX_SAME {
+        if (CTX_FLOWS..=CTX_SAME).contains(&feature) {
             context(row, feature, value);
             return true;
         }

@@ -89,8 +89,8 @@ impl Agent {
     /// A thread has finished.
     pub fn finished(&mut self, finished: Finished) {
         match finished {
-            Finished::Training(result) => self.trained(result),
-            Finished::Prepared(prepared) => self.prepared(prepared),
+            Finished::Training(result) => self.trained(*result),
+            Finished::Prepared(prepared) => self.prepared(*prepared),
         }
     }
 

@@ -133,11 +133,11 @@ impl Client {
         Ok(answer.decisions.into_iter().map(TryInto::try_into).collect::<Result<_, Malformed>>()?)
     }
 
+    /// The limit belongs to [`Action::Limit`] alone.
     pub async fn add_decision(
         &mut self,
         target: Target,
-        action: Action,
-        limit: Option<RateLimit>,
+        (action, limit): (Action, Option<RateLimit>),
         sides: Sides,
         lifetime: Option<Duration>,
         reason: &str,

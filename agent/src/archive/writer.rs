@@ -280,7 +280,7 @@ impl Writer {
     /// The open file gets its name.
     fn close(&mut self) -> Result<(), String> {
         let done = self.end_file(wall_us());
-        let answer = done.as_ref().map(|()| ()).map_err(|e| format!("{}: {e}", self.dir.display()));
+        let answer = done.as_ref().copied().map_err(|e| format!("{}: {e}", self.dir.display()));
         self.said(done);
         answer
     }

@@ -175,7 +175,7 @@ async fn ask(mut client: Client, command: Cmd, out: &Output) -> anyhow::Result<E
             };
             let action = if limit.is_some() { Action::Limit } else { action };
             let added =
-                client.add_decision(target, action, limit, direction, lifetime, &reason, confirm_within).await?;
+                client.add_decision(target, (action, limit), direction, lifetime, &reason, confirm_within).await?;
             if out.json() { out.object(&added)? } else { out.text(&render::decision_added(&added, wall_us()))? }
         }
         Cmd::Decisions(DecisionsCmd::Confirm { id }) => {

@@ -26,9 +26,9 @@ pub const KEEP: usize = 3;
 /// What a thread has finished.
 pub enum Finished {
     /// A bundle lies ready in the staging folder, or the reason why none does.
-    Training(Result<(Learned, PathBuf, Bundle), String>),
+    Training(Box<Result<(Learned, PathBuf, Bundle), String>>),
     /// A bundle was checked and loaded, or the reason why not.
-    Prepared(Prepared),
+    Prepared(Box<Prepared>),
 }
 
 /// How far training gives way to everything else.
@@ -53,7 +53,7 @@ pub fn train(
             Ok((learned, dir, bundle))
         });
         // Nobody listens any more: the agent is stopping.
-        let _ = done.blocking_send(Finished::Training(result));
+        let _ = done.blocking_send(Finished::Training(Box::new(result)));
     })?;
     Ok(())
 }

@@ -76,7 +76,7 @@ pub fn prepare(
     let work = move || {
         let result = ready(from, &bundles, &catalogue, window_us);
         // Nobody listens any more: the agent is stopping.
-        let _ = done.blocking_send(Finished::Prepared(Prepared { then, result }));
+        let _ = done.blocking_send(Finished::Prepared(Box::new(Prepared { then, result })));
     };
     // A thread that cannot be started drops what it was to do, and with it the reply: whoever asked is told that no answer came.
     let started = std::thread::Builder::new().name("weir-models".into()).spawn(work);

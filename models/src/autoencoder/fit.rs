@@ -107,11 +107,11 @@ impl Autoencoder {
             .filter_map(|s| {
                 let mut covariance = Lower::zeros(width);
                 let of_own = s.rows / (s.rows + config.shrinkage);
-                for i in 0..width {
+                for (i, common) in common.iter().enumerate() {
                     for j in 0..=i {
                         *covariance.at_mut(i, j) = of_own * s.covariance(i, j);
                     }
-                    *covariance.at_mut(i, i) += (1.0 - of_own) * common[i].max(0.0) + config.floor;
+                    *covariance.at_mut(i, i) += (1.0 - of_own) * common.max(0.0) + config.floor;
                 }
                 let factor = covariance.cholesky()?;
                 let volume: f64 = (0..width).map(|i| 2.0 * factor.at(i, i).ln()).sum();
