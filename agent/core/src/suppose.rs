@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn a_flow_of_other_length_or_time_has_the_rates_and_sizes_of_it() {
-        let of = |name| at(ProfileId::Core, name);
+        let of = |name: &str| at(ProfileId::Core, name);
         // TCP, 2 s, 10 and 20 packets, 1,000 and 20,000 bytes.
         let flow =
             [1.0, 0.0, 0.0, 2.0, 10.0, 20.0, 1e3, 2e4, 100.0, 1e3, 15.0, 10_500.0, 2.0, 20.0, 2.0 / 29.0, 2.0f32];
@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn fewer_ports_are_fewer_flows() {
-        let of = |name| at(ProfileId::Source, name);
+        let of = |name: &str| at(ProfileId::Source, name);
         let mut row =
             [200.0, 1.0, 200.0, 200.0, 1.0, 0.0, 1.0, 44.0, 0.0, 1.0, 0.0, 0.0, 0.005, 0.05, 0.1, 1.0, 0.0, 0.0];
         assert!(suppose(ProfileId::Source, &mut row, u64::MAX, of("ports"), 10.0));
@@ -221,7 +221,7 @@ mod tests {
         );
         assert!((row[of("busiest_share")] - 0.1).abs() < 1e-6, "one flow each, as before");
         assert!((row[of("gap_mean")] - 0.05 * 199.0 / 9.0).abs() < 1e-4, "over the same time");
-        let of = |name| at(ProfileId::Full, name);
+        let of = |name: &str| at(ProfileId::Full, name);
         let mut row = [1.0f32; 44];
         (row[of("ctx_flows")], row[of("ctx_ports")]) = (300.0, 300.0);
         assert!(suppose(ProfileId::Full, &mut row, u64::MAX, of("ctx_ports"), 3.0));
