@@ -10,7 +10,7 @@ use crate::normalise::{CLIP, Normaliser};
 /// Number of the type FLOAT.
 const FLOAT: i64 = 1;
 
-/// The model file for `net` behind `normaliser`. What makes `score` is what [`super::fuse`] knows.
+/// The model file for `net` behind `normaliser`. What makes `score` is what [`super::fuse()`] knows.
 pub(crate) fn export(normaliser: &Normaliser, net: &Autoencoder) -> Vec<u8> {
     let width = normaliser.width();
     let row = [1, width];
