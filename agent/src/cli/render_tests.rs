@@ -123,7 +123,7 @@ fn decisions_are_flat_json() {
     let json = serde_json::to_string(&report(7, "192.0.2.7/tcp/22")).unwrap();
     assert_eq!(
         json,
-        "{\"id\":7,\"target\":\"192.0.2.7/tcp/22\",\"action\":\"drop\",\"direction\":\"in\",\"origin\":\"automatic\",\
+        "{\"id\":7,\"target\":\"192.0.2.7/tcp/22\",\"action\":\"drop\",\"limit\":null,\"direction\":\"in\",\"origin\":\"automatic\",\
          \"created\":\"2027-01-15T07:59:00.000000Z\",\"expires\":\"2027-01-15T08:59:00.500000Z\",\"reason\":\"47 distinct ports\",\
          \"instead_of\":null,\"alert_id\":3,\"enforced\":true,\"awaiting_confirmation\":false,\"packets\":1234,\"bytes\":74040,\
          \"last_hit\":\"2027-01-15T07:59:57.000000Z\",\"note\":\"\"}"

@@ -208,7 +208,7 @@ fn the_summary_says_what_happens() {
         "10.0.0.0/8, 2001:db8::/32",
         "last 4h",
         "the journal",
-        "until they expire",
+        "Once the agent is silent for 10s, entries do nothing",
         "Collects NetFlow and IPFIX on [::]:9995 from 192.0.2.1, 2001:db8:1::/48.",
         "not authenticated",
         "counted twice",

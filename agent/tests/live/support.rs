@@ -106,7 +106,16 @@ impl Netns {
     }
 
     pub fn udp(&self, at: SocketAddr) -> UdpSocket {
-        self.enter(|| UdpSocket::bind(at)).unwrap_or_else(|e| panic!("{at} in {}: {e}", self.name))
+        // A process that another test is just starting holds what is closed here until it has become another program.
+        const TRIES: u32 = 500;
+        let bound = (0..TRIES).find_map(|n| match self.enter(|| UdpSocket::bind(at)) {
+            Err(e) if e.kind() == std::io::ErrorKind::AddrInUse && n + 1 < TRIES => {
+                std::thread::sleep(Duration::from_millis(10));
+                None
+            }
+            other => Some(other),
+        });
+        bound.expect("the last try counts").unwrap_or_else(|e| panic!("{at} in {}: {e}", self.name))
     }
 
     /// Packets that the interface's other end had no room for.
