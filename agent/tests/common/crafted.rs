@@ -237,7 +237,7 @@ pub fn refused() -> Vec<Refused> {
         (
             "another version",
             Box::new(|b| edit(b, |t| t.replace("bundle_version: 2", "bundle_version: 9"))),
-            &["version 9", "version 1", "train"],
+            &["version 9", "version 2", "train"],
         ),
     ]
 }
