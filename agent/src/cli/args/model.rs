@@ -1,0 +1,93 @@
+//! `weir model`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use weir_core::addr::Prefix;
+
+use super::words::{prefix, source_format};
+use crate::cli::foreign;
+
+const FOREIGN: &str = "Only benign rows are written and calibrated by; flows labelled as attacks are left out. Give both \
+commands the same inputs, seed and window: then each row is in the same part, and no model is calibrated by rows that it was \
+fitted to. models/README.md in the sources says what the models must look like.";
+
+#[derive(Debug, Subcommand)]
+pub enum ModelCmd {
+    /// Every bundle; the one that serves first
+    #[command(alias = "status")]
+    List,
+    /// Whether what is seen is still what the model was learned from
+    Drift,
+    /// What a bundle is: profiles, training, calibration, thresholds, where it comes from
+    Inspect {
+        /// A folder, or the id of a stored bundle (then the agent is asked)
+        #[arg(value_name = "PATH|ID")]
+        which: String,
+    },
+    /// Check a bundle as an agent does before it serves: hashes and golden vectors, in a process with limits
+    Verify {
+        #[arg(value_name = "PATH")]
+        path: PathBuf,
+    },
+    /// Give the agent a bundle from a folder, to serve for alerts and shadow entries
+    Load {
+        #[arg(value_name = "PATH")]
+        path: PathBuf,
+        /// Let it lead to drops as well, where the mode is enforce
+        #[arg(long)]
+        promote: bool,
+    },
+    /// Let a bundle lead to drops, and serve if another one does
+    Promote {
+        /// [default: the one that serves]
+        id: Option<String>,
+    },
+    /// Let the bundle serve again that served before; promoted, if it was
+    Rollback {
+        /// How many steps back
+        #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+        steps: u32,
+    },
+    /// Let a second bundle score the same traffic silently: `weir model compare` tells what it would do otherwise
+    Challenge {
+        /// A folder, or the id of a stored bundle
+        #[arg(value_name = "PATH|ID", required_unless_present = "stop")]
+        which: Option<String>,
+        /// End it
+        #[arg(long, conflicts_with = "which")]
+        stop: bool,
+    },
+    /// What two bundles would alert about and decide differently: of the challenger so far, or over recorded flows
+    #[command(after_help = COMPARE)]
+    Compare(CompareArgs),
+    /// Write the rows of features of files, for models that are fitted elsewhere
+    #[command(after_help = FOREIGN)]
+    Features(foreign::FeaturesArgs),
+    /// Make a bundle of models that were fitted elsewhere
+    #[command(after_help = FOREIGN)]
+    Calibrate(foreign::CalibrateArgs),
+}
+
+const COMPARE: &str = "Without --over: the challenger of the running agent beside the bundle that serves. With it, everything that \
+`weir flows` reads can be compared over, without an agent. Both bundles begin with nothing held against anyone and are taken as \
+promoted in mode enforce. Flows labelled as attacks are counted apart from the rates.";
+
+#[derive(Debug, Args)]
+pub struct CompareArgs {
+    /// Folders of two bundles, or ids in the state directory; one alone is compared with the one that serves
+    #[arg(value_name = "A B", num_args = 0..=2, requires = "over")]
+    pub bundles: Vec<PathBuf>,
+    /// Files to compare over; - is standard input
+    #[arg(long, value_name = "INPUT", num_args = 1.., requires = "bundles")]
+    pub over: Vec<PathBuf>,
+    /// The inner flows of tunnels instead of the outer ones
+    #[arg(long, requires = "over")]
+    pub decap: bool,
+    /// What the inputs are, where it is not recognised
+    #[arg(long = "format", value_name = "FORMAT", value_parser = source_format, requires = "over")]
+    pub read_as: Option<weir_source::Format>,
+    /// Networks that are protected, for who is inside and who outside [default: private addresses]
+    #[arg(long, value_name = "PREFIX", value_delimiter = ',', value_parser = prefix, requires = "over")]
+    pub home: Vec<Prefix>,
+}
