@@ -212,8 +212,8 @@ fn wanted(decisions: &Decisions, mode: Mode, now: TimeUs, monotonic_ns: u64) -> 
     for w in decisions.wanted(now) {
         let d = w.decision;
         let action = match d.action {
-            Action::Drop if mode == Mode::Enforce => entry::action::DROP,
-            Action::Limit if mode == Mode::Enforce => entry::action::LIMIT,
+            Action::Drop if mode.enforces() => entry::action::DROP,
+            Action::Limit if mode.enforces() => entry::action::LIMIT,
             Action::Drop | Action::Limit | Action::Shadow => entry::action::SHADOW,
         };
         let limit = d.limit.filter(|_| action == entry::action::LIMIT).map(RateLimit::entry).unwrap_or_default();

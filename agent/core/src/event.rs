@@ -96,6 +96,8 @@ pub enum Mode {
     /// Entries count what they would have dropped.
     #[default]
     Shadow,
+    /// What people decide is enforced; what the agent would drop it asks about, and counts meanwhile.
+    Review,
     Enforce,
 }
 
@@ -104,8 +106,14 @@ impl Mode {
         match self {
             Mode::Observe => "observe",
             Mode::Shadow => "shadow",
+            Mode::Review => "review",
             Mode::Enforce => "enforce",
         }
+    }
+
+    /// Whether entries stop packets at all, whoever decided them.
+    pub const fn enforces(self) -> bool {
+        matches!(self, Mode::Review | Mode::Enforce)
     }
 }
 

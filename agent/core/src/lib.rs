@@ -20,6 +20,7 @@ pub mod home;
 pub mod matrix;
 pub mod policy;
 pub mod profile;
+pub mod question;
 pub mod rate;
 pub mod record;
 pub mod render;

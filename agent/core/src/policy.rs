@@ -20,6 +20,7 @@ use crate::decisions::{Decisions, NewDecision};
 use crate::drift::Place;
 use crate::event::{Alert, Mode, Severity};
 use crate::evidence::{Level, NET6_LEN, Thresholds};
+use crate::question::{NewQuestion, Unanswered};
 use crate::record::TimeUs;
 
 pub use words::duration_words;
@@ -55,6 +56,9 @@ pub struct PolicyConfig {
     pub max_per_hour: usize,
     /// A source with more than this share of recent benign proven flows is never dropped automatically.
     pub busy_share: f64,
+    /// How long a question waits for an answer, µs, and what happens then.
+    pub question_ttl_us: u64,
+    pub unanswered: Unanswered,
     /// A source is alerted about again after this long, or when it gets worse, µs.
     pub realert_us: u64,
     /// Thresholds from fewer benign source windows lead to alerts alone.
@@ -73,6 +77,8 @@ impl Default for PolicyConfig {
             unproven_ttl_us: MAX_UNPROVEN_TTL_US,
             max_per_hour: 100,
             busy_share: 0.05,
+            question_ttl_us: HOUR_US,
+            unanswered: Unanswered::Nothing,
             realert_us: HOUR_US,
             min_benign_windows: 200,
         }
@@ -105,6 +111,8 @@ pub struct Case<'a> {
 pub struct Verdict {
     pub alert: Option<Alert>,
     pub decision: Option<NewDecision>,
+    /// A person is to be asked, whatever else is done meanwhile.
+    pub question: Option<NewQuestion>,
     /// In words, what is done and why no more than that; empty where nothing is to be done.
     pub note: String,
     /// The breaker tripped with this very decision.
@@ -127,6 +135,36 @@ struct Alerted {
     at_us: TimeUs,
     severity: Severity,
     id: u64,
+}
+
+/// What is to be done about a source.
+#[derive(Default)]
+struct Ruling {
+    decision: Option<NewDecision>,
+    question: Option<NewQuestion>,
+    note: String,
+    tripped: bool,
+}
+
+impl Ruling {
+    fn none(note: impl Into<String>) -> Self {
+        Self { note: note.into(), ..Self::default() }
+    }
+}
+
+fn automatic(target: Target, action: Action, ttl_us: u64, reason: String) -> NewDecision {
+    NewDecision {
+        target,
+        action,
+        limit: None,
+        sides: Sides::In,
+        origin: Origin::Automatic,
+        ttl_us: Some(ttl_us),
+        reason,
+        instead_of: None,
+        alert_id: None,
+        confirm_within_us: None,
+    }
 }
 
 /// What the evidence asks for, before mode, guard and breaker.
@@ -186,9 +224,9 @@ impl Policy {
         let Some(mut asked) = ask(case, thresholds) else { return Verdict::default() };
         let severity = severity(&asked, thresholds);
         let refusal = self.aim(&mut asked, case, decisions, now);
-        let (decision, note, tripped) = match refusal {
-            _ if !case.level.remote => (None, "a home host, or not aimed at home: alert only".to_owned(), false),
-            Some(why) => (None, format!("not stopped: {why}"), false),
+        let Ruling { decision, mut question, note, tripped } = match refusal {
+            _ if !case.level.remote => Ruling::none("a home host, or not aimed at home: alert only"),
+            Some(why) => Ruling::none(format!("not stopped: {why}")),
             None => self.decide(now, case, thresholds, &asked, decisions),
         };
         let note = if self.config.default_bundle { format!("{note}; by {DEFAULT_BUNDLE}") } else { note };
@@ -196,16 +234,15 @@ impl Policy {
         let subject = if asked.net { asked.target.prefix().addr() } else { case.source };
         let before = self.alerted.get(&subject).copied();
         let due = before.is_none_or(|b| severity > b.severity || b.at_us.saturating_add(self.config.realert_us) <= now);
-        let mut verdict = Verdict { alert: None, decision, note, tripped };
-        if let Some(d) = &mut verdict.decision {
-            d.alert_id = before.map(|b| b.id);
-        }
+        let mut alert_id = before.map(|b| b.id);
+        let mut alert = None;
         if due && let Some(anomaly) = case.level.worst.clone().or_else(|| case.net.and_then(|n| n.worst.clone())) {
             let id = self.next_alert_id;
             self.next_alert_id += 1;
             self.remember(subject, Alerted { at_us: now, severity, id });
             let shown = if asked.net { case.net.unwrap_or(case.level) } else { case.level };
-            verdict.alert = Some(Alert {
+            alert_id = Some(id);
+            alert = Some(Alert {
                 id,
                 time_us: now,
                 source: case.source,
@@ -218,14 +255,15 @@ impl Policy {
                 ports: shown.ports.clone(),
                 flows: shown.flows,
                 since_us: shown.since_us,
-                outcome: verdict.note.clone(),
+                outcome: note.clone(),
                 mode: self.config.effective_mode(),
             });
-            if let Some(d) = &mut verdict.decision {
-                d.alert_id = Some(id);
-            }
         }
-        verdict
+        let mut decision = decision;
+        for d in decision.iter_mut().chain(question.as_mut().map(|q| &mut q.proposed)) {
+            d.alert_id = alert_id;
+        }
+        Verdict { alert, decision, question, note, tripped }
     }
 
     /// Turns a /64 that the guard protects back into the host; returns why nothing may be stopped at all.
@@ -246,9 +284,9 @@ impl Policy {
         thresholds: &Thresholds,
         asked: &Asked,
         decisions: &Decisions,
-    ) -> (Option<NewDecision>, String, bool) {
+    ) -> Ruling {
         let mode = self.config.effective_mode();
-        let none = |note: &str| (None, note.to_owned(), false);
+        let none = |note: &str| Ruling::none(note);
         if !self.config.enters {
             return none("no interface, so nothing can be stopped here: alert only");
         }
@@ -259,31 +297,23 @@ impl Policy {
             return none("alert only: `default_model` allows no more until a bundle was learned here");
         }
         if thresholds.benign_windows < self.config.min_benign_windows {
-            return (
-                None,
-                format!(
-                    "alert only: thresholds rest on {} benign source windows, {} are needed to act",
-                    thresholds.benign_windows, self.config.min_benign_windows
-                ),
-                false,
-            );
+            return Ruling::none(format!(
+                "alert only: thresholds rest on {} benign source windows, {} are needed to act",
+                thresholds.benign_windows, self.config.min_benign_windows
+            ));
         }
         if asked.proven && case.busy_share > self.config.busy_share {
-            return (
-                None,
-                format!(
-                    "asks a person: this source carries {:.0}% of recent benign flows (a proxy, a NAT, a crawler?), \
-                     and more than {:.0}% is never dropped automatically",
-                    100.0 * case.busy_share,
-                    100.0 * self.config.busy_share
-                ),
-                false,
+            let why = format!(
+                "this source carries {:.0}% of recent benign flows (a proxy, a NAT, a crawler?), and more than {:.0}% is never \
+                 dropped automatically",
+                100.0 * case.busy_share,
+                100.0 * self.config.busy_share
             );
+            return self.ask_first(case, thresholds, asked, why);
         }
         if asked.proven && thresholds.strange.contains(&case.source) {
-            return none(
-                "asks a person: this source was as unusual while normal was learned, so it may well be normal",
-            );
+            let why = "this source was as unusual while normal was learned, so it may well be normal";
+            return self.ask_first(case, thresholds, asked, why.to_owned());
         }
         let suspended = asked.proven && self.is_suspended(case);
         let would_drop = asked.proven && !suspended;
@@ -294,18 +324,14 @@ impl Policy {
             if would_drop { self.config.drop_ttl_us } else { self.config.unproven_ttl_us.min(MAX_UNPROVEN_TTL_US) };
 
         if let Some(held) = held(asked.target, now, decisions, action, would_drop) {
-            return (None, format!("decision {} on {} holds already", held.id, held.target), false);
+            return Ruling::none(format!("decision {} on {} holds already", held.id, held.target));
         }
         if self.recent.len() >= 2 * self.config.max_per_hour {
             self.refused += 1;
-            return (
-                None,
-                format!(
-                    "held back: {} automatic decisions in the last hour; a person may decide, or reset the breaker",
-                    self.recent.len()
-                ),
-                false,
-            );
+            return Ruling::none(format!(
+                "held back: {} automatic decisions in the last hour; a person may decide, or reset the breaker",
+                self.recent.len()
+            ));
         }
         let tripping = capped && !self.tripped;
         self.tripped |= capped;
@@ -322,7 +348,7 @@ impl Policy {
                 } else if self.config.mode == Mode::Enforce {
                     "the model has not been promoted: `weir model promote`".to_owned()
                 } else {
-                    "mode shadow".to_owned()
+                    format!("mode {}", mode.name())
                 };
                 format!("shadow only ({why}): it would be blocked for {}", duration_words(ttl_us))
             }
@@ -335,19 +361,31 @@ impl Policy {
                 duration_words(ttl_us)
             ),
         };
+        let reason = words::reason(case, asked.all, asked.proven_level, thresholds, would_drop);
         let decision = NewDecision {
-            target: asked.target,
-            action,
-            limit: None,
-            sides: Sides::In,
-            origin: Origin::Automatic,
-            ttl_us: Some(ttl_us),
-            reason: words::reason(case, asked.all, asked.proven_level, thresholds, would_drop),
             instead_of: (would_drop && !drop).then_some(Action::Drop),
-            alert_id: None,
-            confirm_within_us: None,
+            ..automatic(asked.target, action, ttl_us, reason)
         };
-        (Some(decision), note, tripping)
+        let question = (would_drop && mode == Mode::Review)
+            .then(|| self.question(case, thresholds, asked, "mode review".to_owned()));
+        Ruling { decision: Some(decision), question, note, tripped: tripping }
+    }
+
+    /// What would be a drop is left to a person, and nothing is entered meanwhile.
+    fn ask_first(&self, case: &Case<'_>, thresholds: &Thresholds, asked: &Asked, why: String) -> Ruling {
+        let note = format!("asks a person: {why}");
+        Ruling { question: Some(self.question(case, thresholds, asked, why)), ..Ruling::none(note) }
+    }
+
+    fn question(&self, case: &Case<'_>, thresholds: &Thresholds, asked: &Asked, why: String) -> NewQuestion {
+        let reason = words::reason(case, asked.all, asked.proven_level, thresholds, true);
+        NewQuestion {
+            source: case.source,
+            proposed: automatic(asked.target, Action::Drop, self.config.drop_ttl_us, reason),
+            why,
+            ttl_us: self.config.question_ttl_us,
+            unanswered: self.config.unanswered,
+        }
     }
 
     fn is_suspended(&self, case: &Case<'_>) -> bool {

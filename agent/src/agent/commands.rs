@@ -97,7 +97,7 @@ impl Agent {
             now,
         )?;
         let note = match self.config.mode {
-            Mode::Enforce => String::new(),
+            Mode::Review | Mode::Enforce => String::new(),
             Mode::Shadow => "mode shadow: it counts what it would have dropped, and drops nothing".to_owned(),
             Mode::Observe => "mode observe: nothing is entered".to_owned(),
         };

@@ -126,6 +126,7 @@ fn summary(book: &Book, counts: &Counts, model: &Model, settings: &Settings, rea
     let mode = settings.policy.mode;
     let meant = match mode {
         Mode::Enforce => "as if the bundle was promoted; what would have been dropped is taken out of what follows",
+        Mode::Review => "a person is asked first: entries count and drop nothing meanwhile",
         Mode::Shadow => "entries count and drop nothing",
         Mode::Observe => "nothing is entered",
     };

@@ -79,7 +79,7 @@ const DAY: u64 = 86_400;
 
 keys! {
     "interface", Restart, [interface], name, "interface to watch; `weir run -i` overrides it";
-    "mode", Reload, [mode], any, "observe: no entries; shadow: count what would be dropped; enforce: drop";
+    "mode", Reload, [mode], any, "observe: no entries; shadow: count what would be dropped; review: ask a person first; enforce: drop";
     "home", Reload, [home], any, "networks being protected; empty: own and connected ones";
     "state_dir", Restart, [state_dir], any, "decisions, allow list and models";
     "socket", Restart, [socket], any, "control socket, mode 0660";

@@ -150,7 +150,8 @@ macro_rules! choices {
     };
 }
 
-pub const MODES: &[(&str, Mode)] = &[("observe", Mode::Observe), ("shadow", Mode::Shadow), ("enforce", Mode::Enforce)];
+pub const MODES: &[(&str, Mode)] =
+    &[("observe", Mode::Observe), ("shadow", Mode::Shadow), ("review", Mode::Review), ("enforce", Mode::Enforce)];
 pub const LEVELS: &[(&str, log::LevelFilter)] = &[
     ("error", log::LevelFilter::Error),
     ("warn", log::LevelFilter::Warn),

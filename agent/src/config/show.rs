@@ -57,6 +57,9 @@ impl Config {
         let mode = match self.mode {
             Mode::Observe => "observe: it alerts and makes no entries",
             Mode::Shadow => "shadow: entries count what they would have dropped, and drop nothing",
+            Mode::Review => {
+                "review: what people decide is enforced, and a person is asked before anything is dropped automatically"
+            }
             Mode::Enforce => "enforce: what is blocked is dropped",
         };
         let netflow = &self.netflow;
