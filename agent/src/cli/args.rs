@@ -376,7 +376,7 @@ mod tests {
             ("weir decisions add 10.0.0.1 --burst 5", "--limit"),
             ("weir decisions add 10.0.0.1 --action block", "expected one of drop, shadow"),
             ("weir watch --kind drops", "expected one of flow, source, alert, decision, hits, agent"),
-            ("weir run -i eth0 --mode block", "expected one of observe, shadow, enforce"),
+            ("weir run -i eth0 --mode block", "expected one of observe, shadow, review, enforce"),
             ("weir run --netflow somewhere", "is nowhere to listen"),
             ("weir allowlist add 10.0.0.0/40", "at most 32"),
             ("weir unload", "--all"),

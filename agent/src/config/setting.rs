@@ -159,7 +159,7 @@ pub const LEVELS: &[(&str, log::LevelFilter)] = &[
     ("debug", log::LevelFilter::Debug),
     ("trace", log::LevelFilter::Trace),
 ];
-choices!(impl Mode, "observe, shadow or enforce", MODES);
+choices!(impl Mode, "observe, shadow, review or enforce", MODES);
 choices!(impl log::LevelFilter, "error, warn, info, debug or trace", LEVELS);
 choices!(
     XdpChoice,

@@ -108,7 +108,7 @@ log: stderr
     assert_eq!(
         errors(text),
         [
-            "weir.yaml:1:7: mode: `block` is not allowed; expected one of observe, shadow, enforce",
+            "weir.yaml:1:7: mode: `block` is not allowed; expected one of observe, shadow, review, enforce",
             "weir.yaml:2:1: hom: unknown key; did you mean `home`?",
             "weir.yaml:4:13: policy.drop_ttl: `4` is no length of time; write a number with a unit (ms, s, m, h, d, w), for example 90s, 4h or 1h30m",
             "weir.yaml:5:15: policy.busy_share: 7 is out of range; allowed are 0 to 1",
