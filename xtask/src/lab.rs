@@ -12,6 +12,8 @@ mod plan;
 mod proc;
 mod report;
 pub mod roles;
+mod scene;
+mod scenes;
 mod stop;
 mod story;
 mod tally;
@@ -32,6 +34,12 @@ pub struct Options {
     /// How long Weir learns
     #[arg(long, value_name = "N", default_value_t = 75, value_parser = clap::value_parser!(u64).range(10..=3600))]
     pub seconds: u64,
+    /// One scene instead of the story; more than one may be named, and `all` names all of them
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["keep", "without_weir"])]
+    pub scene: Vec<String>,
+    /// Print the scenes and what each shows
+    #[arg(long)]
+    pub list_scenes: bool,
     /// The control: the same traffic and attacks without Weir; every attack must get through
     #[arg(long)]
     pub without_weir: bool,
@@ -41,6 +49,11 @@ pub struct Options {
 }
 
 pub fn run(options: &Options) -> Result<()> {
+    if options.list_scenes {
+        print!("{}", scene::list());
+        return Ok(());
+    }
+    let scenes = scene::named(&options.scene)?;
     let weir = match &options.weir {
         Some(path) => Some(path.clone()),
         None if options.without_weir => {
@@ -53,7 +66,11 @@ pub fn run(options: &Options) -> Result<()> {
             Some(build_agent()?)
         }
     };
-    if is_root() { story::run(options, weir.as_deref()) } else { again_as_root(options, weir) }
+    match weir {
+        _ if !is_root() => again_as_root(options, weir),
+        Some(weir) if !scenes.is_empty() => scene::run(options, &weir, &scenes),
+        weir => story::run(options, weir.as_deref()),
+    }
 }
 
 fn build_agent() -> Result<PathBuf> {
@@ -70,6 +87,9 @@ fn again_as_root(options: &Options, weir: Option<PathBuf>) -> Result<()> {
     words.push(options.seconds.to_string().into());
     if options.keep {
         words.push("--keep".into());
+    }
+    for scene in &options.scene {
+        words.extend(["--scene", scene].map(OsString::from));
     }
     if options.without_weir {
         words.push("--without-weir".into());

@@ -52,15 +52,49 @@ pub fn run(args: &[String]) -> Result<()> {
             eprintln!("{e:#}");
         }
     }
+    let played = if args.is_empty() { scenes(&mut report) } else { Ok(()) };
     println!("\n{}", report.closing());
     if !status.success() {
         bail!("tests failed ({status})");
     }
     fuzzed?;
+    played?;
     if report.passed + report.failed == 0 {
         bail!("no test ran; does a test's name contain {:?}?", args.join(" "));
     }
     Ok(())
+}
+
+/// The scenes of the lab. Each counts as a test; what they tell is shown where one fails.
+fn scenes(report: &mut Report) -> Result<()> {
+    let program = std::env::current_exe().context("cannot find this program's own file")?;
+    eprintln!("+ cargo xtask lab --scene all");
+    // What the tests were built with; another build would choose other features and take minutes.
+    let weir = crate::sh::target_dir().join("debug/weir");
+    let weir = weir.canonicalize().with_context(|| format!("the tests left no {}", weir.display()))?;
+    let out = std::process::Command::new(program)
+        .args(["lab", "--scene", "all", "--weir"])
+        .arg(weir)
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cannot start the lab")?;
+    let text = String::from_utf8_lossy(&out.stdout);
+    let counts = text.lines().find_map(|l| l.strip_prefix("scenes: ")).and_then(scene_counts);
+    let (passed, failed) = counts.unwrap_or((0, 1));
+    (report.passed, report.failed) = (report.passed + passed, report.failed + failed);
+    if !out.status.success() || failed > 0 || passed == 0 {
+        print!("{text}");
+        bail!("the lab's scenes failed ({})", out.status);
+    }
+    let summary = text.rfind("##### Scenes").unwrap_or_default();
+    print!("{}", &text[summary..]);
+    Ok(())
+}
+
+/// "6 passed, 1 failed"
+fn scene_counts(words: &str) -> Option<(u64, u64)> {
+    let (passed, failed) = words.split_once(" passed, ")?;
+    Some((passed.parse().ok()?, failed.strip_suffix(" failed")?.parse().ok()?))
 }
 
 /// Seconds of fuzzing per input format; `cargo xtask fuzz` takes longer.
@@ -168,6 +202,12 @@ test d ... ok
 
 test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s
 ";
+
+    #[test]
+    fn what_the_scenes_say_is_counted() {
+        assert_eq!(scene_counts("6 passed, 1 failed"), Some((6, 1)));
+        assert_eq!(scene_counts("no scene ran"), None);
+    }
 
     #[test]
     fn sums_run_over_all_programs_and_a_skip_is_no_pass() {

@@ -1,6 +1,7 @@
 //! Weir in the server's namespace: its configuration, its process, and the command line that asks it.
 
 use std::fs::File;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -13,29 +14,69 @@ use super::plan;
 use super::proc::{self, Proc};
 use super::stop;
 
+/// How Weir is set up in the lab.
+#[derive(Clone, Debug)]
+pub struct Site {
+    pub mode: &'static str,
+    /// Seconds that it learns, where it has nothing learned.
+    pub learn: u64,
+    /// What an earlier lab learned and promoted.
+    pub learned: Option<PathBuf>,
+    /// More of the configuration: whole sections.
+    pub more: String,
+    /// Who is logged in on the session that starts Weir.
+    pub operator: Option<IpAddr>,
+}
+
+impl Site {
+    /// As the story has it.
+    pub fn learning(seconds: u64) -> Self {
+        Self { mode: "enforce", learn: seconds, learned: None, more: String::new(), operator: None }
+    }
+}
+
 pub struct Agent {
     weir: PathBuf,
+    site: Site,
+    config: PathBuf,
+    state: PathBuf,
     namespace: String,
     pub socket: PathBuf,
     pub log: PathBuf,
     pub events: PathBuf,
     process: Proc,
+    /// Somebody stopped or killed it on purpose.
+    resting: bool,
     unloaded: bool,
 }
 
 impl Agent {
-    pub fn start(weir: &Path, net: &Net, learn: u64) -> Result<Self> {
-        let config = net.dir.join("weir.yaml");
+    pub fn start(weir: &Path, net: &Net, site: &Site) -> Result<Self> {
+        let (config, state) = (net.dir.join("weir.yaml"), net.dir.join("state"));
         let socket = net.dir.join("weir.sock");
         let events = net.dir.join("events.json");
         let log = net.dir.join("weir.log");
-        std::fs::write(&config, configuration(&net.dir, &socket, &events, learn))?;
+        std::fs::write(&config, configuration(site, &state, &socket, &events))?;
+        if let Some(learned) = &site.learned {
+            copy_folder(learned, &state).context("cannot take over what was learned")?;
+        }
         proc::output(words(weir, &["config", "check"], Some(&config)), None, Duration::from_secs(20))
             .context("Weir does not accept the lab's configuration")?;
         let namespace = net.host("server");
-        let run = words(weir, &["run", "-i", UPLINK, "--config"], Some(&config));
-        let process = Proc::start("weir run", run, &namespace, File::create(&log)?)?;
-        let mut agent = Self { weir: weir.to_owned(), namespace, socket, log, events, process, unloaded: false };
+        let process = Proc::start("weir run", run(weir, site, &config), &namespace, File::create(&log)?)?;
+        let mut agent = Self {
+            weir: weir.to_owned(),
+            site: site.clone(),
+            config,
+            state,
+            namespace,
+            socket,
+            log,
+            events,
+            process,
+            resting: false,
+            unloaded: false,
+        };
         agent.wait_until_it_answers()?;
         Ok(agent)
     }
@@ -43,7 +84,7 @@ impl Agent {
     fn wait_until_it_answers(&mut self) -> Result<()> {
         let until = Instant::now() + Duration::from_secs(30);
         loop {
-            self.must_run()?;
+            self.process.must_run()?;
             if self.socket.exists() {
                 match self.ask(&["status"]) {
                     Ok(_) => return Ok(()),
@@ -64,6 +105,9 @@ impl Agent {
 
     /// An error with the end of its log if it ended.
     pub fn must_run(&mut self) -> Result<()> {
+        if self.resting {
+            return Ok(());
+        }
         self.process.must_run().map_err(|e| e.context(format!("its log ends with:\n{}", proc::tail(&self.log, 20))))
     }
 
@@ -91,6 +135,66 @@ impl Agent {
         Ok(values.remove(0))
     }
 
+    pub fn site(&self) -> &Site {
+        &self.site
+    }
+
+    /// Writes another configuration and has the running agent read it.
+    pub fn reconfigure(&mut self, site: Site) -> Result<()> {
+        self.site = site;
+        std::fs::write(&self.config, configuration(&self.site, &self.state, &self.socket, &self.events))?;
+        self.ask(&["config", "reload"]).map(drop)
+    }
+
+    /// SIGSTOP: it does nothing any more, and does not know.
+    pub fn freeze(&mut self) {
+        self.resting = true;
+        self.process.signal(libc::SIGSTOP);
+    }
+
+    pub fn thaw(&mut self) {
+        self.process.signal(libc::SIGCONT);
+        self.resting = false;
+    }
+
+    /// SIGKILL: the kernel goes on alone.
+    pub fn kill(&mut self) {
+        self.resting = true;
+        self.process.kill();
+    }
+
+    /// Stops it as an upgrade does, and enforcement stays.
+    pub fn stop(&mut self) {
+        self.resting = true;
+        self.process.stop();
+    }
+
+    /// Starts it again, by this program from now on.
+    pub fn start_again(&mut self, weir: &Path) -> Result<()> {
+        self.weir = weir.to_owned();
+        let log = File::options().append(true).open(&self.log)?;
+        self.process = Proc::start("weir run", run(weir, &self.site, &self.config), &self.namespace, log)?;
+        self.resting = false;
+        self.wait_until_it_answers()
+    }
+
+    /// Models that it has learned, with what was promoted, for another lab.
+    pub fn keep_learned(&self, to: &Path) -> Result<()> {
+        for name in ["models.json", "bundles"] {
+            let from = self.state.join(name);
+            if !from.exists() {
+                continue;
+            }
+            if from.is_dir() {
+                copy_folder(&from, &to.join(name))?;
+            } else {
+                std::fs::create_dir_all(to)?;
+                std::fs::copy(&from, to.join(name)).with_context(|| format!("cannot copy {}", from.display()))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Stops the agent and takes Weir out of the kernel again.
     pub fn unload(&mut self) -> Result<()> {
         self.process.stop();
@@ -109,6 +213,31 @@ impl Drop for Agent {
             eprintln!("lab: {e:#}; its pins are removed by hand");
         }
     }
+}
+
+fn run(weir: &Path, site: &Site, config: &Path) -> Command {
+    let mut run = words(weir, &["run", "-i", UPLINK, "--config"], Some(config));
+    run.env_remove("SSH_CONNECTION");
+    if let Some(operator) = site.operator {
+        run.env("SSH_CONNECTION", format!("{operator} 40022 {} {}", plan::server_for(operator), plan::SSH));
+    }
+    run
+}
+
+fn copy_folder(from: &Path, to: &Path) -> Result<()> {
+    std::fs::create_dir_all(to).with_context(|| format!("cannot make {}", to.display()))?;
+    for entry in std::fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))? {
+        let entry = entry?;
+        let (kind, to) = (entry.file_type()?, to.join(entry.file_name()));
+        if kind.is_dir() {
+            copy_folder(&entry.path(), &to)?;
+        } else if kind.is_symlink() {
+            std::os::unix::fs::symlink(std::fs::read_link(entry.path())?, &to)?;
+        } else {
+            std::fs::copy(entry.path(), &to).with_context(|| format!("cannot copy {}", entry.path().display()))?;
+        }
+    }
+    Ok(())
 }
 
 /// What a listed decision targets, in the words of `weir decisions add`.
@@ -134,9 +263,10 @@ fn words(weir: &Path, verb: &[&str], path: Option<&Path>) -> Command {
 
 /// Short windows and times, so that a minute holds enough to learn from; the mode is `enforce`, and what holds Weir back
 /// while it learns is that nobody has promoted what it learned.
-fn configuration(dir: &Path, socket: &Path, events: &Path, learn: u64) -> String {
+fn configuration(site: &Site, state: &Path, socket: &Path, events: &Path) -> String {
+    let Site { mode, learn, more, .. } = site;
     format!(
-        "mode: enforce
+        "mode: {mode}
 home: [{}/32, {}/128]
 state_dir: {}
 socket: {}
@@ -156,10 +286,10 @@ policy:
 log:
   to: stderr
   events: {}
-",
+{more}",
         plan::SERVER4,
         plan::SERVER6,
-        dir.join("state").display(),
+        state.display(),
         socket.display(),
         events.display(),
     )

@@ -191,6 +191,19 @@ impl Proc {
         Ok(self.ended)
     }
 
+    pub fn signal(&self, signal: libc::c_int) {
+        if !self.ended {
+            signal_group(&self.child, signal);
+        }
+    }
+
+    /// SIGKILL to the whole group.
+    pub fn kill(&mut self) {
+        if !std::mem::replace(&mut self.ended, true) {
+            kill_group(&mut self.child);
+        }
+    }
+
     /// SIGTERM, then SIGKILL, to the whole group.
     pub fn stop(&mut self) {
         if self.ended {
@@ -198,6 +211,8 @@ impl Proc {
         }
         self.ended = true;
         signal_group(&self.child, libc::SIGTERM);
+        // One that was stopped hears it only then.
+        signal_group(&self.child, libc::SIGCONT);
         if !matches!(wait(&mut self.child, Duration::from_secs(5), false), Ok(Some(_))) {
             kill_group(&mut self.child);
         }

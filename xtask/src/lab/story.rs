@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use super::agent::{self, Agent};
+use super::agent::{self, Agent, Site};
 use super::attacks::{ATTACKS, Attack, Expected};
 use super::book::Book;
 use super::events::{Follower, covers};
@@ -20,7 +20,7 @@ use super::{Options, plan, stop};
 
 pub fn run(options: &Options, weir: Option<&Path>) -> Result<()> {
     stop::install();
-    let mut lab = Lab::open(options, weir)?;
+    let mut lab = Lab::open(weir, &Site::learning(options.seconds))?;
     let told = lab.tell(options);
     let closed = lab.close();
     let verdicts = told?;
@@ -33,20 +33,20 @@ pub fn run(options: &Options, weir: Option<&Path>) -> Result<()> {
 }
 
 /// What runs. The order is that of taking down: Weir, the traffic, the network.
-struct Lab {
+pub struct Lab {
     agent: Option<(Agent, Follower)>,
     clients: Proc,
     server: Proc,
-    screen: Screen,
-    tally: Tally,
-    book: Book,
+    pub(super) screen: Screen,
+    pub(super) tally: Tally,
+    pub(super) book: Book,
     phases: Vec<(String, BTreeMap<String, Count>)>,
     phase_began: Tally,
-    net: Net,
+    pub(super) net: Net,
 }
 
 impl Lab {
-    fn open(options: &Options, weir: Option<&Path>) -> Result<Self> {
+    pub(super) fn open(weir: Option<&Path>, site: &Site) -> Result<Self> {
         let mut screen = Screen::new();
         screen.heading("Three hosts: a server with Weir on its uplink, honest clients, an attacker");
         let net = Net::make()?;
@@ -63,7 +63,7 @@ impl Lab {
                 None
             }
             Some(weir) => {
-                let agent = Agent::start(weir, &net, options.seconds)?;
+                let agent = Agent::start(weir, &net, site)?;
                 let follower = Follower::new(agent.events.clone());
                 screen.line(&format!("weir run -i {} (pid in {})", super::net::UPLINK, net.host("server")));
                 Some((agent, follower))
@@ -86,7 +86,7 @@ impl Lab {
     }
 
     /// Stops everything in order; what drop would do as well, with a word if something of Weir stayed.
-    fn close(mut self) -> Result<()> {
+    pub(super) fn close(mut self) -> Result<()> {
         if let Some((mut agent, _)) = self.agent.take() {
             agent.unload()?;
             let left = self.net.left_pinned();
@@ -157,7 +157,7 @@ impl Lab {
         Ok(())
     }
 
-    fn wait(&mut self, how_long: Duration) -> Result<()> {
+    pub(super) fn wait(&mut self, how_long: Duration) -> Result<()> {
         let until = Instant::now() + how_long;
         while Instant::now() < until {
             self.pump()?;
@@ -176,11 +176,15 @@ impl Lab {
         self.phase_began = self.tally.clone();
     }
 
-    fn agent(&self) -> Result<&Agent> {
+    pub(super) fn agent(&self) -> Result<&Agent> {
         self.agent.as_ref().map(|(agent, _)| agent).context("Weir does not run in this lab")
     }
 
-    fn learn(&mut self, seconds: u64) -> Result<()> {
+    pub(super) fn agent_mut(&mut self) -> Result<&mut Agent> {
+        self.agent.as_mut().map(|(agent, _)| agent).context("Weir does not run in this lab")
+    }
+
+    pub(super) fn learn(&mut self, seconds: u64) -> Result<()> {
         let until = Instant::now() + Duration::from_secs(seconds + 60);
         loop {
             let status = self.agent()?.ask_one(&["status"])?;
@@ -221,7 +225,7 @@ impl Lab {
         Ok(())
     }
 
-    fn promote(&mut self) -> Result<()> {
+    pub(super) fn promote(&mut self) -> Result<()> {
         self.screen.line("weir model promote");
         self.agent()?.ask(&["model", "promote"])?;
         let status = self.agent()?.ask_one(&["status"])?;
@@ -260,7 +264,7 @@ impl Lab {
     }
 
     /// Runs an attacking process to its end.
-    fn role_attack(&mut self, words: &[&str]) -> Result<Outcome> {
+    pub(super) fn role_attack(&mut self, words: &[&str]) -> Result<Outcome> {
         let log = self.net.dir.join("attack.log");
         let mut process = Proc::role(words, &self.net.host("attacker"), File::create(&log)?)?;
         let mut outcome = Outcome::default();
@@ -372,7 +376,7 @@ impl Lab {
 }
 
 /// A JSON value as a word: strings without their quotes, lists with commas.
-fn plain(value: &Value) -> String {
+pub(super) fn plain(value: &Value) -> String {
     match value {
         Value::String(s) => s.clone(),
         Value::Array(all) => all.iter().map(plain).collect::<Vec<_>>().join(", "),

@@ -22,8 +22,14 @@ pub struct Options {
     /// The address it comes from, or pretends to come from
     #[arg(long)]
     pub from: IpAddr,
+    /// More of them, which take turns with the first
+    #[arg(long, value_delimiter = ',')]
+    pub also: Vec<IpAddr>,
+    /// So many attempts before it is the next one's turn
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    pub turn: u64,
     /// Attempts (or packets) a second
-    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=5000))]
     pub rate: u64,
     /// At most so long
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=60))]
@@ -42,6 +48,20 @@ pub enum Kind {
     ForgedSyn,
     /// SYN and a guessed ACK in the name of an honest client
     BlindAck,
+    /// Bare SYNs, SYNs with a guessed ACK, and UDP, in the names of ten thousand hosts and of the other addresses
+    Crowd,
+    /// Requests at the rate for the whole time, answered or not
+    Persist,
+}
+
+impl Options {
+    /// Whose turn it is.
+    pub fn whose(&self, number: u64) -> IpAddr {
+        match (number / self.turn % (self.also.len() as u64 + 1)) as usize {
+            0 => self.from,
+            n => self.also[n - 1],
+        }
+    }
 }
 
 /// Without an answer for so long, an attempt counts as unanswered.
@@ -51,13 +71,14 @@ const IN_A_ROW: u64 = 3;
 
 pub fn run(options: &Options) -> Result<()> {
     match options.kind {
-        Kind::ForgedSyn | Kind::BlindAck => raw::run(options),
+        Kind::ForgedSyn | Kind::BlindAck | Kind::Crowd => raw::run(options),
         Kind::Scan => {
             let ports = ports();
-            attempts(options, 4, |number| knock(options.from, ports[number as usize % ports.len()]))
+            attempts(options, 4, |number| knock(options.whose(number), ports[number as usize % ports.len()]))
         }
-        Kind::Guess => attempts(options, 4, |number| guess(options.from, number)),
-        Kind::Flood => attempts(options, 12, |_| request(options.from)),
+        Kind::Guess => attempts(options, 4, |number| guess(options.whose(number), number)),
+        Kind::Flood => attempts(options, 12, |number| request(options.whose(number))),
+        Kind::Persist => attempts(options, 24, |number| request(options.whose(number))),
     }
 }
 
@@ -163,12 +184,13 @@ fn attempts(options: &Options, threads: usize, attempt: impl Fn(u64) -> std::io:
     let next = AtomicU64::new(0);
     let read = || meter.lock().unwrap_or_else(|e| e.into_inner()).clone();
     let limit = Duration::from_secs(options.seconds);
+    let persists = options.kind == Kind::Persist;
     say(&json!({ "started_us": now_us() }));
     let begin = Instant::now();
     thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
-                while !read().blocked() {
+                while persists || !read().blocked() {
                     let number = next.fetch_add(1, Ordering::Relaxed);
                     let due = Duration::from_secs_f64(number as f64 / options.rate as f64);
                     if due >= limit || begin.elapsed() >= limit {

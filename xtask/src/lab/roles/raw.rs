@@ -13,6 +13,8 @@ use super::random::Random;
 use super::wire::{now_us, say};
 use crate::lab::plan;
 
+const TCP: u8 = 6;
+const UDP: u8 = 17;
 const SYN: u8 = 0x02;
 const ACK: u8 = 0x10;
 /// The blind acknowledgement follows its SYN after so long: by then the server has answered someone else.
@@ -35,7 +37,13 @@ pub fn run(options: &Options) -> Result<()> {
     for number in 0..total {
         let due = Duration::from_secs_f64(number as f64 / options.rate as f64);
         thread::sleep(due.saturating_sub(begin.elapsed()));
-        let port = match options.kind {
+        let (from, kind) = match options.kind {
+            Kind::Crowd => {
+                (crowd(options, number), [Kind::ForgedSyn, Kind::BlindAck, Kind::Crowd][(number % 3) as usize])
+            }
+            kind => (from, kind),
+        };
+        let port = match kind {
             // Half of the blind ones go to open ports, where an acknowledgement could mean something.
             Kind::BlindAck if number % 2 == 0 => plan::OPEN_TCP[random.between(0, 4) as usize],
             _ => random.between(1, 10_000) as u16,
@@ -43,12 +51,13 @@ pub fn run(options: &Options) -> Result<()> {
         let mut segment = Segment {
             from: SocketAddrV4::new(from, random.between(1025, 65_000) as u16),
             to: SocketAddrV4::new(plan::SERVER4, port),
+            proto: if kind == Kind::Crowd { UDP } else { TCP },
             seq: random.next() as u32,
             ack: 0,
             flags: SYN,
         };
         send(&segment.packet());
-        if options.kind == Kind::BlindAck {
+        if kind == Kind::BlindAck {
             segment.seq = segment.seq.wrapping_add(1);
             segment.ack = random.next() as u32;
             segment.flags = ACK;
@@ -66,10 +75,21 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// A TCP segment without options and data.
+/// One packet in ten is in the name of somebody who is known here, the others in those of ten thousand hosts of the network
+/// that RFC 2544 sets aside for tests.
+fn crowd(options: &Options, number: u64) -> Ipv4Addr {
+    let known = options.whose(number / 10);
+    match known {
+        IpAddr::V4(known) if number % 10 == 9 => known,
+        _ => Ipv4Addr::from_bits(u32::from_be_bytes([198, 18, 0, 0]) + (number % 10_000) as u32 + 1),
+    }
+}
+
+/// A TCP segment without options and data, or a datagram without data.
 struct Segment {
     from: SocketAddrV4,
     to: SocketAddrV4,
+    proto: u8,
     seq: u32,
     ack: u32,
     flags: u8,
@@ -78,13 +98,19 @@ struct Segment {
 impl Segment {
     fn packet(&self) -> Vec<u8> {
         let mut p = Vec::with_capacity(40);
-        p.extend([0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, 6, 0, 0]);
+        let length = if self.proto == UDP { 28 } else { 40 };
+        p.extend([0x45, 0, 0, length, 0, 0, 0x40, 0, 64, self.proto, 0, 0]);
         p.extend(self.from.ip().octets());
         p.extend(self.to.ip().octets());
         let sum = checksum(0, &p);
         p[10..12].copy_from_slice(&sum.to_be_bytes());
         p.extend(self.from.port().to_be_bytes());
         p.extend(self.to.port().to_be_bytes());
+        if self.proto == UDP {
+            // Without a checksum, as IPv4 allows.
+            p.extend([0, 8, 0, 0]);
+            return p;
+        }
         p.extend(self.seq.to_be_bytes());
         p.extend(self.ack.to_be_bytes());
         p.extend([0x50, self.flags, 0xfa, 0xf0, 0, 0, 0, 0]);
@@ -119,6 +145,7 @@ mod tests {
         let segment = Segment {
             from: "198.51.100.250:4321".parse().unwrap(),
             to: "198.51.100.1:80".parse().unwrap(),
+            proto: TCP,
             seq: 0x0102_0304,
             ack: 0xa0b0_c0d0,
             flags: ACK,
