@@ -193,3 +193,41 @@ fn one_exporter_cannot_have_templates_or_domains_without_end() {
     assert_eq!(decoder.counts().templates, 101);
     assert!(decoder.memory() < one);
 }
+
+#[test]
+fn option_lists_that_go_round_or_never_end_cost_what_they_are_long_and_what_follows_is_read() {
+    let good = [set(0, &template(256, &FLOW)), set(256, &ASK.record())].concat();
+    let options = |id: u16, scope: u16, rest: u16, fields: &[(u64, u16)]| {
+        [id.to_be_bytes(), scope.to_be_bytes(), rest.to_be_bytes()].concat().into_iter().chain(specs(fields)).collect()
+    };
+    // Claims of lists without an end, of nothing at all, and of less than one field.
+    let endless: [Vec<u8>; 5] = [
+        options(300, 0xffff, 0xffff, &[(1, 4), (34, 4)]),
+        options(300, 4, 0xfffc, &[(1, 4), (34, 4)]),
+        options(300, 0, 0, &[]),
+        options(300, 3, 3, &[(1, 4)]),
+        options(300, 4, 4, &[(1, 0), (34, 0)]),
+    ];
+    for bad in endless {
+        let (mut decoder, mut flows) = (Decoder::new(Limits::default()), Vec::new());
+        let datagram = v9(0, 0, &[good.clone(), set(1, &bad), set(300, &[0; 64])]);
+        decoder.datagram(address(1), 0, &datagram, &mut flows);
+        assert_eq!(flows.len(), 1, "{bad:?}: what came before is kept");
+        let counts = decoder.counts();
+        assert_eq!((counts.malformed + counts.templates_refused, counts.option_records), (1, 0), "{bad:?}");
+        decoder.datagram(address(1), 0, &v9(1, 0, &[set(256, &ASK.record())]), &mut flows);
+        assert_eq!(flows.len(), 2, "{bad:?}: the next datagram is read");
+    }
+    // Round in circles: data of a list that the data before redefine, as often as a datagram has room for.
+    let list = |id: u16| set(1, &options(id, 4, 4, &[(1, 4), (34, 4)]));
+    let sets: Vec<Vec<u8>> =
+        (0..2000u16).flat_map(|n| [list(300 + n % 2), set(300 + (n + 1) % 2, &[0, 0, 0, 1, 0, 0, 0, 100])]).collect();
+    let (mut decoder, mut flows) = (Decoder::new(Limits::default()), Vec::new());
+    let began = Instant::now();
+    for round in 0..100 {
+        decoder.datagram(address(1), 0, &v9(round, 0, &[sets.concat(), good.clone()]), &mut flows);
+    }
+    assert_eq!(flows.len(), 100);
+    assert!(decoder.counts().option_records >= 199_000, "{}", decoder.counts().option_records);
+    assert!(decoder.memory() < 1 << 20 && began.elapsed() < Duration::from_secs(20), "{}", decoder.memory());
+}

@@ -263,3 +263,33 @@ fn a_compressed_capture_that_is_cut_gives_its_complete_packets() {
     assert!(report.truncated || result.is_err(), "a cut is not passed over in silence");
     assert!((5..40).contains(&some.len()), "{} of 40 flows, {report}, {result:?}", some.len());
 }
+
+#[test]
+fn options_of_blocks_that_never_end_or_go_nowhere_are_passed_over_and_the_packets_read() {
+    for end in ORDERS {
+        // No end of options; thousands without a value; a value longer than the block; a clock after all of them.
+        let endless: Vec<(u16, &[u8])> = vec![(2, b""); 5000];
+        let mut of_clock = endless.clone();
+        of_clock.push((9, &[9]));
+        let mut cut = interface(end, 1, 0, &endless);
+        let place = cut.len() - 12;
+        cut[place..place + 4].copy_from_slice(&[end.u16(2), end.u16(0xffff)].concat());
+        let mut long = [end.u16(1).as_slice(), &[0, 0], &end.u32(0)].concat();
+        (0..5000).for_each(|_| long.extend([end.u16(0x0bad), end.u16(0)].concat()));
+        let mut file = section(end);
+        file.extend(interface(end, 1, 0, &of_clock));
+        file.extend(cut);
+        file.extend(block(end, 1, &long));
+        // A packet block whose options never end either.
+        let mut body = [end.u32(0), end.u32(0), end.u32(1_999), end.u32(5), end.u32(5)].concat();
+        body.extend(b"abcde\0\0\0");
+        (0..10_000).for_each(|_| body.extend([end.u16(1), end.u16(0)].concat()));
+        file.extend(block(end, 6, &body));
+        for interface in 1..3 {
+            file.extend(enhanced(end, interface, 7, b"fghij", 5));
+        }
+        let packet = |us, data: &[u8]| (us, 1, data.to_vec(), 5);
+        let expected = vec![packet(1, b"abcde"), packet(7, b"fghij"), packet(7, b"fghij")];
+        assert_eq!(packets_of(&file).unwrap(), (expected, false), "{end:?}");
+    }
+}
