@@ -86,7 +86,7 @@ impl Agent {
         for source in self.evidence.take_changed() {
             let Some(level) = self.evidence.level(source, now) else { continue };
             let net = self.evidence.net_level(source, now);
-            let case = Case { source, level: &level, net: net.as_ref(), busy_share: self.busy.share(source) };
+            let case = Case { source, level: &level, net: net.as_ref(), busy_share: self.busy.share(source), busy: Some(&self.busy) };
             let verdict = self.policy.judge(now, &case, &self.thresholds, &self.decisions);
             self.alerts.extend(verdict.alert);
             if let Some(new) = verdict.decision {
