@@ -279,6 +279,7 @@ impl Policy {
             severity,
             worst,
             ports: &shown.ports,
+            proto: shown.proto,
             interface: self.config.interface.as_deref(),
             thresholds,
         };
@@ -378,6 +379,7 @@ impl Policy {
             net64: asked.net,
             ports: &ports,
             proven: asked.proven,
+            proto: facts.proto,
             role: facts.worst.map(|a| a.role),
             several: &several,
         };
@@ -405,9 +407,9 @@ impl Policy {
     /// Who is at home is never stopped by itself; where a rule says so, a person is asked.
     fn at_home(&self, b: &Bench<'_>, refusal: Option<String>) -> Ruling {
         match b.then.ask {
-            Some(ask) if b.then.act.stops() && refusal.is_none() && self.may_act(b).is_none() => {
+            Some(ask) if bounded(b).stops() && refusal.is_none() && self.may_act(b).is_none() => {
                 let ask = rule::Ask { unanswered: Unanswered::Nothing, ..ask };
-                self.ask_first(b, b.then.act, ask, "it is a host at home, or what it did was not aimed at home".to_owned())
+                self.ask_first(b, bounded(b), ask, "it is a host at home, or what it did was not aimed at home".to_owned())
             }
             _ => Ruling::none("a home host, or not aimed at home: alert only"),
         }
@@ -455,8 +457,7 @@ impl Policy {
             return Ruling::none(note);
         }
         let (asked, mode) = (b.asked, self.config.mode_of(b.then));
-        // What unproven evidence would drop may be forged in anyone's name.
-        let act = if b.then.act == Act::Drop && !asked.proven { Act::Shadow } else { b.then.act };
+        let act = bounded(b);
         if act.stops() {
             if let Some(why) = self.must_ask(b) {
                 // Silence is no consent to what is never done automatically.
@@ -598,6 +599,11 @@ impl Policy {
         }
         self.alerted.forget_old(now, self.config.realert_us);
     }
+}
+
+/// What the rule asks for, as far as the evidence bears it: what is unproven may be forged in anyone's name.
+fn bounded(b: &Bench<'_>) -> Act {
+    if b.then.act == Act::Drop && !b.asked.proven { Act::Shadow } else { b.then.act }
 }
 
 fn within(ranges: &[(u16, u16)], port: u16) -> bool {

@@ -215,6 +215,7 @@ pub(super) struct Facts<'a> {
     pub severity: Severity,
     pub worst: Option<&'a Anomaly>,
     pub ports: &'a [u16],
+    pub proto: Option<u8>,
     pub interface: Option<&'a str>,
     pub thresholds: &'a Thresholds,
 }

@@ -25,6 +25,8 @@ pub(super) struct Aim<'a> {
     pub ports: &'a [u16],
     /// Proven flows alone reach the drop threshold: the flows are TCP.
     pub proven: bool,
+    /// Of all its flows.
+    pub proto: Option<u8>,
     /// Of the worst observation.
     pub role: Option<Role>,
     /// Several addresses of a network offend.
@@ -55,6 +57,9 @@ pub(super) fn make(width: Width, aim: &Aim<'_>) -> Result<Target, &'static str> 
 fn proto(aim: &Aim<'_>) -> Option<u8> {
     if aim.proven {
         return Some(ip_proto::TCP);
+    }
+    if let Some(proto) = aim.proto.filter(|p| [ip_proto::TCP, ip_proto::UDP].contains(p)) {
+        return Some(proto);
     }
     let class = match aim.role? {
         Role::Proto(p) | Role::ProtoDir(p, _) | Role::Flow(p, ..) => p,

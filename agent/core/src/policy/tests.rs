@@ -6,14 +6,14 @@ use crate::profile::ProfileId;
 use crate::role::{Direction, ProtoClass, Role, ServiceClass};
 use crate::testkit::{S, addr, prefix};
 
-const NOW: TimeUs = 1_000_000 * S;
+pub(super) const NOW: TimeUs = 1_000_000 * S;
 const LOGIN: Role = Role::Flow(ProtoClass::Tcp, Direction::In, ServiceClass::Login);
 
-fn thresholds() -> Thresholds {
+pub(super) fn thresholds() -> Thresholds {
     Thresholds { alert: 10.0, drop: 15.0, benign_windows: 2000, ..Thresholds::uncalibrated() }
 }
 
-fn anomaly() -> Anomaly {
+pub(super) fn anomaly() -> Anomaly {
     Anomaly {
         profile: "source",
         p_value: 0.001,
@@ -36,7 +36,7 @@ fn anomaly() -> Anomaly {
     }
 }
 
-fn level(all: f64, proven: f64) -> Level {
+pub(super) fn level(all: f64, proven: f64) -> Level {
     Level {
         all,
         proven,
@@ -44,17 +44,18 @@ fn level(all: f64, proven: f64) -> Level {
         flows: 31,
         remote: true,
         ports: vec![22],
+        proto: None,
         worst: Some(anomaly()),
         proven_by: Some(Place { profile: ProfileId::Source, role: LOGIN }),
         offenders: [0, 0],
     }
 }
 
-fn enforce() -> PolicyConfig {
+pub(super) fn enforce() -> PolicyConfig {
     PolicyConfig { mode: Mode::Enforce, promoted: true, ..PolicyConfig::default() }
 }
 
-fn empty() -> Decisions {
+pub(super) fn empty() -> Decisions {
     Decisions::new(Limits::default(), Guard::default(), 1)
 }
 
@@ -119,7 +120,7 @@ fn modes_decide_what_an_entry_may_do() {
 }
 
 #[test]
-fn thresholds_from_too_little_data_lead_to_alerts_alone() {
+pub(super) fn thresholds_from_too_little_data_lead_to_alerts_alone() {
     let mut p = Policy::new(enforce(), 1);
     let l = level(50.0, 50.0);
     let case = Case { source: addr("203.0.113.5"), level: &l, net: None, busy_share: 0.0, busy: None };
