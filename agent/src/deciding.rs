@@ -2,7 +2,7 @@
 //! same way; only what is done about it differs.
 
 use weir_core::addr::Addr;
-use weir_core::decision::{Action, Decision};
+use weir_core::decision::Decision;
 use weir_core::decisions::{Added, Decisions};
 use weir_core::event::{DecisionChange, Event, Level, Mode};
 use weir_core::policy::Verdict;
@@ -66,13 +66,10 @@ pub fn act(decisions: &mut Decisions, at: Moment, source: Addr, verdict: Verdict
     acted
 }
 
-/// A drop takes the place of the automatic shadow entries on its target: one word lifts it.
-fn supersede(decisions: &mut Decisions, at: Moment, drop: &Decision, acted: &mut Acted) {
-    if drop.action != Action::Drop {
-        return;
-    }
-    for d in decisions.remove_weaker(drop.target) {
-        acted.decided(at, DecisionChange::Deleted, d, format!("decision {} takes its place", drop.id));
+/// A decision takes the place of the weaker automatic ones on its target: one word lifts it.
+fn supersede(decisions: &mut Decisions, at: Moment, by: &Decision, acted: &mut Acted) {
+    for d in decisions.remove_weaker(by.target, by.action) {
+        acted.decided(at, DecisionChange::Deleted, d, format!("decision {} takes its place", by.id));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::addr::Addr;
+use crate::addr::{Addr, Prefix};
 use crate::record::TimeUs;
 
 /// How long a proven flow waits before it counts as benign, µs: 5 minutes. It counts only if its source has no
@@ -17,7 +17,7 @@ pub const MAX_SOURCES: usize = 4096;
 /// Span that waiting flows are gathered over, µs.
 const SPAN_US: u64 = 10_000_000;
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Waiting {
     span: u64,
     sources: HashMap<Addr, u64>,
@@ -27,7 +27,7 @@ struct Waiting {
 
 /// Recent benign proven flows per source. At most [`MAX_SOURCES`] sources per 10 s of waiting flows, and as many that
 /// are counted.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Busy {
     waiting: VecDeque<Waiting>,
     counted: HashMap<Addr, f64>,
@@ -95,6 +95,12 @@ impl Busy {
             Some(&n) if n >= MIN_FLOWS && self.total > 0.0 => (n / self.total).min(1.0),
             _ => 0.0,
         }
+    }
+
+    /// Share of all sources in a network, 0 to 1: of those with fewer than [`MIN_FLOWS`] flows together, 0.
+    pub fn share_within(&self, net: Prefix) -> f64 {
+        let n: f64 = self.counted.iter().filter(|(a, _)| net.contains(**a)).map(|(_, n)| n).sum();
+        if n >= MIN_FLOWS && self.total > 0.0 { (n / self.total).min(1.0) } else { 0.0 }
     }
 }
 

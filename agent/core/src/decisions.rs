@@ -273,9 +273,9 @@ impl Decisions {
         ids.into_iter().filter_map(|id| self.remove(id)).collect()
     }
 
-    /// Takes out the automatic shadow entries on a target: a drop takes their place.
-    pub fn remove_weaker(&mut self, target: Target) -> Vec<Decision> {
-        let weaker = |d: &Decision| d.action == Action::Shadow && d.origin == Origin::Automatic;
+    /// Takes out the automatic decisions on a target that are weaker than `than`: that takes their place.
+    pub fn remove_weaker(&mut self, target: Target, than: Action) -> Vec<Decision> {
+        let weaker = |d: &Decision| d.action < than && d.origin == Origin::Automatic;
         let mut ids = self.by_target.get(&target).cloned().unwrap_or_default();
         ids.retain(|id| self.get(*id).is_some_and(weaker));
         ids.into_iter().filter_map(|id| self.remove(id)).collect()

@@ -115,6 +115,11 @@ impl Mode {
     pub const fn enforces(self) -> bool {
         matches!(self, Mode::Review | Mode::Enforce)
     }
+
+    /// How much it may do, the least first.
+    pub const fn strength(self) -> u8 {
+        self as u8
+    }
 }
 
 /// What happened to a decision.

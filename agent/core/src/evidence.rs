@@ -55,6 +55,9 @@ const FORGOTTEN: f64 = 0.05;
 /// A worst observation this old is replaced by the next surprising one, µs.
 const WORST_AGE_US: u64 = 3_600_000_000;
 
+/// No protocol, but several.
+const SEVERAL: u16 = 256;
+
 const ALL: usize = 0;
 const PROVEN: usize = 1;
 
@@ -88,7 +91,7 @@ pub struct Observation {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ObservationKind {
-    Flow { flow_id: u64, port: u16, proven: bool, first_record: bool },
+    Flow { flow_id: u64, proto: u8, port: u16, proven: bool, first_record: bool },
     Window { role: Role, start_us: TimeUs, early: bool },
 }
 
@@ -96,6 +99,7 @@ impl Observation {
     pub fn of_flow(time_us: TimeUs, r: &FlowRecord, p: f64, actionable: bool) -> Self {
         let kind = ObservationKind::Flow {
             flow_id: r.flow_id,
+            proto: r.proto,
             port: r.server_port,
             proven: r.proven,
             first_record: r.first_record,
@@ -124,6 +128,8 @@ pub struct Level {
     pub remote: bool,
     /// Server ports, most used first, at most 8.
     pub ports: Vec<u16>,
+    /// The protocol of its flows, where all have the same.
+    pub proto: Option<u8>,
     /// The most anomalous observation of late.
     pub worst: Option<Anomaly>,
     /// By which calibration the most anomalous proven observation of late was judged.
@@ -148,6 +154,8 @@ struct Source {
     flows: u64,
     remote: bool,
     ports: Vec<(u16, u32)>,
+    /// Of the flows; [`SEVERAL`] where they differ.
+    proto: Option<u16>,
     worst: Option<(TimeUs, Box<Anomaly>)>,
     proven_by: Option<(TimeUs, f32, Place)>,
     /// Contributions of the addresses of a prefix to the sums [all, proven], nats.
@@ -319,6 +327,7 @@ impl Source {
             ports: ports.into_iter().take(8).map(|(port, _)| port).collect(),
             worst: self.worst.as_ref().map(|(_, a)| (**a).clone()),
             proven_by: self.proven_by.map(|(_, _, place)| place),
+            proto: self.proto.and_then(|p| u8::try_from(p).ok()),
             offenders: [ALL, PROVEN].map(|i| self.members.iter().filter(|(_, c)| c[i] >= MEMBER_OFFENDS).count()),
         }
     }
@@ -343,12 +352,15 @@ impl Source {
             self.since_us = now;
             self.flows = 0;
             self.ports.clear();
+            self.proto = None;
             self.members.clear();
             self.worst = None;
             self.proven_by = None;
         }
         match o.kind {
-            ObservationKind::Flow { flow_id, port, proven, first_record } => {
+            ObservationKind::Flow { flow_id, proto, port, proven, first_record } => {
+                let proto = u16::from(proto);
+                self.proto = Some(self.proto.filter(|p| *p != proto).map_or(proto, |_| SEVERAL));
                 self.flows += u64::from(first_record || self.flows == 0);
                 for sum in if proven { &[ALL, PROVEN][..] } else { &[ALL] } {
                     self.sums[*sum].enter(now, window, config.allowance[*sum]);

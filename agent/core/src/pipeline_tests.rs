@@ -1,15 +1,18 @@
 //! The parts together, packets to decisions, as the agent wires them. Scores come from a stand-in for the models.
 
+mod attacks;
+
 use crate::addr::Addr;
 use crate::busy::Busy;
 use crate::decision::Action;
-use crate::decisions::{Decisions, Limits};
+use crate::decisions::{Decisions, Limits, NewDecision};
 use crate::event::{Alert, Anomaly, Event, Mode};
 use crate::evidence::{Evidence, EvidenceConfig, Thresholds};
 use crate::feature::{core_matrix, source_matrix};
 use crate::guard::Guard;
 use crate::policy::{Case, Policy, PolicyConfig};
 use crate::profile::ProfileId;
+use crate::question::NewQuestion;
 use crate::render;
 use crate::role::Role;
 use crate::table::{EpochOutput, FlowTable, TableConfig};
@@ -42,6 +45,9 @@ struct Agent {
     decisions: Decisions,
     thresholds: Thresholds,
     alerts: Vec<Alert>,
+    questions: Vec<NewQuestion>,
+    /// Every decision that was ever made.
+    made: Vec<NewDecision>,
 }
 
 impl Agent {
@@ -63,11 +69,25 @@ impl Agent {
             decisions: Decisions::new(Limits::default(), Guard::default(), 1),
             thresholds,
             alerts: Vec::new(),
+            questions: Vec::new(),
+            made: Vec::new(),
         }
     }
 
     /// One epoch. `source_p` scores a row of profile `source`, by how many flows it saw.
     fn epoch(&mut self, end_us: u64, packets: &[Pkt], source_p: impl Fn(f32) -> f64) {
+        self.epoch_with(end_us, packets, |_| 0.3, |flows, _| source_p(flows));
+    }
+
+    /// One epoch. `flow_p` scores a flow by whether it is proven; `source_p` a source's row by how many flows it saw, and its
+    /// role.
+    fn epoch_with(
+        &mut self,
+        end_us: u64,
+        packets: &[Pkt],
+        flow_p: impl Fn(bool) -> f64,
+        source_p: impl Fn(f32, Role) -> f64,
+    ) {
         let now = end_us + WALL;
         let mut out = EpochOutput::default();
         self.table.epoch(end_us, WALL as i64, drain(packets).into_iter(), &mut out);
@@ -76,21 +96,25 @@ impl Agent {
 
         let flows = core_matrix(&out.records);
         for (i, r) in out.records.iter().enumerate() {
-            self.evidence.add_flow(now, r, &anomaly(ProfileId::Core, 0.3, flows.role(i)));
+            self.evidence.add_flow(now, r, &anomaly(ProfileId::Core, flow_p(r.proven), flows.role(i)));
         }
         let sources = source_matrix(&rows);
         for (i, row) in rows.iter().enumerate() {
-            let p = source_p(sources.row(i)[0]);
+            let p = source_p(sources.row(i)[0], sources.role(i));
             self.evidence.add_window(now, row, &anomaly(ProfileId::Source, p, sources.role(i)));
         }
         for source in self.evidence.take_changed() {
             let Some(level) = self.evidence.level(source, now) else { continue };
             let net = self.evidence.net_level(source, now);
-            let case = Case { source, level: &level, net: net.as_ref(), busy_share: self.busy.share(source) };
+            let (busy_share, busy) = (self.busy.share(source), Some(&self.busy));
+            let case = Case { source, level: &level, net: net.as_ref(), busy_share, busy };
             let verdict = self.policy.judge(now, &case, &self.thresholds, &self.decisions);
             self.alerts.extend(verdict.alert);
+            self.questions.extend(verdict.question);
             if let Some(new) = verdict.decision {
-                self.decisions.add(new, now).unwrap();
+                self.made.push(new.clone());
+                // A table that is full refuses.
+                let _ = self.decisions.add(new, now);
             }
         }
         self.decisions.expire(now);

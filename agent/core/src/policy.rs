@@ -1,36 +1,54 @@
-//! From evidence to an alert and a decision. Pure: what it remembers is whom it has alerted about and how many
-//! automatic decisions it made in the last hour.
+//! From evidence to an alert and a decision. Pure: what it remembers is whom it has alerted about and what it decided.
+//!
+//! Ordered rules say what is to happen ([`rule`]), the built-in ones where none are written. Above any rule:
 //!
 //! - One flow or window never leads to a drop: [`crate::evidence::MIN_DROP`] is more than one window can give.
 //! - A drop takes proven evidence, a remote offender and a bundle that a person promoted; it is never automatic for a
 //!   source that carries a good part of what is normal here.
-//! - Unproven evidence can be forged in anyone's name: a shadow entry of at most 10 minutes, or an alert.
+//! - Unproven evidence can be forged in anyone's name: a limit or a shadow entry of at most 10 minutes, or an alert.
+//! - Who carries a good part of what is normal, who was as strange while normal was learned, and a wide network: a person
+//!   is asked. A network is the target where several of its addresses offend, and nobody at home lies in it.
 //! - Home hosts are alerted about, never stopped.
 //! - Too many decisions within an hour trip a breaker: shadow entries only, and then none.
 //!
-//! Memory: [`MAX_ALERTED`] sources alerted about, and the times of the decisions of one hour.
+//! Memory: [`MAX_ALERTED`] sources alerted about, [`MAX_REPEATERS`] targets decided about, and the times of the decisions
+//! of one hour.
 
+mod memory;
+pub mod rule;
+mod sentence;
+mod target;
+pub mod time;
 mod words;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
+use std::sync::Arc;
 
 use crate::addr::{Addr, Prefix};
+use crate::busy::Busy;
 use crate::decision::{Action, Decision, Origin, Sides, Target};
 use crate::decisions::{Decisions, NewDecision};
 use crate::drift::Place;
 use crate::event::{Alert, Mode, Severity};
 use crate::evidence::{Level, NET6_LEN, Thresholds};
+use crate::home::Home;
 use crate::question::{NewQuestion, Unanswered};
 use crate::record::TimeUs;
+use memory::{Alerted, AlertedSources, Repeaters};
+use rule::{Act, Facts, Notify, Rule, Then, Way, Width};
+use target::Aim;
 
+pub use memory::{MAX_ALERTED, MAX_REPEATERS};
+pub use sentence::{Remark, remarks};
+pub use target::{WIDE_LENS, is_wide};
 pub use words::duration_words;
 
 /// The longest that unproven evidence may lead to anything, µs: 10 minutes.
 pub const MAX_UNPROVEN_TTL_US: u64 = 600_000_000;
-/// Addresses of a /64 that must offend before the whole of it is the target.
+/// The longest that anything is decided for automatically, µs: a year.
+pub const MAX_TTL_US: u64 = 365 * 86_400_000_000;
+/// Addresses of a network that must offend before the whole of it is the target.
 pub const NET_OFFENDERS: usize = 2;
-/// Sources whose last alert is remembered.
-pub const MAX_ALERTED: usize = 65_536;
 
 /// How a bundle that came with the program is called wherever something came of it.
 pub const DEFAULT_BUNDLE: &str = "the default bundle, not learned here";
@@ -40,6 +58,12 @@ const HOUR_US: u64 = 3_600_000_000;
 #[derive(Clone, Debug, PartialEq)]
 pub struct PolicyConfig {
     pub mode: Mode,
+    /// Empty: the built-in ones, [`rule::default_rules`].
+    pub rules: Arc<[Rule]>,
+    /// What is watched; rules may be about some interfaces alone.
+    pub interface: Option<String>,
+    /// Who lies here is never stopped, nor with a network around a remote host.
+    pub home: Home,
     /// A person promoted the bundle that scores; until then the mode is at most shadow.
     pub promoted: bool,
     /// The bundle that scores came with the program: everything that it leads to says so.
@@ -48,15 +72,15 @@ pub struct PolicyConfig {
     pub alerts_only: bool,
     /// There are kernel programs to enter anything into; without, the mode is observe.
     pub enters: bool,
-    /// Lifetime of an automatic drop, µs.
+    /// Lifetime of an automatic drop or limit where the rule gives none, µs.
     pub drop_ttl_us: u64,
-    /// Lifetime of a shadow entry for unproven evidence, µs; at most [`MAX_UNPROVEN_TTL_US`].
+    /// Lifetime of a shadow entry where the rule gives none, µs; for unproven evidence at most [`MAX_UNPROVEN_TTL_US`].
     pub unproven_ttl_us: u64,
     /// Automatic decisions per hour before the breaker trips.
     pub max_per_hour: usize,
-    /// A source with more than this share of recent benign proven flows is never dropped automatically.
+    /// A source with more than this share of recent benign proven flows is never stopped automatically.
     pub busy_share: f64,
-    /// How long a question waits for an answer, µs, and what happens then.
+    /// How long a question waits for an answer, µs, and what happens then; rules may say otherwise.
     pub question_ttl_us: u64,
     pub unanswered: Unanswered,
     /// A source is alerted about again after this long, or when it gets worse, µs.
@@ -69,6 +93,9 @@ impl Default for PolicyConfig {
     fn default() -> Self {
         Self {
             mode: Mode::Shadow,
+            rules: [].into(),
+            interface: None,
+            home: Home::default(),
             promoted: false,
             default_bundle: false,
             alerts_only: false,
@@ -93,6 +120,17 @@ impl PolicyConfig {
         }
         if self.mode == Mode::Enforce && !self.promoted { Mode::Shadow } else { self.mode }
     }
+
+    /// The mode for what a rule leads to: the weaker of its own and the agent's.
+    fn mode_of(&self, then: &Then) -> Mode {
+        let ours = self.effective_mode();
+        then.mode.filter(|m| m.strength() < ours.strength()).unwrap_or(ours)
+    }
+
+    /// The rules in force.
+    pub fn rules_in_force(&self) -> Arc<[Rule]> {
+        if self.rules.is_empty() { rule::default_rules().into() } else { self.rules.clone() }
+    }
 }
 
 /// A source whose evidence has grown.
@@ -102,8 +140,10 @@ pub struct Case<'a> {
     pub level: &'a Level,
     /// The level of the /64 it lies in, for IPv6.
     pub net: Option<&'a Level>,
-    /// Its share of recent benign proven flows: [`crate::busy::Busy::share`].
+    /// Its share of recent benign proven flows: [`Busy::share`].
     pub busy_share: f64,
+    /// Who else carries them, for targets that are wider than the source.
+    pub busy: Option<&'a Busy>,
 }
 
 /// What follows. `decision` is to be given to [`Decisions::add`].
@@ -117,24 +157,21 @@ pub struct Verdict {
     pub note: String,
     /// The breaker tripped with this very decision.
     pub tripped: bool,
+    /// Which of [`PolicyConfig::rules_in_force`] matched; `None` where the source was not judged, or by none.
+    pub rule: Option<usize>,
 }
 
 /// See the module.
 pub struct Policy {
     config: PolicyConfig,
+    rules: Arc<[Rule]>,
     next_alert_id: u64,
-    alerted: HashMap<Addr, Alerted>,
+    alerted: AlertedSources,
+    repeaters: Repeaters,
     recent: VecDeque<TimeUs>,
     tripped: bool,
     suspended: Vec<Place>,
     refused: u64,
-}
-
-#[derive(Clone, Copy)]
-struct Alerted {
-    at_us: TimeUs,
-    severity: Severity,
-    id: u64,
 }
 
 /// What is to be done about a source.
@@ -152,24 +189,8 @@ impl Ruling {
     }
 }
 
-fn automatic(target: Target, action: Action, ttl_us: u64, reason: String) -> NewDecision {
-    NewDecision {
-        target,
-        action,
-        limit: None,
-        sides: Sides::In,
-        origin: Origin::Automatic,
-        ttl_us: Some(ttl_us),
-        reason,
-        instead_of: None,
-        alert_id: None,
-        confirm_within_us: None,
-    }
-}
-
-/// What the evidence asks for, before mode, guard and breaker.
+/// What the evidence asks for, before rules, mode, guard and breaker.
 struct Asked {
-    target: Target,
     proven: bool,
     all: f64,
     proven_level: f64,
@@ -177,13 +198,28 @@ struct Asked {
     net: bool,
 }
 
+/// What one case is judged by.
+struct Bench<'a> {
+    now: TimeUs,
+    case: &'a Case<'a>,
+    thresholds: &'a Thresholds,
+    asked: &'a Asked,
+    decisions: &'a Decisions,
+    target: Target,
+    then: &'a Then,
+    /// Named where a person wrote it.
+    rule: Option<&'a str>,
+}
+
 impl Policy {
     /// `next_alert_id` is one more than the largest ever given, as the caller has stored it.
     pub fn new(config: PolicyConfig, next_alert_id: u64) -> Self {
         Self {
+            rules: config.rules_in_force(),
             config,
             next_alert_id: next_alert_id.max(1),
-            alerted: HashMap::new(),
+            alerted: AlertedSources::default(),
+            repeaters: Repeaters::default(),
             recent: VecDeque::new(),
             tripped: false,
             suspended: Vec::new(),
@@ -195,6 +231,7 @@ impl Policy {
         &self.config
     }
     pub fn set_config(&mut self, config: PolicyConfig) {
+        self.rules = config.rules_in_force();
         self.config = config;
     }
     pub fn next_alert_id(&self) -> u64 {
@@ -204,7 +241,7 @@ impl Policy {
     pub fn held_back(&self) -> u64 {
         self.refused
     }
-    /// The breaker has tripped: no drops until the hour's decisions are half the cap again, or a person resets it.
+    /// The breaker has tripped: nothing is stopped until the hour's decisions are half the cap again, or a person resets it.
     pub fn tripped(&self) -> bool {
         self.tripped
     }
@@ -216,6 +253,13 @@ impl Policy {
     pub fn suspend(&mut self, roles: Vec<Place>) {
         self.suspended = roles;
     }
+    /// Decisions of an earlier run count where a rule asks for repeat offenders.
+    pub fn recall<'d>(&mut self, decisions: impl Iterator<Item = &'d Decision>) {
+        for d in decisions.filter(|d| d.origin == Origin::Automatic) {
+            let proven = d.action == Action::Drop || d.instead_of == Some(Action::Drop);
+            self.repeaters.add(d.target, proven, d.created_us);
+        }
+    }
 
     /// Judges a source after an epoch's observations are in. `decisions` is only asked: for the guard and for what
     /// holds already.
@@ -223,26 +267,70 @@ impl Policy {
         self.forget_old(now);
         let Some(mut asked) = ask(case, thresholds) else { return Verdict::default() };
         let severity = severity(&asked, thresholds);
-        let refusal = self.aim(&mut asked, case, decisions, now);
-        let Ruling { decision, mut question, note, tripped } = match refusal {
-            _ if !case.level.remote => Ruling::none("a home host, or not aimed at home: alert only"),
-            Some(why) => Ruling::none(format!("not stopped: {why}")),
-            None => self.decide(now, case, thresholds, &asked, decisions),
+        let shown = if asked.net { case.net.unwrap_or(case.level) } else { case.level };
+        let worst = case.level.worst.as_ref().or_else(|| case.net.and_then(|n| n.worst.as_ref()));
+        let facts = Facts {
+            now,
+            source: case.source,
+            way: if case.level.remote { Way::In } else { Way::Out },
+            all: asked.all,
+            proven_level: asked.proven_level,
+            proven: asked.proven,
+            severity,
+            worst,
+            ports: &shown.ports,
+            proto: shown.proto,
+            interface: self.config.interface.as_deref(),
+            thresholds,
         };
-        let note = if self.config.default_bundle { format!("{note}; by {DEFAULT_BUNDLE}") } else { note };
+        let rules = self.rules.clone();
+        let rule = rules.iter().position(|r| r.when.holds(&facts));
+        let matched = rule.and_then(|i| rules.get(i));
+        let nothing = Then::new(Act::Alert);
+        let then = matched.map_or(&nothing, |r| &r.then);
+        if then.act == Act::None {
+            return Verdict { rule, ..Verdict::default() };
+        }
+        let about = matched.map_or(&[][..], |r| &r.when.ports);
+        let (target, refusal) = self.aim(now, then, about, &asked, &facts, decisions);
+        // What others of its /64 did proves nothing against one address of it.
+        let whole = target.prefix().len() <= NET6_LEN && !target.prefix().is_v4();
+        asked.proven &= !asked.net || whole || case.level.proven >= thresholds.drop;
+        let named = matched.filter(|_| !self.config.rules.is_empty()).map(|r| r.name.as_str());
+        let bench = Bench { now, case, thresholds, asked: &asked, decisions, target, then, rule: named };
+        let Ruling { decision, mut question, mut note, tripped } = match refusal {
+            _ if matched.is_none() => Ruling::none("alert only: no rule of the policy matches"),
+            _ if !case.level.remote => self.at_home(&bench, refusal),
+            Some(why) => Ruling::none(format!("not stopped: {why}")),
+            None if then.act == Act::Alert => Ruling::none("alert only"),
+            None => self.decide(&bench),
+        };
+        if let Some(name) = named {
+            note += &format!("; by rule `{name}`");
+        }
+        if self.config.default_bundle {
+            note += &format!("; by {DEFAULT_BUNDLE}");
+        }
 
-        let subject = if asked.net { asked.target.prefix().addr() } else { case.source };
-        let before = self.alerted.get(&subject).copied();
+        let subject = if asked.net { target.prefix().addr() } else { case.source };
+        let before = self.alerted.get(subject);
         let due = before.is_none_or(|b| severity > b.severity || b.at_us.saturating_add(self.config.realert_us) <= now);
-        let mut alert_id = before.map(|b| b.id);
+        let told = match then.notify {
+            Notify::Once => due,
+            Notify::Always => due || decision.is_some(),
+            Notify::Never => false,
+        };
+        let mut alert_id = before.and_then(|b| b.id);
         let mut alert = None;
-        if due && let Some(anomaly) = case.level.worst.clone().or_else(|| case.net.and_then(|n| n.worst.clone())) {
-            let id = self.next_alert_id;
-            self.next_alert_id += 1;
-            self.remember(subject, Alerted { at_us: now, severity, id });
-            let shown = if asked.net { case.net.unwrap_or(case.level) } else { case.level };
-            alert_id = Some(id);
-            alert = Some(Alert {
+        if (due || told)
+            && let Some(anomaly) = worst.cloned()
+        {
+            if told {
+                alert_id = Some(self.next_alert_id);
+                self.next_alert_id += 1;
+            }
+            self.alerted.remember(subject, Alerted { at_us: now, severity, id: alert_id });
+            alert = alert_id.filter(|_| told).map(|id| Alert {
                 id,
                 time_us: now,
                 source: case.source,
@@ -256,74 +344,144 @@ impl Policy {
                 flows: shown.flows,
                 since_us: shown.since_us,
                 outcome: note.clone(),
-                mode: self.config.effective_mode(),
+                mode: self.config.mode_of(then),
             });
         }
         let mut decision = decision;
         for d in decision.iter_mut().chain(question.as_mut().map(|q| &mut q.proposed)) {
             d.alert_id = alert_id;
         }
-        Verdict { alert, decision, question, note, tripped }
+        Verdict { alert, decision, question, note, tripped, rule }
     }
 
-    /// Turns a /64 that the guard protects back into the host; returns why nothing may be stopped at all.
-    fn aim(&self, asked: &mut Asked, case: &Case<'_>, decisions: &Decisions, now: TimeUs) -> Option<String> {
-        let refusal = decisions.check(asked.target, now).err()?;
-        let host = Target::Net(Prefix::host(case.source));
-        if asked.target != host && decisions.check(host, now).is_ok() {
-            asked.target = host;
-            return None;
-        }
-        Some(refusal.to_string())
-    }
-
-    fn decide(
-        &mut self,
+    /// The target of the width that the rule asks for: a network that takes in somebody protected gives way to the host.
+    /// And why nothing may be stopped at all, where that is so.
+    fn aim(
+        &self,
         now: TimeUs,
-        case: &Case<'_>,
-        thresholds: &Thresholds,
+        then: &Then,
+        about: &[(u16, u16)],
         asked: &Asked,
+        facts: &Facts<'_>,
         decisions: &Decisions,
-    ) -> Ruling {
-        let mode = self.config.effective_mode();
-        let none = |note: &str| Ruling::none(note);
-        if !self.config.enters {
-            return none("no interface, so nothing can be stopped here: alert only");
+    ) -> (Target, Option<String>) {
+        let source = facts.source;
+        let host = Target::Net(Prefix::host(source));
+        let ports: Vec<u16> = facts.ports.iter().copied().filter(|p| within(about, *p)).collect();
+        let at_least = if asked.proven { Severity::High } else { Severity::Low };
+        let several = |net: Prefix| {
+            // Of one /64, several addresses are one customer.
+            let itself = Prefix::new(source, if source.is_v4() || net.len() >= NET6_LEN { 128 } else { NET6_LEN });
+            self.alerted.several(net, itself, NET_OFFENDERS - 1, at_least, now, self.config.realert_us)
+        };
+        let aim = Aim {
+            source,
+            net64: asked.net,
+            ports: &ports,
+            proven: asked.proven,
+            proto: facts.proto,
+            role: facts.worst.map(|a| a.role),
+            several: &several,
+        };
+        // Where nothing is entered, it does not matter how narrow it would be.
+        let width = if then.act.action().is_some() { then.width } else { Width::Auto };
+        let wanted = match target::make(width, &aim) {
+            Ok(target) => target,
+            Err(why) => return (host, Some(why.to_owned())),
+        };
+        let at_home = |t: Target| {
+            let net = t.prefix();
+            !net.is_host() && self.config.home.prefixes().iter().any(|h| h.overlaps(net))
+        };
+        match decisions.check(wanted, now) {
+            Ok(()) if !at_home(wanted) => (wanted, None),
+            Ok(()) => match decisions.check(host, now) {
+                Ok(()) => (host, None),
+                Err(why) => (host, Some(why.to_string())),
+            },
+            Err(_) if wanted != host && decisions.check(host, now).is_ok() => (host, None),
+            Err(why) => (wanted, Some(why.to_string())),
         }
-        if mode == Mode::Observe {
-            return none("mode observe: alert only");
+    }
+
+    /// Who is at home is never stopped by itself; where a rule says so, a person is asked.
+    fn at_home(&self, b: &Bench<'_>, refusal: Option<String>) -> Ruling {
+        match b.then.ask {
+            Some(ask) if bounded(b).stops() && refusal.is_none() && self.may_act(b).is_none() => {
+                let ask = rule::Ask { unanswered: Unanswered::Nothing, ..ask };
+                self.ask_first(b, bounded(b), ask, "it is a host at home, or what it did was not aimed at home".to_owned())
+            }
+            _ => Ruling::none("a home host, or not aimed at home: alert only"),
         }
-        if self.config.alerts_only {
-            return none("alert only: `default_model` allows no more until a bundle was learned here");
+    }
+
+    /// Why there is to be no entry whatever the rule says.
+    fn may_act(&self, b: &Bench<'_>) -> Option<String> {
+        let config = &self.config;
+        if !config.enters {
+            return Some("no interface, so nothing can be stopped here: alert only".to_owned());
         }
-        if thresholds.benign_windows < self.config.min_benign_windows {
-            return Ruling::none(format!(
-                "alert only: thresholds rest on {} benign source windows, {} are needed to act",
-                thresholds.benign_windows, self.config.min_benign_windows
+        if config.mode_of(b.then) == Mode::Observe {
+            return Some("mode observe: alert only".to_owned());
+        }
+        if config.alerts_only {
+            return Some("alert only: `default_model` allows no more until a bundle was learned here".to_owned());
+        }
+        let (has, needs) = (b.thresholds.benign_windows, config.min_benign_windows);
+        (has < needs)
+            .then(|| format!("alert only: thresholds rest on {has} benign source windows, {needs} are needed to act"))
+    }
+
+    /// Why a person is asked, whatever the rule says, before anything stops packets of the target.
+    fn must_ask(&self, b: &Bench<'_>) -> Option<String> {
+        let net = b.target.prefix();
+        let around = b.case.busy.filter(|_| !net.is_host()).map_or(0.0, |busy| busy.share_within(net));
+        let share = b.case.busy_share.max(around);
+        let (it, limit) = (if around > b.case.busy_share { "this network" } else { "this source" }, self.config.busy_share);
+        if share > limit {
+            return Some(format!(
+                "{it} carries {:.0}% of recent benign flows (a proxy, a NAT, a crawler?), and more than {:.0}% is never \
+                 dropped automatically",
+                100.0 * share,
+                100.0 * limit
             ));
         }
-        if asked.proven && case.busy_share > self.config.busy_share {
-            let why = format!(
-                "this source carries {:.0}% of recent benign flows (a proxy, a NAT, a crawler?), and more than {:.0}% is never \
-                 dropped automatically",
-                100.0 * case.busy_share,
-                100.0 * self.config.busy_share
-            );
-            return self.ask_first(case, thresholds, asked, why);
+        if b.thresholds.strange.contains(&b.case.source) {
+            return Some("this source was as unusual while normal was learned, so it may well be normal".to_owned());
         }
-        if asked.proven && thresholds.strange.contains(&case.source) {
-            let why = "this source was as unusual while normal was learned, so it may well be normal";
-            return self.ask_first(case, thresholds, asked, why.to_owned());
-        }
-        let suspended = asked.proven && self.is_suspended(case);
-        let would_drop = asked.proven && !suspended;
-        let capped = self.recent.len() >= self.config.max_per_hour;
-        let drop = would_drop && mode == Mode::Enforce && !self.tripped && !capped;
-        let action = if drop { Action::Drop } else { Action::Shadow };
-        let ttl_us =
-            if would_drop { self.config.drop_ttl_us } else { self.config.unproven_ttl_us.min(MAX_UNPROVEN_TTL_US) };
+        is_wide(net).then(|| format!("{net} is wide, and takes in many who did nothing"))
+    }
 
-        if let Some(held) = held(asked.target, now, decisions, action, would_drop) {
+    fn decide(&mut self, b: &Bench<'_>) -> Ruling {
+        if let Some(note) = self.may_act(b) {
+            return Ruling::none(note);
+        }
+        let (asked, mode) = (b.asked, self.config.mode_of(b.then));
+        let act = bounded(b);
+        if act.stops() {
+            if let Some(why) = self.must_ask(b) {
+                // Silence is no consent to what is never done automatically.
+                let ask = rule::Ask { ttl_us: self.ask_of(b).ttl_us, unanswered: Unanswered::Nothing };
+                return self.ask_first(b, act, ask, why);
+            }
+            if b.then.ask.is_some() {
+                return self.ask_first(b, act, self.ask_of(b), "the rule asks first".to_owned());
+            }
+        }
+        let suspended = act.stops() && asked.proven && self.is_suspended(b.case);
+        // What would be in force in mode enforce.
+        let meant = if suspended { Act::Shadow } else { act };
+        let capped = self.recent.len() >= self.config.max_per_hour;
+        let stops = meant.stops() && mode == Mode::Enforce && !self.tripped && !capped;
+        let done = if stops { meant } else { Act::Shadow };
+        let weakened = meant != b.then.act;
+        let ttl_us = if weakened {
+            self.config.unproven_ttl_us.min(MAX_UNPROVEN_TTL_US)
+        } else {
+            self.lifetime(b, meant)
+        };
+
+        if let Some(held) = held(b, done, meant) {
             return Ruling::none(format!("decision {} on {} holds already", held.id, held.target));
         }
         if self.recent.len() >= 2 * self.config.max_per_hour {
@@ -335,56 +493,95 @@ impl Policy {
         }
         let tripping = capped && !self.tripped;
         self.tripped |= capped;
-        self.recent.push_back(now);
+        self.recent.push_back(b.now);
+        self.repeaters.add(b.target, asked.proven, b.now);
 
-        let limit = self.config.max_per_hour;
-        let note = match (drop, would_drop) {
-            (true, _) => format!("blocked for {}", duration_words(ttl_us)),
-            (false, true) => {
-                let why = if self.tripped {
-                    format!("the breaker tripped at {limit} automatic decisions in an hour")
-                } else if self.config.mode == Mode::Enforce && self.config.default_bundle {
-                    "`default_model` allows no drops".to_owned()
-                } else if self.config.mode == Mode::Enforce {
-                    "the model has not been promoted: `weir model promote`".to_owned()
-                } else {
-                    format!("mode {}", mode.name())
-                };
-                format!("shadow only ({why}): it would be blocked for {}", duration_words(ttl_us))
-            }
-            (false, false) if suspended => format!(
-                "shadow for {}: what is normal has drifted in its role, so nothing is dropped automatically",
-                duration_words(ttl_us)
-            ),
-            (false, false) => format!(
-                "shadow for {}: unproven traffic may be forged in anyone's name and is not dropped",
-                duration_words(ttl_us)
-            ),
+        let lasts = duration_words(ttl_us);
+        let note = if stops {
+            format!("{} for {lasts}", words::done(meant))
+        } else if meant.stops() {
+            format!("shadow only ({}): it would be {} for {lasts}", self.why_shadow(b.then), words::done(meant))
+        } else if suspended {
+            format!("shadow for {lasts}: what is normal has drifted in its role, so nothing is dropped automatically")
+        } else if !asked.proven {
+            format!("shadow for {lasts}: unproven traffic may be forged in anyone's name and is not dropped")
+        } else {
+            format!("shadow for {lasts}")
         };
-        let reason = words::reason(case, asked.all, asked.proven_level, thresholds, would_drop);
         let decision = NewDecision {
-            instead_of: (would_drop && !drop).then_some(Action::Drop),
-            ..automatic(asked.target, action, ttl_us, reason)
+            instead_of: meant.action().filter(|a| meant.stops() && done.action() != Some(*a)),
+            ..self.automatic(b, done, ttl_us)
         };
-        let question = (would_drop && mode == Mode::Review)
-            .then(|| self.question(case, thresholds, asked, "mode review".to_owned()));
+        let question = (meant.stops() && mode == Mode::Review)
+            .then(|| self.question(b, meant, self.ask_of(b), "mode review".to_owned()));
         Ruling { decision: Some(decision), question, note, tripped: tripping }
     }
 
-    /// What would be a drop is left to a person, and nothing is entered meanwhile.
-    fn ask_first(&self, case: &Case<'_>, thresholds: &Thresholds, asked: &Asked, why: String) -> Ruling {
-        let note = format!("asks a person: {why}");
-        Ruling { question: Some(self.question(case, thresholds, asked, why)), ..Ruling::none(note) }
+    /// Why what would stop packets only counts them.
+    fn why_shadow(&self, then: &Then) -> String {
+        let config = &self.config;
+        if self.tripped {
+            return format!("the breaker tripped at {} automatic decisions in an hour", config.max_per_hour);
+        }
+        let mode = config.mode_of(then);
+        match config.mode {
+            Mode::Enforce if mode != config.effective_mode() => format!("mode {} of the rule", mode.name()),
+            Mode::Enforce if config.default_bundle => "`default_model` allows no drops".to_owned(),
+            Mode::Enforce => "the model has not been promoted: `weir model promote`".to_owned(),
+            _ => format!("mode {}", mode.name()),
+        }
     }
 
-    fn question(&self, case: &Case<'_>, thresholds: &Thresholds, asked: &Asked, why: String) -> NewQuestion {
-        let reason = words::reason(case, asked.all, asked.proven_level, thresholds, true);
+    /// How long what the rule asks for holds, µs.
+    fn lifetime(&self, b: &Bench<'_>, act: Act) -> u64 {
+        let proven = b.asked.proven;
+        let asked_for = match &b.then.lasts {
+            Some(lasts) => lasts.at(self.repeaters.earlier(b.target, proven, b.now, lasts.within_us)),
+            None if act.stops() => self.config.drop_ttl_us,
+            None => self.config.unproven_ttl_us,
+        };
+        asked_for.clamp(1, if proven { MAX_TTL_US } else { MAX_UNPROVEN_TTL_US })
+    }
+
+    /// How a person is asked who is asked by the rule or by the mode.
+    fn ask_of(&self, b: &Bench<'_>) -> rule::Ask {
+        let config = &self.config;
+        let ask = b.then.ask.unwrap_or(rule::Ask { ttl_us: config.question_ttl_us, unanswered: config.unanswered });
+        // What is not answered is carried out where the agent itself might act, and no more often than it might.
+        let may = config.promoted && b.asked.proven && !self.tripped && self.recent.len() < config.max_per_hour;
+        if may { ask } else { rule::Ask { unanswered: Unanswered::Nothing, ..ask } }
+    }
+
+    /// What would stop packets is left to a person, and nothing is entered meanwhile.
+    fn ask_first(&self, b: &Bench<'_>, act: Act, ask: rule::Ask, why: String) -> Ruling {
+        let note = format!("asks a person: {why}");
+        Ruling { question: Some(self.question(b, act, ask, why)), ..Ruling::none(note) }
+    }
+
+    fn question(&self, b: &Bench<'_>, act: Act, ask: rule::Ask, why: String) -> NewQuestion {
         NewQuestion {
-            source: case.source,
-            proposed: automatic(asked.target, Action::Drop, self.config.drop_ttl_us, reason),
+            source: b.case.source,
+            proposed: self.automatic(b, act, self.lifetime(b, act)),
             why,
-            ttl_us: self.config.question_ttl_us,
-            unanswered: self.config.unanswered,
+            ttl_us: ask.ttl_us,
+            unanswered: ask.unanswered,
+        }
+    }
+
+    fn automatic(&self, b: &Bench<'_>, act: Act, ttl_us: u64) -> NewDecision {
+        let by_proven = b.asked.proven && b.then.act.stops() && !(act == Act::Shadow && self.is_suspended(b.case));
+        let reason = words::reason(b.case, b.asked.all, b.asked.proven_level, b.thresholds, by_proven);
+        NewDecision {
+            target: b.target,
+            action: act.action().unwrap_or(Action::Shadow),
+            limit: if let Act::Limit(rate) = act { Some(rate) } else { None },
+            sides: Sides::In,
+            origin: Origin::Automatic,
+            ttl_us: Some(ttl_us),
+            reason: b.rule.map_or_else(|| reason.clone(), |name| format!("rule `{name}`: {reason}")),
+            instead_of: None,
+            alert_id: None,
+            confirm_within_us: None,
         }
     }
 
@@ -400,41 +597,49 @@ impl Policy {
         if self.recent.len() <= self.config.max_per_hour / 2 {
             self.tripped = false;
         }
-        if self.alerted.len() >= MAX_ALERTED {
-            let realert = self.config.realert_us;
-            self.alerted.retain(|_, a| a.at_us.saturating_add(realert) > now);
-        }
-    }
-
-    fn remember(&mut self, subject: Addr, alerted: Alerted) {
-        if self.alerted.len() >= MAX_ALERTED && !self.alerted.contains_key(&subject) {
-            // All of them recent: the least severe, oldest goes. It may be alerted about again too soon.
-            let least = self.alerted.iter().min_by_key(|(a, x)| (x.severity, x.at_us, **a)).map(|(a, _)| *a);
-            if let Some(least) = least {
-                self.alerted.remove(&least);
-            }
-        }
-        self.alerted.insert(subject, alerted);
+        self.alerted.forget_old(now, self.config.realert_us);
     }
 }
 
-/// The live decision that makes another one needless, if there is one: on the target or on the /64 around it.
-fn held(target: Target, now: TimeUs, decisions: &Decisions, action: Action, would_drop: bool) -> Option<&Decision> {
-    let around = Target::Net(Prefix::new(target.prefix().addr(), NET6_LEN));
-    let around = (!target.prefix().is_v4()).then_some(around);
-    [Some(target), around].into_iter().flatten().filter_map(|t| decisions.wanted_on(t, now)).find(|d| {
-        let as_strict = !would_drop || d.instead_of == Some(Action::Drop);
-        d.action == Action::Drop || (action == Action::Shadow && as_strict)
-    })
+/// What the rule asks for, as far as the evidence bears it: what is unproven may be forged in anyone's name.
+fn bounded(b: &Bench<'_>) -> Act {
+    if b.then.act == Act::Drop && !b.asked.proven { Act::Shadow } else { b.then.act }
+}
+
+fn within(ranges: &[(u16, u16)], port: u16) -> bool {
+    ranges.is_empty() || ranges.iter().any(|(from, to)| (*from..=*to).contains(&port))
+}
+
+/// The live decision that makes another one needless, if there is one: on the target, on its host, or on a network around it
+/// that rules may be about.
+fn held<'d>(b: &Bench<'d>, done: Act, meant: Act) -> Option<&'d Decision> {
+    let prefix = b.target.prefix();
+    let (net4, net6) = match b.then.width {
+        Width::Net { v4, v6 } => (v4, v6),
+        _ => rule::NET_LENS,
+    };
+    let nets = if prefix.is_v4() { [net4, 32] } else { [net6, NET6_LEN] };
+    let around = nets.into_iter().filter(|len| *len <= prefix.len()).map(|len| Target::Net(Prefix::new(prefix.addr(), len)));
+    let (done_as, meant_as) = (done.action(), meant.action());
+    let strict = |d: &&Decision| {
+        let as_meant = Some(d.instead_of.unwrap_or(d.action).max(d.action)) >= meant_as;
+        let as_done = Some(d.action) >= done_as;
+        let looser = match (done, d.limit) {
+            (Act::Limit(new), Some(old)) => new.stricter_than(old),
+            _ => false,
+        };
+        // What only stops what goes out stops nobody from coming in.
+        as_done && as_meant && !looser && d.sides != Sides::Out
+    };
+    let on = |t: Target| b.decisions.wanted_on(t, b.now);
+    [b.target, Target::Net(prefix)].into_iter().chain(around).filter_map(on).find(strict)
 }
 
 /// What the evidence asks for; `None` below the alert threshold.
 fn ask(case: &Case<'_>, t: &Thresholds) -> Option<Asked> {
-    let host = Target::Net(Prefix::host(case.source));
-    let own = |proven| Asked { target: host, proven, all: case.level.all, proven_level: case.level.proven, net: false };
+    let own = |proven| Asked { proven, all: case.level.all, proven_level: case.level.proven, net: false };
     if let Some(net) = case.net {
-        let target = Target::Net(Prefix::new(case.source, NET6_LEN));
-        let whole = |proven| Asked { target, proven, all: net.all, proven_level: net.proven, net: true };
+        let whole = |proven| Asked { proven, all: net.all, proven_level: net.proven, net: true };
         if net.proven >= t.drop && net.offenders[1] >= NET_OFFENDERS {
             return Some(whole(true));
         }
@@ -459,5 +664,7 @@ fn severity(asked: &Asked, t: &Thresholds) -> Severity {
     }
 }
 
+#[cfg(test)]
+mod hard_tests;
 #[cfg(test)]
 mod tests;

@@ -14,7 +14,6 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use nix::time::{ClockId, clock_gettime};
 use weir_core::addr::Addr;
-use weir_core::decision::Action;
 use weir_core::decisions::{Decisions, Limits};
 use weir_core::event::{Anomaly, Mode};
 use weir_core::guard::Guard;
@@ -153,10 +152,10 @@ impl Side {
                 self.alerts_high += u64::from(alert.severity == weir_core::event::Severity::High);
             }
             if let Some(new) = verdict.decision {
-                let (drop, target) = (new.action == Action::Drop, new.target);
+                let (action, target) = (new.action, new.target);
                 // What the guard protects was not decided; what there is no room for is none either.
-                if self.decisions.add(new, now).is_ok() && drop {
-                    self.decisions.remove_weaker(target);
+                if self.decisions.add(new, now).is_ok() {
+                    self.decisions.remove_weaker(target, action);
                 }
             }
             self.drops += u64::from(told.kind == Kind::Drop);

@@ -276,7 +276,7 @@ fn a_drop_takes_the_place_of_the_agents_own_shadow_entries_alone() {
     let by_hand = add(new("203.0.113.9", Action::Shadow, Origin::Manual, 600));
     let neighbour = add(new("203.0.113.10", Action::Shadow, Origin::Automatic, 600));
     let drop = add(automatic("203.0.113.9", 3600));
-    let gone = t.remove_weaker("203.0.113.9".parse().unwrap());
+    let gone = t.remove_weaker("203.0.113.9".parse().unwrap(), Action::Drop);
     assert_eq!(gone.iter().map(|d| d.id).collect::<Vec<_>>(), [shadow]);
     assert_eq!(t.iter().map(|d| d.id).collect::<Vec<_>>(), [by_hand, neighbour, drop]);
 }

@@ -23,7 +23,7 @@ impl Rng {
 const W: u64 = 2 * S;
 
 fn flow(t: u64, source: Addr, flow_id: u64, p: f64, proven: bool) -> Observation {
-    let kind = ObservationKind::Flow { flow_id, port: 443, proven, first_record: true };
+    let kind = ObservationKind::Flow { flow_id, proto: 6, port: 443, proven, first_record: true };
     Observation { time_us: t, source, p, actionable: true, kind }
 }
 

@@ -6,14 +6,14 @@ use crate::profile::ProfileId;
 use crate::role::{Direction, ProtoClass, Role, ServiceClass};
 use crate::testkit::{S, addr, prefix};
 
-const NOW: TimeUs = 1_000_000 * S;
+pub(super) const NOW: TimeUs = 1_000_000 * S;
 const LOGIN: Role = Role::Flow(ProtoClass::Tcp, Direction::In, ServiceClass::Login);
 
-fn thresholds() -> Thresholds {
+pub(super) fn thresholds() -> Thresholds {
     Thresholds { alert: 10.0, drop: 15.0, benign_windows: 2000, ..Thresholds::uncalibrated() }
 }
 
-fn anomaly() -> Anomaly {
+pub(super) fn anomaly() -> Anomaly {
     Anomaly {
         profile: "source",
         p_value: 0.001,
@@ -36,7 +36,7 @@ fn anomaly() -> Anomaly {
     }
 }
 
-fn level(all: f64, proven: f64) -> Level {
+pub(super) fn level(all: f64, proven: f64) -> Level {
     Level {
         all,
         proven,
@@ -44,22 +44,23 @@ fn level(all: f64, proven: f64) -> Level {
         flows: 31,
         remote: true,
         ports: vec![22],
+        proto: None,
         worst: Some(anomaly()),
         proven_by: Some(Place { profile: ProfileId::Source, role: LOGIN }),
         offenders: [0, 0],
     }
 }
 
-fn enforce() -> PolicyConfig {
+pub(super) fn enforce() -> PolicyConfig {
     PolicyConfig { mode: Mode::Enforce, promoted: true, ..PolicyConfig::default() }
 }
 
-fn empty() -> Decisions {
+pub(super) fn empty() -> Decisions {
     Decisions::new(Limits::default(), Guard::default(), 1)
 }
 
 fn judge(p: &mut Policy, source: &str, l: &Level, d: &Decisions) -> Verdict {
-    let case = Case { source: addr(source), level: l, net: None, busy_share: 0.0 };
+    let case = Case { source: addr(source), level: l, net: None, busy_share: 0.0, busy: None };
     p.judge(NOW, &case, &thresholds(), d)
 }
 
@@ -119,10 +120,10 @@ fn modes_decide_what_an_entry_may_do() {
 }
 
 #[test]
-fn thresholds_from_too_little_data_lead_to_alerts_alone() {
+pub(super) fn thresholds_from_too_little_data_lead_to_alerts_alone() {
     let mut p = Policy::new(enforce(), 1);
     let l = level(50.0, 50.0);
-    let case = Case { source: addr("203.0.113.5"), level: &l, net: None, busy_share: 0.0 };
+    let case = Case { source: addr("203.0.113.5"), level: &l, net: None, busy_share: 0.0, busy: None };
     let v = p.judge(NOW, &case, &Thresholds { benign_windows: 199, ..thresholds() }, &empty());
     assert!(v.alert.is_some() && v.decision.is_none() && v.note.contains("199"), "{}", v.note);
 }
@@ -131,7 +132,7 @@ fn thresholds_from_too_little_data_lead_to_alerts_alone() {
 fn a_busy_source_is_asked_about_never_dropped() {
     let mut p = Policy::new(enforce(), 1);
     let l = level(500.0, 500.0);
-    let case = Case { source: addr("203.0.113.5"), level: &l, net: None, busy_share: 0.12 };
+    let case = Case { source: addr("203.0.113.5"), level: &l, net: None, busy_share: 0.12, busy: None };
     let v = p.judge(NOW, &case, &thresholds(), &empty());
     assert!(v.decision.is_none());
     assert!(v.alert.unwrap().outcome.contains("12%"));
@@ -143,7 +144,7 @@ fn a_busy_source_is_asked_about_never_dropped() {
 fn a_source_that_was_strange_while_learning_is_asked_about() {
     let mut p = Policy::new(enforce(), 1);
     let l = level(50.0, 50.0);
-    let case = Case { source: addr("203.0.113.5"), level: &l, net: None, busy_share: 0.0 };
+    let case = Case { source: addr("203.0.113.5"), level: &l, net: None, busy_share: 0.0, busy: None };
     let t = Thresholds { strange: vec![addr("203.0.113.5")], ..thresholds() };
     let v = p.judge(NOW, &case, &t, &empty());
     assert!(v.decision.is_none() && v.alert.unwrap().outcome.contains("asks a person"));
@@ -176,7 +177,7 @@ fn one_alert_per_source_until_it_gets_worse_or_time_passes() {
     assert_eq!(judge(&mut p, "203.0.113.5", &level(21.0, 0.0), &d).alert.unwrap().severity, Severity::Medium);
     assert_eq!(judge(&mut p, "203.0.113.5", &level(21.0, 16.0), &d).alert.unwrap().severity, Severity::High);
     assert!(judge(&mut p, "203.0.113.5", &level(99.0, 99.0), &d).alert.is_none());
-    let case = Case { source: addr("203.0.113.5"), level: &weak, net: None, busy_share: 0.0 };
+    let case = Case { source: addr("203.0.113.5"), level: &weak, net: None, busy_share: 0.0, busy: None };
     assert_eq!(p.judge(NOW + 3600 * S, &case, &thresholds(), &d).alert.unwrap().id, 5);
 }
 
@@ -210,7 +211,7 @@ fn too_many_decisions_trip_the_breaker_to_shadow_and_then_to_nothing() {
     assert!(verdicts.iter().all(|v| v.alert.is_some()), "people still hear of all of them");
 
     let l = level(20.0, 20.0);
-    let case = Case { source: addr("198.51.100.1"), level: &l, net: None, busy_share: 0.0 };
+    let case = Case { source: addr("198.51.100.1"), level: &l, net: None, busy_share: 0.0, busy: None };
     let v = p.judge(NOW + 3600 * S, &case, &thresholds(), &d);
     assert_eq!(v.decision.unwrap().action, Action::Drop, "an hour later it has closed again");
 }
@@ -234,7 +235,7 @@ fn a_drifted_role_leads_to_no_automatic_drop() {
 fn several_offenders_of_one_64_are_stopped_together_unless_it_holds_someone_protected() {
     let own = level(5.0, 5.0);
     let net = Level { offenders: [3, 3], ..level(40.0, 40.0) };
-    let case = Case { source: addr("2001:db8:66:1::7"), level: &own, net: Some(&net), busy_share: 0.0 };
+    let case = Case { source: addr("2001:db8:66:1::7"), level: &own, net: Some(&net), busy_share: 0.0, busy: None };
     let mut p = Policy::new(enforce(), 1);
     let v = p.judge(NOW, &case, &thresholds(), &empty());
     assert_eq!(v.decision.unwrap().target.to_string(), "2001:db8:66:1::/64");

@@ -1,6 +1,7 @@
 //! What the policy says to people.
 
 use super::Case;
+use super::rule::Act;
 use crate::evidence::Thresholds;
 
 /// A duration as people type it: `90s`, `10m`, `1h30m`, `2d`.
@@ -21,6 +22,16 @@ pub fn duration_words(us: u64) -> String {
         }
     }
     text
+}
+
+/// What is done, or would be: "blocked", "limited to 100 packets/s, 100 at once".
+pub(super) fn done(act: Act) -> String {
+    match act {
+        Act::Drop => "blocked".to_owned(),
+        Act::Limit(rate) => format!("limited to {rate}"),
+        Act::Shadow => "counted".to_owned(),
+        Act::Alert | Act::None => "left alone".to_owned(),
+    }
 }
 
 /// The reason that a decision carries.
