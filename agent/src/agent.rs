@@ -270,6 +270,16 @@ impl Agent {
                 format!("{limit} automatic decisions within an hour: from now on shadow entries only"),
             );
         }
+        if verdict.flooded {
+            let limit = self.config.policy.max_decisions_per_hour;
+            self.warn(
+                "flood",
+                format!(
+                    "{limit} alerts within an hour about sources that proved nothing: more of them are only counted, names cost a \
+                     forger nothing"
+                ),
+            );
+        }
         let at = self.moment(now);
         let acted = deciding::act(&mut self.decisions, at, source, verdict);
         self.follow(acted);
@@ -518,6 +528,8 @@ impl Agent {
         all.insert("events missed by slow watchers", self.bus.missed());
         all.insert("flows not recorded", self.archive.as_ref().map_or(0, Archive::lost));
         all.insert("sources forgotten to make room", self.pipeline.evidence().evicted());
+        all.insert("alerts about unproven sources, only counted", self.pipeline.policy.unalerted());
+        all.insert("automatic decisions held back", self.pipeline.policy.held_back());
         all.into_iter().filter(|(_, c)| *c > 0).map(|(n, count)| NamedCount { name: n.to_owned(), count }).collect()
     }
 }

@@ -9,11 +9,13 @@
 //! - Who carries a good part of what is normal, who was as strange while normal was learned, and a wide network: a person
 //!   is asked. A network is the target where several of its addresses offend, and nobody at home lies in it.
 //! - Home hosts are alerted about, never stopped.
-//! - Too many decisions within an hour trip a breaker: shadow entries only, and then none.
+//! - Too many decisions within an hour trip a breaker: shadow entries only, and then none. Unproven evidence has an hour of its
+//!   own, for decisions and for alerts: a flood in made-up names switches no drop off and buries nobody in alerts.
 //!
 //! Memory: [`MAX_ALERTED`] sources alerted about, [`MAX_REPEATERS`] targets decided about, and the times of the decisions
 //! of one hour.
 
+mod hour;
 mod memory;
 pub mod rule;
 mod sentence;
@@ -21,7 +23,6 @@ mod target;
 pub mod time;
 mod words;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::addr::{Addr, Prefix};
@@ -34,6 +35,7 @@ use crate::evidence::{Level, NET6_LEN, Thresholds};
 use crate::home::Home;
 use crate::question::{NewQuestion, Unanswered};
 use crate::record::TimeUs;
+use hour::Hour;
 use memory::{Alerted, AlertedSources, Repeaters};
 use rule::{Act, Facts, Notify, Rule, Then, Way, Width};
 use target::Aim;
@@ -157,6 +159,8 @@ pub struct Verdict {
     pub note: String,
     /// The breaker tripped with this very decision.
     pub tripped: bool,
+    /// The hour's alerts about unproven sources are used up with this one: from now on they are only counted.
+    pub flooded: bool,
     /// Which of [`PolicyConfig::rules_in_force`] matched; `None` where the source was not judged, or by none.
     pub rule: Option<usize>,
 }
@@ -168,7 +172,12 @@ pub struct Policy {
     next_alert_id: u64,
     alerted: AlertedSources,
     repeaters: Repeaters,
-    recent: VecDeque<TimeUs>,
+    /// Decisions that rest on proof: what the breaker counts.
+    recent: Hour,
+    /// Decisions and alerts that do not. They have an hour of their own, or a flood in made-up names would trip the breaker.
+    unproven: Hour,
+    unproven_alerts: Hour,
+    unalerted: u64,
     tripped: bool,
     suspended: Vec<Place>,
     refused: u64,
@@ -220,7 +229,10 @@ impl Policy {
             next_alert_id: next_alert_id.max(1),
             alerted: AlertedSources::default(),
             repeaters: Repeaters::default(),
-            recent: VecDeque::new(),
+            recent: Hour::default(),
+            unproven: Hour::default(),
+            unproven_alerts: Hour::default(),
+            unalerted: 0,
             tripped: false,
             suspended: Vec::new(),
             refused: 0,
@@ -240,6 +252,10 @@ impl Policy {
     /// Automatic decisions that were held back because the hour's were used up.
     pub fn held_back(&self) -> u64 {
         self.refused
+    }
+    /// Alerts about unproven sources that were only counted.
+    pub fn unalerted(&self) -> u64 {
+        self.unalerted
     }
     /// The breaker has tripped: nothing is stopped until the hour's decisions are half the cap again, or a person resets it.
     pub fn tripped(&self) -> bool {
@@ -320,6 +336,13 @@ impl Policy {
             Notify::Always => due || decision.is_some(),
             Notify::Never => false,
         };
+        // Names cost a forger nothing, a person's attention does.
+        let cheap = asked.proven_level < thresholds.alert;
+        let cap = self.config.max_per_hour.max(1);
+        let drowned = told && cheap && self.unproven_alerts.len() >= cap;
+        self.unalerted += u64::from(drowned);
+        let (due, told) = (due && !drowned, told && !drowned);
+        let mut flooded = false;
         let mut alert_id = before.and_then(|b| b.id);
         let mut alert = None;
         if (due || told)
@@ -328,6 +351,10 @@ impl Policy {
             if told {
                 alert_id = Some(self.next_alert_id);
                 self.next_alert_id += 1;
+                if cheap {
+                    self.unproven_alerts.add(now);
+                    flooded = self.unproven_alerts.len() == cap;
+                }
             }
             self.alerted.remember(subject, Alerted { at_us: now, severity, id: alert_id });
             alert = alert_id.filter(|_| told).map(|id| Alert {
@@ -351,7 +378,7 @@ impl Policy {
         for d in decision.iter_mut().chain(question.as_mut().map(|q| &mut q.proposed)) {
             d.alert_id = alert_id;
         }
-        Verdict { alert, decision, question, note, tripped, rule }
+        Verdict { alert, decision, question, note, tripped, flooded, rule }
     }
 
     /// The target of the width that the rule asks for: a network that takes in somebody protected gives way to the host.
@@ -409,7 +436,12 @@ impl Policy {
         match b.then.ask {
             Some(ask) if bounded(b).stops() && refusal.is_none() && self.may_act(b).is_none() => {
                 let ask = rule::Ask { unanswered: Unanswered::Nothing, ..ask };
-                self.ask_first(b, bounded(b), ask, "it is a host at home, or what it did was not aimed at home".to_owned())
+                self.ask_first(
+                    b,
+                    bounded(b),
+                    ask,
+                    "it is a host at home, or what it did was not aimed at home".to_owned(),
+                )
             }
             _ => Ruling::none("a home host, or not aimed at home: alert only"),
         }
@@ -437,7 +469,8 @@ impl Policy {
         let net = b.target.prefix();
         let around = b.case.busy.filter(|_| !net.is_host()).map_or(0.0, |busy| busy.share_within(net));
         let share = b.case.busy_share.max(around);
-        let (it, limit) = (if around > b.case.busy_share { "this network" } else { "this source" }, self.config.busy_share);
+        let (it, limit) =
+            (if around > b.case.busy_share { "this network" } else { "this source" }, self.config.busy_share);
         if share > limit {
             return Some(format!(
                 "{it} carries {:.0}% of recent benign flows (a proxy, a NAT, a crawler?), and more than {:.0}% is never \
@@ -475,14 +508,18 @@ impl Policy {
         let stops = meant.stops() && mode == Mode::Enforce && !self.tripped && !capped;
         let done = if stops { meant } else { Act::Shadow };
         let weakened = meant != b.then.act;
-        let ttl_us = if weakened {
-            self.config.unproven_ttl_us.min(MAX_UNPROVEN_TTL_US)
-        } else {
-            self.lifetime(b, meant)
-        };
+        let ttl_us =
+            if weakened { self.config.unproven_ttl_us.min(MAX_UNPROVEN_TTL_US) } else { self.lifetime(b, meant) };
 
         if let Some(held) = held(b, done, meant) {
             return Ruling::none(format!("decision {} on {} holds already", held.id, held.target));
+        }
+        if !asked.proven && self.unproven.len() >= self.config.max_per_hour {
+            self.refused += 1;
+            return Ruling::none(format!(
+                "held back: {} decisions about unproven traffic in the last hour, and names cost a forger nothing",
+                self.unproven.len()
+            ));
         }
         if self.recent.len() >= 2 * self.config.max_per_hour {
             self.refused += 1;
@@ -491,9 +528,9 @@ impl Policy {
                 self.recent.len()
             ));
         }
-        let tripping = capped && !self.tripped;
-        self.tripped |= capped;
-        self.recent.push_back(b.now);
+        let tripping = asked.proven && capped && !self.tripped;
+        self.tripped |= tripping;
+        if asked.proven { &mut self.recent } else { &mut self.unproven }.add(b.now);
         self.repeaters.add(b.target, asked.proven, b.now);
 
         let lasts = duration_words(ttl_us);
@@ -591,8 +628,8 @@ impl Policy {
     }
 
     fn forget_old(&mut self, now: TimeUs) {
-        while self.recent.front().is_some_and(|t| t.saturating_add(HOUR_US) <= now) {
-            self.recent.pop_front();
+        for hour in [&mut self.recent, &mut self.unproven, &mut self.unproven_alerts] {
+            hour.forget_old(now);
         }
         if self.recent.len() <= self.config.max_per_hour / 2 {
             self.tripped = false;
@@ -619,7 +656,8 @@ fn held<'d>(b: &Bench<'d>, done: Act, meant: Act) -> Option<&'d Decision> {
         _ => rule::NET_LENS,
     };
     let nets = if prefix.is_v4() { [net4, 32] } else { [net6, NET6_LEN] };
-    let around = nets.into_iter().filter(|len| *len <= prefix.len()).map(|len| Target::Net(Prefix::new(prefix.addr(), len)));
+    let around =
+        nets.into_iter().filter(|len| *len <= prefix.len()).map(|len| Target::Net(Prefix::new(prefix.addr(), len)));
     let (done_as, meant_as) = (done.action(), meant.action());
     let strict = |d: &&Decision| {
         let as_meant = Some(d.instead_of.unwrap_or(d.action).max(d.action)) >= meant_as;

@@ -275,3 +275,23 @@ fn a_bundle_that_was_not_learned_here_alerts_and_does_no_more_than_it_may() {
     let v = judge(&mut Policy::new(enforce(), 1), "203.0.113.5", &level(40.0, 40.0), &empty());
     assert_eq!(v.alert.unwrap().outcome, "blocked for 1h");
 }
+
+#[test]
+fn a_flood_in_made_up_names_neither_trips_the_breaker_nor_buries_people_in_alerts() {
+    let mut p = Policy::new(PolicyConfig { max_per_hour: 5, ..enforce() }, 1);
+    let d = empty();
+    let forged: Vec<Verdict> =
+        (0..1000u32).map(|i| judge(&mut p, &format!("203.{}.{}.1", i / 250, i % 250), &level(20.0, 0.0), &d)).collect();
+    assert_eq!(forged.iter().filter(|v| v.decision.is_some()).count(), 5);
+    assert_eq!(forged.iter().filter(|v| v.alert.is_some()).count(), 5);
+    assert_eq!(forged.iter().filter(|v| v.flooded).count(), 1, "people are told once that there are more");
+    assert_eq!((p.held_back(), p.unalerted(), p.tripped()), (995, 995, false));
+    let real = judge(&mut p, "192.0.2.7", &level(20.0, 20.0), &d);
+    assert_eq!(real.decision.unwrap().action, Action::Drop, "who is real is dropped all the same");
+    assert!(real.alert.is_some() && real.alert.unwrap().id == 6);
+    // An hour later there is room again.
+    let l = level(20.0, 0.0);
+    let case = Case { source: addr("203.0.113.9"), level: &l, net: None, busy_share: 0.0, busy: None };
+    let v = p.judge(NOW + 3600 * S, &case, &thresholds(), &d);
+    assert!(v.alert.is_some() && v.decision.is_some());
+}

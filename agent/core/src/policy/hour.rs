@@ -1,0 +1,31 @@
+//! What happened within the last hour.
+
+use std::collections::VecDeque;
+
+use crate::record::TimeUs;
+
+const HOUR_US: u64 = 3_600_000_000;
+
+/// Times of the last hour; as many as the policy's caps let in.
+#[derive(Default)]
+pub(super) struct Hour(VecDeque<TimeUs>);
+
+impl Hour {
+    pub fn add(&mut self, now: TimeUs) {
+        self.0.push_back(now);
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    pub fn forget_old(&mut self, now: TimeUs) {
+        while self.0.front().is_some_and(|t| t.saturating_add(HOUR_US) <= now) {
+            self.0.pop_front();
+        }
+    }
+}
