@@ -327,10 +327,13 @@ impl EntryTable {
 
     /// A record for a new entry, with everything that must be there before it can be found. It is known from now on.
     fn prepare(&mut self, list: List, key: &Key, entry: &Entry) -> Result<Known, KernelError> {
-        if let Key::Flow(flow) = key {
-            self.ends.take(*flow)?;
-        }
         let record = self.store.take(&self.maps)?;
+        if let Key::Flow(flow) = key
+            && let Err(e) = self.ends.take(*flow)
+        {
+            self.store.give_back(record);
+            return Err(e);
+        }
         self.write(list, key, entry, record);
         let known = Known { entry: entry.kept(), record };
         self.known.insert((list, *key), known);
