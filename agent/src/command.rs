@@ -206,13 +206,14 @@ impl From<Refusal> for CommandError {
     fn from(r: Refusal) -> Self {
         let words = r.to_string();
         match r {
-            Refusal::Full { .. } | Refusal::AutomaticFull { .. } | Refusal::FlowsFull { .. } => CommandError::Full(words),
+            Refusal::Full { .. } | Refusal::AutomaticFull { .. } | Refusal::FlowsFull { .. } => {
+                CommandError::Full(words)
+            }
             Refusal::NoLifetime | Refusal::Rate => CommandError::Invalid(words),
             Refusal::Unknown(_) => CommandError::NotFound(words),
-            Refusal::Protected(_)
-            | Refusal::Reversed { .. }
-            | Refusal::TooWide { .. }
-            | Refusal::NotAwaiting(_) => CommandError::Refused(words),
+            Refusal::Protected(_) | Refusal::Reversed { .. } | Refusal::TooWide { .. } | Refusal::NotAwaiting(_) => {
+                CommandError::Refused(words)
+            }
         }
     }
 }

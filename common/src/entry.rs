@@ -528,11 +528,16 @@ mod tests {
     #[test]
     fn a_flows_key_tells_all_but_our_address_and_keys_of_other_kinds_stay_as_they_are() {
         let key = EntryKey::flow(1, 2, 17, 53, 40_000, 65_535);
-        assert_eq!((key.halves(), key.parts(), key.flow_port(), key.flow_end()), ((1, 2), (kind::FLOW, 17, 53), 40_000, 65_535));
+        assert_eq!(
+            (key.halves(), key.parts(), key.flow_port(), key.flow_end()),
+            ((1, 2), (kind::FLOW, 17, 53), 40_000, 65_535)
+        );
         assert_eq!(key.without_end(), EntryKey::flow(1, 2, 17, 53, 40_000, 0));
         assert_eq!(key.flow_words(FlowEnd::new(3, 4)), key.without_end().flow_words(FlowEnd::new(3, 4)));
         assert_eq!(key.flow_words(FlowEnd::new(3, 4))[3..], [3, 4]);
-        for other in [EntryKey::port(1, 2, 6, 443), EntryKey::far_port(1, 2, 6, 443), EntryKey::net(1, 2, kind::V6, 128)] {
+        for other in
+            [EntryKey::port(1, 2, 6, 443), EntryKey::far_port(1, 2, 6, 443), EntryKey::net(1, 2, kind::V6, 128)]
+        {
             assert!(!other.is_flow() && other.without_end() == other);
         }
         assert_ne!(EntryKey::port(1, 2, 6, 443), EntryKey::far_port(1, 2, 6, 443));

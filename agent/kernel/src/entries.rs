@@ -6,7 +6,7 @@
 
 use std::sync::atomic::Ordering;
 
-use weir_common::entry::{EntryKey, EntryRecord, FlowEnd, HitCells, Lists, LiveLists};
+use weir_common::entry::{EntryKey, EntryRecord, FlowEnd, HitCells, Lists, LiveLists, MAX_LENGTHS};
 use weir_common::hash::Seed;
 use weir_common::table::{self, Index, Line, Owned, find, lines_for, mask_for, put};
 
@@ -85,14 +85,40 @@ unsafe fn hits(cells: *mut HitCells) -> HitCells {
 }
 
 impl EntryMaps {
-    /// The description that is live, and which of the two it is.
+    /// The description that is live, and which of the two it is. None where what is there makes no sense.
     pub fn live(&self) -> (Lists, u64) {
+        let (lists, live) = self.described();
+        (if self.makes_sense(&lists) { lists } else { Lists::NONE }, live)
+    }
+
+    fn described(&self) -> (Lists, u64) {
         let Some(both) = self.lists.at(0) else { return (Lists::NONE, 0) };
         // SAFETY: this process is the only one that writes the map.
         unsafe {
             let live = word64(&raw mut (*both).live).load(Ordering::Acquire) & 1;
             ((*both).lists[live as usize], live)
         }
+    }
+
+    /// Whether a description is one of ours.
+    fn makes_sense(&self, lists: &Lists) -> bool {
+        let half = self.index.len() / 2;
+        let place = (lists.first == 0 || lists.first == half)
+            && (lists.lines == 0 || (table::LINES..=half).contains(&lists.lines))
+            && lists.nought == 0;
+        let of = [&lists.v4_block, &lists.v4_allow, &lists.v6_block, &lists.v6_allow];
+        place && of.iter().all(|l| l.count as usize <= MAX_LENGTHS && l.len.iter().all(|len| *len <= 128))
+    }
+
+    /// Where the description makes no sense, somebody has written over it: programs find nothing by it, and it says of no entry
+    /// where that lies. An empty one takes its place. Says whether that was so.
+    pub fn mend(&self) -> Result<bool, KernelError> {
+        if self.makes_sense(&self.described().0) {
+            return Ok(false);
+        }
+        settle()?;
+        self.switch(&Lists::NONE);
+        Ok(true)
     }
 
     /// Writes the idle description and switches to it. No program may still read it.

@@ -17,9 +17,9 @@ use crate::entries::{EntryMaps, Store, settle};
 use crate::mapped::Mapped;
 use crate::neighbourhood::Neighbourhood;
 use ends::Ends;
-use key::{Span, V4_BITS};
 pub(crate) use key::Whole;
 pub use key::{Key, List};
+use key::{Span, V4_BITS};
 
 mod ends;
 mod key;
@@ -61,6 +61,11 @@ pub struct EntryTable {
 impl EntryTable {
     /// Takes over what the maps hold, and makes bitmaps and length lists agree with it.
     pub(crate) fn adopt(maps: ListMaps, blocks: u32, allows: u32) -> Result<Self, KernelError> {
+        if maps.entries.mend()? {
+            log::warn!(
+                "what the kernel holds of entries was written over by somebody else; all of them are written again"
+            );
+        }
         let (held, tombstones) = maps.entries.read();
         let store = Store::adopt(&maps.entries, held.iter().map(|(n, _)| *n), tombstones);
         let mut table = Self {

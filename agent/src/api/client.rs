@@ -177,12 +177,7 @@ impl Client {
     }
 
     /// `lifetime`: `None` until it is removed.
-    pub async fn add_allow(
-        &mut self,
-        prefix: Prefix,
-        comment: &str,
-        lifetime: Option<Duration>,
-    ) -> Result<AllowAdded> {
+    pub async fn add_allow(&mut self, prefix: Prefix, comment: &str, lifetime: Option<Duration>) -> Result<AllowAdded> {
         let (prefix, comment) = (prefix.to_string(), comment.to_owned());
         let request = pb::AddAllowRequest { prefix, comment, lifetime_us: lifetime.map(whole_us) };
         Ok(self.0.add_allow(request).await?.into_inner().try_into()?)

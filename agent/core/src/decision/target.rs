@@ -165,7 +165,9 @@ impl FromStr for Target {
         };
         match parts[..] {
             [_] | [_, _] => s.parse().map(Target::Net).map_err(|_| bad()),
-            [host, proto, port] => service(host, proto, port).map(|(host, proto, port)| Target::Port { host, proto, port }),
+            [host, proto, port] => {
+                service(host, proto, port).map(|(host, proto, port)| Target::Port { host, proto, port })
+            }
             [host, proto, "from", port] => {
                 service(host, proto, port).map(|(host, proto, port)| Target::FarPort { host, proto, port })
             }

@@ -194,6 +194,14 @@ pub fn pin(program: i32, path: &str) -> io::Result<()> {
     if r < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// Puts a program in the place of a link's (`BPF_LINK_UPDATE`).
+pub fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    let attr = [link.as_raw_fd() as u32, program.as_raw_fd() as u32, 0, 0];
+    // SAFETY: BPF_LINK_UPDATE with a valid attribute.
+    let r = unsafe { libc::syscall(libc::SYS_bpf, 29, attr.as_ptr(), size_of_val(&attr)) };
+    if r < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// Attaches an XDP program in native mode for as long as the descriptor lives (`BPF_LINK_CREATE`).
 pub fn attach_xdp(program: BorrowedFd<'_>, ifindex: u32) -> io::Result<OwnedFd> {
     let attr = [program.as_raw_fd() as u32, ifindex, ATTACH_XDP, 0, 0, 0, 0, 0];
