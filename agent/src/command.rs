@@ -57,6 +57,8 @@ pub enum Command {
     AllowAdd {
         prefix: Prefix,
         comment: String,
+        /// `None`: until it is removed.
+        lifetime: Option<Duration>,
         by: Caller,
         reply: Reply<AllowAdded>,
     },
@@ -204,10 +206,14 @@ impl From<Refusal> for CommandError {
     fn from(r: Refusal) -> Self {
         let words = r.to_string();
         match r {
-            Refusal::Full { .. } | Refusal::AutomaticFull { .. } => CommandError::Full(words),
+            Refusal::Full { .. } | Refusal::AutomaticFull { .. } | Refusal::FlowsFull { .. } => {
+                CommandError::Full(words)
+            }
             Refusal::NoLifetime | Refusal::Rate => CommandError::Invalid(words),
             Refusal::Unknown(_) => CommandError::NotFound(words),
-            Refusal::Protected(_) | Refusal::TooWide { .. } | Refusal::NotAwaiting(_) => CommandError::Refused(words),
+            Refusal::Protected(_) | Refusal::Reversed { .. } | Refusal::TooWide { .. } | Refusal::NotAwaiting(_) => {
+                CommandError::Refused(words)
+            }
         }
     }
 }
@@ -318,6 +324,13 @@ pub struct AllowReport {
     /// "configuration", "added by uid 0 (root)", "gateway", ...
     pub origin: String,
     pub removable: bool,
+    /// `None`: until it is removed.
+    #[serde(rename = "expires", serialize_with = "rfc3339_or_null")]
+    pub expires_us: Option<TimeUs>,
+}
+
+fn rfc3339_or_null<S: serde::Serializer>(at: &Option<TimeUs>, s: S) -> Result<S::Ok, S::Error> {
+    at.map(Rfc3339).serialize(s)
 }
 
 #[derive(Clone, Debug, PartialEq)]

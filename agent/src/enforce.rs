@@ -174,6 +174,14 @@ fn key_of(target: Target) -> Key {
     match target {
         Target::Net(p) => net(p),
         Target::Port { host, proto, port } => Key::port(host.0, proto, port),
+        Target::FarPort { host, proto, port } => Key::far_port(host.0, proto, port),
+        Target::Flow(f) => Key::Flow(entry::FlowTarget {
+            remote: f.remote.0,
+            ours: f.ours.0,
+            far_port: f.remote_port,
+            port: f.port,
+            proto: f.proto,
+        }),
     }
 }
 

@@ -168,8 +168,13 @@ impl Loop {
                 drop(reply.send(Ok(report(d))));
             }
             Command::AllowCheck { prefix, reply } => {
-                let by =
-                    AllowReport { prefix, comment: String::new(), origin: "gateway of veth0".into(), removable: false };
+                let by = AllowReport {
+                    prefix,
+                    comment: String::new(),
+                    origin: "gateway of veth0".into(),
+                    removable: false,
+                    expires_us: None,
+                };
                 drop(reply.send(Ok(vec![by])));
             }
             Command::Learn { duration, min_flows, reply, .. } => {

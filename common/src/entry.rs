@@ -178,6 +178,10 @@ pub mod kind {
     pub const V6: u64 = 6;
     /// One protocol and port of ours, for one remote host.
     pub const PORT: u64 = 1;
+    /// One protocol and port of the remote host's own.
+    pub const FAR_PORT: u64 = 2;
+    /// One flow.
+    pub const FLOW: u64 = 3;
     /// Added to the kind: the allow list.
     pub const ALLOW: u64 = 128;
 }
@@ -196,6 +200,19 @@ impl EntryKey {
     }
 
     #[inline(always)]
+    pub const fn far_port(hi: u64, lo: u64, proto: u8, port: u16) -> Self {
+        Self { words: [hi, lo, kind::FAR_PORT | (proto as u64) << 8 | (port as u64) << 16] }
+    }
+
+    /// One flow with a remote host. A key has no room for our address as well: it lies under the number `end` in an array
+    /// beside the records ([`FlowEnd`]). A packet is looked for with 0.
+    #[inline(always)]
+    pub const fn flow(hi: u64, lo: u64, proto: u8, far_port: u16, port: u16, end: u16) -> Self {
+        let what = kind::FLOW | (proto as u64) << 8 | (far_port as u64) << 16 | (port as u64) << 32;
+        Self { words: [hi, lo, what | (end as u64) << FLOW_END_AT] }
+    }
+
+    #[inline(always)]
     pub const fn words(&self) -> &[u64; 3] {
         &self.words
     }
@@ -205,10 +222,71 @@ impl EntryKey {
         (self.words[0], self.words[1])
     }
 
-    /// Kind, prefix length or protocol, and port.
+    /// Kind, prefix length or protocol, and port (of a flow: the remote host's).
     pub const fn parts(&self) -> (u64, u8, u16) {
         let w = self.words[2];
         (w & 0xff, (w >> 8) as u8, (w >> 16) as u16)
+    }
+
+    /// Our port of a flow.
+    pub const fn flow_port(&self) -> u16 {
+        (self.words[2] >> 32) as u16
+    }
+
+    /// Where our address of a flow lies.
+    #[inline(always)]
+    pub const fn flow_end(&self) -> u32 {
+        (self.words[2] >> FLOW_END_AT) as u32
+    }
+
+    pub const fn is_flow(&self) -> bool {
+        self.parts().0 == kind::FLOW
+    }
+
+    /// The key of a flow without the number of its end: what a packet tells.
+    pub const fn without_end(&self) -> Self {
+        let [hi, lo, what] = self.words;
+        Self { words: [hi, lo, if self.is_flow() { what & FLOW_MASK } else { what }] }
+    }
+
+    /// The key of a flow with the number of its end.
+    pub const fn with_end(&self, end: u16) -> Self {
+        let [hi, lo, what] = self.words;
+        Self { words: [hi, lo, (what & FLOW_MASK) | (end as u64) << FLOW_END_AT] }
+    }
+
+    /// What a flow is hashed by.
+    #[inline(always)]
+    pub const fn flow_words(&self, ours: FlowEnd) -> [u64; 5] {
+        let [hi, lo, what] = self.words;
+        [hi, lo, what & FLOW_MASK, ours.words[0], ours.words[1]]
+    }
+}
+
+/// Bits of a flow's key that a packet tells.
+pub const FLOW_MASK: u64 = (1 << FLOW_END_AT) - 1;
+const FLOW_END_AT: u32 = 48;
+
+/// Flows that may be entries at once: their ends are numbered in 16 bits.
+pub const MAX_FLOW_TARGETS: u32 = 1 << 16;
+
+/// Our address of a flow that is an entry, as two numbers ([`crate::address::Address::halves`]).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+pub struct FlowEnd {
+    words: [u64; 2],
+}
+
+impl FlowEnd {
+    #[inline(always)]
+    pub const fn new(hi: u64, lo: u64) -> Self {
+        Self { words: [hi, lo] }
+    }
+
+    #[inline(always)]
+    pub const fn halves(&self) -> (u64, u64) {
+        (self.words[0], self.words[1])
     }
 }
 
@@ -281,6 +359,19 @@ pub struct PortKey {
     pub proto: u8,
 }
 
+/// One flow with a remote host, whatever its VLAN: where tags are stripped on one side alone, a key with them would miss half of
+/// the flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FlowTarget {
+    /// IPv4 as IPv4-mapped.
+    pub remote: [u8; 16],
+    pub ours: [u8; 16],
+    /// Ports as in flow keys: of ICMP the type and code as Community ID v1 maps them.
+    pub far_port: u16,
+    pub port: u16,
+    pub proto: u8,
+}
+
 /// Different prefix lengths that may be in use at once, per list and family. Enough for every IPv4 length.
 pub const MAX_LENGTHS: usize = 33;
 
@@ -309,8 +400,8 @@ pub struct Lists {
     pub v4_allow: Lengths,
     pub v6_block: Lengths,
     pub v6_allow: Lengths,
-    /// Entries of host, protocol and port.
-    pub ports: u32,
+    /// Kinds of entries in use that are narrower than a host: bits of [`narrow`].
+    pub narrow: u32,
     /// The part of the index in use: its first line, and how many.
     pub first: u32,
     pub lines: u32,
@@ -327,13 +418,20 @@ impl Lists {
         v4_allow: Lengths::NONE,
         v6_block: Lengths::NONE,
         v6_allow: Lengths::NONE,
-        ports: 0,
+        narrow: 0,
         first: 0,
         lines: 0,
         nought: 0,
         direct: 0,
         reserved: 0,
     };
+}
+
+/// Bits of [`Lists::narrow`]. None is looked for before one is there.
+pub mod narrow {
+    pub const PORT: u32 = 1;
+    pub const FAR_PORT: u32 = 2;
+    pub const FLOW: u32 = 4;
 }
 
 /// Bits of [`Lists::direct`]. Where an index is small and one or two look-ups settle a packet, asking the bitmap first costs
@@ -425,6 +523,24 @@ mod tests {
         assert_eq!(masked(u64::MAX, u64::MAX, 64), (u64::MAX, 0));
         assert_eq!(masked(u64::MAX, u64::MAX, 65), (u64::MAX, 1 << 63));
         assert_eq!(masked(u64::MAX, u64::MAX, 128), (u64::MAX, u64::MAX));
+    }
+
+    #[test]
+    fn a_flows_key_tells_all_but_our_address_and_keys_of_other_kinds_stay_as_they_are() {
+        let key = EntryKey::flow(1, 2, 17, 53, 40_000, 65_535);
+        assert_eq!(
+            (key.halves(), key.parts(), key.flow_port(), key.flow_end()),
+            ((1, 2), (kind::FLOW, 17, 53), 40_000, 65_535)
+        );
+        assert_eq!(key.without_end(), EntryKey::flow(1, 2, 17, 53, 40_000, 0));
+        assert_eq!(key.flow_words(FlowEnd::new(3, 4)), key.without_end().flow_words(FlowEnd::new(3, 4)));
+        assert_eq!(key.flow_words(FlowEnd::new(3, 4))[3..], [3, 4]);
+        for other in
+            [EntryKey::port(1, 2, 6, 443), EntryKey::far_port(1, 2, 6, 443), EntryKey::net(1, 2, kind::V6, 128)]
+        {
+            assert!(!other.is_flow() && other.without_end() == other);
+        }
+        assert_ne!(EntryKey::port(1, 2, 6, 443), EntryKey::far_port(1, 2, 6, 443));
     }
 
     #[test]

@@ -21,4 +21,4 @@ mod update;
 
 /// Raised with every change to a type, map or meaning that the kernel programs and userspace share.
 /// Pinned maps of another version are refused rather than read wrongly.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;

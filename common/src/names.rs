@@ -1,7 +1,7 @@
 //! Map names and sizes, in one place. The kernel object's definitions are held against this table by a test.
 
 use crate::counters::{Counter, Reason};
-use crate::entry::{CELLS_PER_WORD, EntryRecord, LiveLists, V4_CELLS, V6_CELLS};
+use crate::entry::{CELLS_PER_WORD, EntryRecord, FlowEnd, LiveLists, MAX_FLOW_TARGETS, V4_CELLS, V6_CELLS};
 use crate::flow::{FlowKey, FlowRecord, FlowStats};
 use crate::hash::Seed;
 use crate::lease::Lease;
@@ -108,6 +108,8 @@ pub const V6_BITMAP: &str = "V6_BITMAP";
 /// Two indices of entries, of which one is in use: [`crate::entry::Lists::first`].
 pub const ENTRY_INDEX: &str = "ENTRY_INDEX";
 pub const ENTRIES: &str = "ENTRIES";
+/// Our addresses of the flows that are entries, by the number in their keys.
+pub const FLOW_ENDS: &str = "FLOW_ENDS";
 /// A [`Lease`].
 pub const LEASE: &str = "LEASE";
 pub const META: &str = "META";
@@ -181,7 +183,7 @@ const fn spec(name: &'static str, map_type: u32, value: usize, flags: u32, sized
 }
 
 /// Every pinned map.
-pub const MAPS: [MapSpec; 13] = {
+pub const MAPS: [MapSpec; 14] = {
     use map_type::{ARRAY, PERCPU_ARRAY};
     [
         spec(FLOW_INDEX, ARRAY, size_of::<Line>(), MAPPED, Sized::FlowIndex),
@@ -194,6 +196,7 @@ pub const MAPS: [MapSpec; 13] = {
         spec(V6_BITMAP, ARRAY, 8, MAPPED, Sized::Fixed(V6_CELLS / CELLS_PER_WORD)),
         spec(ENTRY_INDEX, ARRAY, size_of::<Line>(), MAPPED, Sized::EntryIndex),
         spec(ENTRIES, ARRAY, size_of::<EntryRecord>(), MAPPED, Sized::EntryRecords),
+        spec(FLOW_ENDS, ARRAY, size_of::<FlowEnd>(), MAPPED, Sized::Fixed(MAX_FLOW_TARGETS)),
         spec(LEASE, ARRAY, size_of::<Lease>(), MAPPED, Sized::Fixed(1)),
         spec(META, ARRAY, size_of::<Meta>(), 0, Sized::Fixed(1)),
         spec(TEST_CLOCK, ARRAY, 8, 0, Sized::Fixed(1)),

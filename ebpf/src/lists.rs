@@ -5,15 +5,15 @@ use aya_ebpf::helpers::{bpf_jiffies64, bpf_ktime_get_coarse_ns, bpf_loop};
 use aya_ebpf::maps::Array;
 use weir_common::address::Address;
 use weir_common::entry::{
-    CELLS_PER_WORD, EntryKey, Lengths, Lists, MAX_LENGTHS, action, cell, direct, kind, masked, side, v4_cell, v6_cell,
-    verdict,
+    CELLS_PER_WORD, EntryKey, FLOW_MASK, FlowEnd, Lengths, Lists, MAX_LENGTHS, action, cell, direct, kind, masked, narrow,
+    side, v4_cell, v6_cell, verdict,
 };
 use weir_common::hash::hash;
 use weir_common::parse::PacketMeta;
 use weir_common::table::{NONE, STEPS, Step, find_step, glance, record};
 
 use crate::index::Lines;
-use crate::maps::{ENTRIES, ENTRY_INDEX, LISTS, TICK, V4_BITMAP, V6_BITMAP, seed, sizes};
+use crate::maps::{ENTRIES, ENTRY_INDEX, FLOW_ENDS, LISTS, TICK, V4_BITMAP, V6_BITMAP, seed, sizes};
 
 /// What the lists say of a packet.
 #[repr(C)]
@@ -81,6 +81,22 @@ fn verdict_of(n: u32, key: &EntryKey) -> Option<u64> {
     }
 }
 
+/// The same for a flow.
+#[inline(always)]
+fn verdict_of_flow(n: u32, key: &EntryKey, ours: FlowEnd) -> Option<u64> {
+    let record = ENTRIES.get_ptr(n)?;
+    // SAFETY: as above; a flow's end stays for as long as its record may be found.
+    unsafe {
+        let (held, words) = ((*record).key.words(), key.words());
+        if (held[0] ^ words[0]) | (held[1] ^ words[1]) | ((held[2] ^ words[2]) & FLOW_MASK) != 0 {
+            return None;
+        }
+        let (hi, lo) = (*FLOW_ENDS.get_ptr((*record).key.flow_end())?).halves();
+        let (our_hi, our_lo) = ours.halves();
+        if (hi ^ our_hi) | (lo ^ our_lo) == 0 { Some((&raw const (*record).verdict).read_volatile()) } else { None }
+    }
+}
+
 /// The search for an entry where a glance did not tell, as its steps are called back.
 struct Exact<'a> {
     lists: &'a Lists,
@@ -94,6 +110,29 @@ extern "C" fn exact_step(step: u32, exact: *mut Exact<'_>) -> i64 {
     let e = unsafe { &mut *exact };
     let key = e.key;
     match find_step(&entries(e.lists), e.hash, step, |n| verdict_of(n, &key).map(|_| n)) {
+        Step::On => 0,
+        Step::Nothing => 1,
+        Step::Found(n) => {
+            e.record = n;
+            1
+        }
+    }
+}
+
+/// The same for a flow.
+struct ExactFlow<'a> {
+    lists: &'a Lists,
+    key: EntryKey,
+    ours: FlowEnd,
+    hash: u64,
+    record: u32,
+}
+
+extern "C" fn exact_flow_step(step: u32, exact: *mut ExactFlow<'_>) -> i64 {
+    // SAFETY: what `exact_flow` passes on, and nobody else uses meanwhile.
+    let e = unsafe { &mut *exact };
+    let (key, ours) = (e.key, e.ours);
+    match find_step(&entries(e.lists), e.hash, step, |n| verdict_of_flow(n, &key, ours).map(|_| n)) {
         Step::On => 0,
         Step::Nothing => 1,
         Step::Found(n) => {
@@ -157,6 +196,41 @@ impl Search<'_> {
             Some(v) => self.weigh::<ALLOW>(n, v),
             None => Met::Nothing,
         }
+    }
+
+    /// Takes the entry of a flow into account.
+    #[inline(always)]
+    fn flow(&mut self, key: EntryKey, ours: FlowEnd) {
+        let (index, hash) = (entries(self.lists), hash(seed(), &key.flow_words(ours)));
+        let held = glance(&index, hash);
+        if held == 0 {
+            return;
+        }
+        let n = record(held, index.mask);
+        if let Some(v) = verdict_of_flow(n, &key, ours) {
+            self.weigh::<false>(n, v);
+            return;
+        }
+        let mut exact = ExactFlow { lists: self.lists, key, ours, hash, record: NONE };
+        // SAFETY: the context outlives the call.
+        unsafe { bpf_loop(STEPS, exact_flow_step as *mut c_void, (&raw mut exact).cast(), 0) };
+        if let Some(v) = verdict_of_flow(exact.record, &key, ours) {
+            self.weigh::<false>(exact.record, v);
+        }
+    }
+
+    /// Takes the entry of a port into account.
+    #[inline(always)]
+    fn port(&mut self, key: EntryKey) {
+        if self.glance::<false>(key) == Met::Unclear {
+            self.exact::<false>(key);
+        }
+    }
+
+    /// Whether nothing can be stronger than what was found.
+    #[inline(always)]
+    fn decided(&self) -> bool {
+        self.found.action == u32::from(action::DROP)
     }
 
     /// The strongest live entry counts, among equals the narrowest, which comes first.
@@ -258,9 +332,9 @@ fn live_lists() -> Option<&'static Lists> {
 #[inline(always)]
 fn near(lists: &Lists, v4: bool, remote: &Address) -> u64 {
     let any = if v4 {
-        lists.v4_block.count | lists.v4_allow.count | lists.ports
+        lists.v4_block.count | lists.v4_allow.count | lists.narrow
     } else {
-        lists.v6_block.count | lists.v6_allow.count | lists.ports
+        lists.v6_block.count | lists.v6_allow.count | lists.narrow
     };
     if any == 0 {
         return 0;
@@ -279,11 +353,16 @@ fn near(lists: &Lists, v4: bool, remote: &Address) -> u64 {
 }
 
 /// What the lists say of a packet that comes in from its source, or goes out to its destination. Most packets have nobody
-/// on a list anywhere near.
+/// on a list anywhere near. Narrower entries come first: a flow, a port of ours for a host, a port of the host's own, then
+/// prefixes, the longest first.
 #[inline(always)]
 pub fn look_up(meta: &PacketMeta, side: u8) -> Found {
-    // The far end's address, and the port on our side.
-    let (remote, port) = if side == side::IN { (&meta.src, meta.dst_port) } else { (&meta.dst, meta.src_port) };
+    // The far end's address and port, and ours.
+    let (remote, far_port, ours, port) = if side == side::IN {
+        (&meta.src, meta.src_port, &meta.dst, meta.dst_port)
+    } else {
+        (&meta.dst, meta.dst_port, &meta.src, meta.src_port)
+    };
     let Some(lists) = live_lists() else { return NOTHING };
     let v4 = meta.family == 4;
     let near = near(lists, v4, remote);
@@ -297,13 +376,20 @@ pub fn look_up(meta: &PacketMeta, side: u8) -> Found {
         }
     }
     if near & cell::BLOCK != 0 {
-        if lists.ports != 0 && meta.fragment == 0 {
-            let key = EntryKey::port(hi, lo, meta.proto, port);
-            if s.glance::<false>(key) == Met::Unclear {
-                s.exact::<false>(key);
+        let narrow = lists.narrow;
+        if narrow != 0 && meta.fragment == 0 {
+            if narrow & narrow::FLOW != 0 {
+                let (our_hi, our_lo) = ours.halves();
+                s.flow(EntryKey::flow(hi, lo, meta.proto, far_port, port, 0), FlowEnd::new(our_hi, our_lo));
+            }
+            if narrow & narrow::PORT != 0 && !s.decided() {
+                s.port(EntryKey::port(hi, lo, meta.proto, port));
+            }
+            if narrow & narrow::FAR_PORT != 0 && !s.decided() {
+                s.port(EntryKey::far_port(hi, lo, meta.proto, far_port));
             }
         }
-        if s.found.action != u32::from(action::DROP) {
+        if !s.decided() {
             s.nets::<false>(family, if v4 { &lists.v4_block } else { &lists.v6_block });
         }
     }

@@ -3,7 +3,7 @@
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, PerCpuArray};
 use weir_common::counters::{Counter, Reason};
-use weir_common::entry::{CELLS_PER_WORD, EntryRecord, LiveLists, V4_CELLS, V6_CELLS};
+use weir_common::entry::{CELLS_PER_WORD, EntryRecord, FlowEnd, LiveLists, MAX_FLOW_TARGETS, V4_CELLS, V6_CELLS};
 use weir_common::flow::{FlowRecord, KeyWords, Packet};
 use weir_common::hash::Seed;
 use weir_common::lease::Lease;
@@ -36,6 +36,8 @@ pub static V6_BITMAP: Array<u64> = Array::with_max_entries(V6_CELLS / CELLS_PER_
 pub static ENTRY_INDEX: Array<Line> = Array::with_max_entries(2 * lines_for(SIZE.entries()), MAPPED);
 #[map]
 pub static ENTRIES: Array<EntryRecord> = Array::with_max_entries(SIZE.entries(), MAPPED);
+#[map]
+pub static FLOW_ENDS: Array<FlowEnd> = Array::with_max_entries(MAX_FLOW_TARGETS, MAPPED);
 #[map]
 pub static LEASE: Array<Lease> = Array::with_max_entries(1, MAPPED);
 #[map]

@@ -1,72 +1,13 @@
 //! Decisions: what is to happen to whom, until when, and why.
 
-use std::fmt;
-use std::str::FromStr;
+mod target;
 
 use serde::{Deserialize, Serialize};
 
-use crate::addr::{Addr, Prefix};
 use crate::rate::RateLimit;
 use crate::record::TimeUs;
 
-/// What a decision targets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Target {
-    /// A host (full-length prefix) or network.
-    Net(Prefix),
-    /// One protocol and port of ours, for one remote host: `192.0.2.7/tcp/22`.
-    Port { host: Addr, proto: u8, port: u16 },
-}
-
-impl Target {
-    /// The addresses the target covers.
-    pub fn prefix(self) -> Prefix {
-        match self {
-            Target::Net(p) => p,
-            Target::Port { host, .. } => Prefix::host(host),
-        }
-    }
-}
-
-impl fmt::Display for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Target::Net(p) => p.fmt(f),
-            Target::Port { host, proto: 6, port } => write!(f, "{host}/tcp/{port}"),
-            Target::Port { host, proto: 17, port } => write!(f, "{host}/udp/{port}"),
-            Target::Port { host, proto, port } => write!(f, "{host}/{proto}/{port}"),
-        }
-    }
-}
-
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("`{0}` is no target; expected ADDRESS, ADDRESS/LENGTH or ADDRESS/tcp|udp/PORT")]
-pub struct TargetError(pub String);
-
-impl FromStr for Target {
-    type Err = TargetError;
-    fn from_str(s: &str) -> Result<Self, TargetError> {
-        let bad = || TargetError(s.to_owned());
-        let parts: Vec<&str> = s.split('/').collect();
-        match parts[..] {
-            [_] | [_, _] => s.parse().map(Target::Net).map_err(|_| bad()),
-            [host, proto, port] => {
-                let proto = match proto {
-                    "tcp" => 6,
-                    "udp" => 17,
-                    n => n.parse().map_err(|_| bad())?,
-                };
-                Ok(Target::Port {
-                    host: host.parse().map_err(|_| bad())?,
-                    proto,
-                    port: port.parse().map_err(|_| bad())?,
-                })
-            }
-            _ => Err(bad()),
-        }
-    }
-}
+pub use target::{Flow, Target, TargetError};
 
 /// In order of strength.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -7,6 +7,7 @@ mod restore;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+use weir_common::entry::MAX_FLOW_TARGETS;
 
 use crate::addr::Prefix;
 use crate::decision::{Action, Decision, Origin, Sides, Target};
@@ -24,6 +25,8 @@ pub struct Limits {
     pub max: usize,
     /// Of these, automatic ones.
     pub max_automatic: usize,
+    /// Of these, on single flows: no more than the kernel side has room for.
+    pub max_flows: usize,
     /// Shortest prefix that may be stopped.
     pub min_len_v4: u8,
     pub min_len_v6: u8,
@@ -33,7 +36,14 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max: 1_000_000, max_automatic: 10_000, min_len_v4: 8, min_len_v6: 19, max_extended_us: 86_400_000_000 }
+        Self {
+            max: 1_000_000,
+            max_automatic: 10_000,
+            max_flows: MAX_FLOW_TARGETS as usize,
+            min_len_v4: 8,
+            min_len_v6: 19,
+            max_extended_us: 86_400_000_000,
+        }
     }
 }
 
@@ -66,6 +76,10 @@ pub enum Refusal {
     Full { max: usize },
     #[error("there are {max} automatic decisions, the most that are kept; until some expire, only people may add more")]
     AutomaticFull { max: usize },
+    #[error("there are decisions on {max} single flows, the most that are kept; decide on hosts or ports instead")]
+    FlowsFull { max: usize },
+    #[error("{why}; the far end of a flow comes first: is {instead} meant?")]
+    Reversed { why: Protected, instead: Target },
     #[error("a decision to limit needs a rate, and no other has one; for example `--limit 100pps`")]
     Rate,
     #[error("a decision with a lifetime of 0 would never hold; give a longer one, such as 1h")]
@@ -123,6 +137,7 @@ pub struct Decisions {
     by_target: BTreeMap<Target, Vec<u64>>,
     expiries: BTreeSet<(TimeUs, u64)>,
     automatic: usize,
+    flows: usize,
 }
 
 impl Decisions {
@@ -136,6 +151,7 @@ impl Decisions {
             by_target: BTreeMap::new(),
             expiries: BTreeSet::new(),
             automatic: 0,
+            flows: 0,
         }
     }
 
@@ -166,7 +182,13 @@ impl Decisions {
         if prefix.len() < min {
             return Err(Refusal::TooWide { target: prefix, min });
         }
-        Ok(self.guard.check(prefix, now)?)
+        let checked = self.guard.check(prefix, now);
+        if let (Err(why), Target::Flow(flow)) = (&checked, target)
+            && self.guard.check(Prefix::host(flow.ours), now).is_ok()
+        {
+            return Err(Refusal::Reversed { why: why.clone(), instead: Target::Flow(flow.reversed()) });
+        }
+        Ok(checked?)
     }
 
     pub fn add(&mut self, new: NewDecision, now: TimeUs) -> Result<Added, Refusal> {
@@ -186,6 +208,9 @@ impl Decisions {
         }
         if new.origin == Origin::Automatic && self.automatic >= self.limits.max_automatic {
             return Err(Refusal::AutomaticFull { max: self.limits.max_automatic });
+        }
+        if matches!(new.target, Target::Flow(_)) && self.flows >= self.limits.max_flows {
+            return Err(Refusal::FlowsFull { max: self.limits.max_flows });
         }
         let lapse = new.confirm_within_us.map(|c| now.saturating_add(c));
         let decision = Decision {
@@ -385,6 +410,7 @@ impl Decisions {
         self.by_target.entry(d.target).or_default().push(d.id);
         self.expiries.extend(d.expires_us.map(|e| (e, d.id)));
         self.automatic += usize::from(d.origin == Origin::Automatic);
+        self.flows += usize::from(matches!(d.target, Target::Flow(_)));
         self.entries.insert(d.id, entry);
     }
 
@@ -409,6 +435,7 @@ impl Decisions {
             }
         }
         self.automatic -= usize::from(d.origin == Origin::Automatic);
+        self.flows -= usize::from(matches!(d.target, Target::Flow(_)));
         Some(d)
     }
 }

@@ -153,6 +153,7 @@ impl Datapath {
             lists: Mapped::new(open(names::LISTS)?).map_err(refused())?,
             index: Mapped::new(open(names::ENTRY_INDEX)?).map_err(refused())?,
             records: Mapped::new(open(names::ENTRIES)?).map_err(refused())?,
+            ends: Mapped::new(open(names::FLOW_ENDS)?).map_err(refused())?,
             seed,
         };
         if pending.iter().any(|s| s.sized.holds_entries()) {
@@ -479,6 +480,7 @@ fn carry_entries(pins: &Pins, new: &EntryMaps) -> Result<(), KernelError> {
         lists: Mapped::new(pins.open(names::LISTS)?).map_err(refused())?,
         index: Mapped::new(pins.open(names::ENTRY_INDEX)?).map_err(refused())?,
         records: Mapped::new(pins.open(names::ENTRIES)?).map_err(refused())?,
+        ends: Mapped::new(pins.open(names::FLOW_ENDS)?).map_err(refused())?,
         seed: new.seed,
     };
     let (lists, _) = old.live();

@@ -6,10 +6,11 @@
 
 use std::sync::atomic::Ordering;
 
-use weir_common::entry::{EntryKey, EntryRecord, HitCells, Lists, LiveLists};
-use weir_common::hash::{Seed, hash};
+use weir_common::entry::{EntryKey, EntryRecord, FlowEnd, HitCells, Lists, LiveLists, MAX_LENGTHS};
+use weir_common::hash::Seed;
 use weir_common::table::{self, Index, Line, Owned, find, lines_for, mask_for, put};
 
+use crate::lists::Whole;
 use crate::mapped::{Mapped, word32, word64};
 use crate::{KernelError, sys};
 
@@ -22,6 +23,7 @@ pub(crate) struct EntryMaps {
     pub lists: Mapped<LiveLists>,
     pub index: Mapped<Line>,
     pub records: Mapped<EntryRecord>,
+    pub ends: Mapped<FlowEnd>,
     pub seed: Seed,
 }
 
@@ -83,14 +85,40 @@ unsafe fn hits(cells: *mut HitCells) -> HitCells {
 }
 
 impl EntryMaps {
-    /// The description that is live, and which of the two it is.
+    /// The description that is live, and which of the two it is. None where what is there makes no sense.
     pub fn live(&self) -> (Lists, u64) {
+        let (lists, live) = self.described();
+        (if self.makes_sense(&lists) { lists } else { Lists::NONE }, live)
+    }
+
+    fn described(&self) -> (Lists, u64) {
         let Some(both) = self.lists.at(0) else { return (Lists::NONE, 0) };
         // SAFETY: this process is the only one that writes the map.
         unsafe {
             let live = word64(&raw mut (*both).live).load(Ordering::Acquire) & 1;
             ((*both).lists[live as usize], live)
         }
+    }
+
+    /// Whether a description is one of ours.
+    fn makes_sense(&self, lists: &Lists) -> bool {
+        let half = self.index.len() / 2;
+        let place = (lists.first == 0 || lists.first == half)
+            && (lists.lines == 0 || (table::LINES..=half).contains(&lists.lines))
+            && lists.nought == 0;
+        let of = [&lists.v4_block, &lists.v4_allow, &lists.v6_block, &lists.v6_allow];
+        place && of.iter().all(|l| l.count as usize <= MAX_LENGTHS && l.len.iter().all(|len| *len <= 128))
+    }
+
+    /// Where the description makes no sense, somebody has written over it: programs find nothing by it, and it says of no entry
+    /// where that lies. An empty one takes its place. Says whether that was so.
+    pub fn mend(&self) -> Result<bool, KernelError> {
+        if self.makes_sense(&self.described().0) {
+            return Ok(false);
+        }
+        settle()?;
+        self.switch(&Lists::NONE);
+        Ok(true)
     }
 
     /// Writes the idle description and switches to it. No program may still read it.
@@ -108,8 +136,28 @@ impl EntryMaps {
         Part { index: &self.index, first, lines, mask: mask_for(self.records.len()) }
     }
 
-    fn hash(&self, key: &EntryKey) -> u64 {
-        hash(&self.seed, key.words())
+    pub fn hash(&self, key: &Whole) -> u64 {
+        key.hash(&self.seed)
+    }
+
+    /// A record's key with what it refers to.
+    pub fn whole(&self, key: &EntryKey) -> Whole {
+        let mut ours = FlowEnd::default();
+        if key.is_flow()
+            && let Some(end) = self.ends.at(key.flow_end())
+        {
+            // SAFETY: a value of the mapping, which this process alone writes.
+            ours = unsafe { end.read() };
+        }
+        Whole { key: key.without_end(), ours }
+    }
+
+    /// Writes our address of a flow that nobody finds yet.
+    pub fn write_end(&self, number: u32, ours: FlowEnd) {
+        if let Some(end) = self.ends.at(number) {
+            // SAFETY: a value of the mapping that no record in any index refers to.
+            unsafe { end.write(ours) };
+        }
     }
 
     /// Record numbers and what they hold, as the live index has them, and how many tombstones it has.
@@ -145,13 +193,13 @@ impl EntryMaps {
     }
 
     /// The record under a key.
-    pub fn find(&self, key: &EntryKey) -> Option<(u32, EntryRecord)> {
+    pub fn find(&self, key: &Whole) -> Option<(u32, EntryRecord)> {
         let (lists, _) = self.live();
         if lists.lines == 0 {
             return None;
         }
         let part = self.part(lists.first, lists.lines);
-        find(&part, self.hash(key), |n| self.record(n).filter(|r| r.key == *key).map(|r| (n, r)))
+        find(&part, self.hash(key), |n| self.record(n).filter(|r| self.whole(&r.key) == *key).map(|r| (n, r)))
     }
 
     /// Fills maps that nobody reads yet with these records.
@@ -164,7 +212,7 @@ impl EntryMaps {
             let n = store.take(self)?;
             store.write(self, n, record);
         }
-        let all: Vec<(u32, EntryKey)> = (0..).zip(records.iter().map(|r| r.key)).collect();
+        let all: Vec<(u32, u64)> = (0..).zip(records.iter().map(|r| self.hash(&self.whole(&r.key)))).collect();
         let lists = store.build(self, all.into_iter(), lists)?;
         self.switch(&lists);
         Ok(())
@@ -242,12 +290,12 @@ impl Store {
         (!largest && entries * 2 > slots) || self.taken_out as usize * 8 > slots
     }
 
-    /// Builds an index of these records in the half that is not in use. Returns `lists` with the place of that index, to be
+    /// Builds an index of these records, each with its key's hash, in the half that is not in use. Returns `lists` with the place of that index, to be
     /// switched to.
     pub fn build(
         &mut self,
         maps: &EntryMaps,
-        records: impl ExactSizeIterator<Item = (u32, EntryKey)>,
+        records: impl ExactSizeIterator<Item = (u32, u64)>,
         lists: Lists,
     ) -> Result<Lists, KernelError> {
         let half = maps.index.len() / 2;
@@ -258,8 +306,8 @@ impl Store {
         // SAFETY: no program has used this half since the last switch but one.
         unsafe { maps.index.clear(first, half) };
         let part = maps.part(first, lines);
-        for (n, key) in records {
-            if !put(&part, maps.hash(&key), n) {
+        for (n, hash) in records {
+            if !put(&part, hash, n) {
                 return Err(KernelError::Crowded);
             }
         }
@@ -268,9 +316,9 @@ impl Store {
     }
 
     /// Lets a record be found.
-    pub fn publish(&self, maps: &EntryMaps, n: u32, key: &EntryKey) -> Result<(), KernelError> {
+    pub fn publish(&self, maps: &EntryMaps, n: u32, hash: u64) -> Result<(), KernelError> {
         let (lists, _) = maps.live();
-        let (part, hash) = (maps.part(lists.first, lists.lines), maps.hash(key));
+        let part = maps.part(lists.first, lists.lines);
         // It may be there: then somebody else has written over the record.
         if table::is_put(&part, hash, n) {
             return Ok(());
@@ -282,9 +330,9 @@ impl Store {
     }
 
     /// Takes a record out of the index. It may be used again in a while.
-    pub fn retire(&mut self, maps: &EntryMaps, n: u32, key: &EntryKey) {
+    pub fn retire(&mut self, maps: &EntryMaps, n: u32, hash: u64) {
         let (lists, _) = maps.live();
-        if table::take_out(&maps.part(lists.first, lists.lines), maps.hash(key), n) {
+        if table::take_out(&maps.part(lists.first, lists.lines), hash, n) {
             self.taken_out += 1;
         }
     }

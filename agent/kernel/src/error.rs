@@ -33,6 +33,10 @@ pub enum KernelError {
         "the table of entries has room for {room}, and {entries} are to lie in it; raise `capacity.blocks` in weir.yaml"
     )]
     TooSmall { entries: usize, room: u32 },
+    #[error(
+        "there are entries for {max} single flows, the most that can be; block hosts or ports instead, or delete some"
+    )]
+    TooManyFlows { max: u32 },
     #[error("the table of entries is too crowded for one more; raise `capacity.blocks` in weir.yaml")]
     Crowded,
     #[error(

@@ -7,107 +7,22 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use weir_common::address::Address;
 use weir_common::entry::{
-    Entry, EntryKey, EntryRecord, Hits, Lengths, Lists, MAX_LENGTHS, PortKey, V4_CELL_PREFIX, V4_CELLS, V4Key,
-    V6_CELL_PREFIX, V6_CELLS, V6Key, direct, kind, v4_cell, v6_cell, verdict,
+    Entry, EntryKey, EntryRecord, Hits, Lengths, Lists, MAX_FLOW_TARGETS, MAX_LENGTHS, V4_CELL_PREFIX, V4_CELLS,
+    V6_CELL_PREFIX, V6_CELLS, direct, narrow, v4_cell, v6_cell, verdict,
 };
-use weir_common::flow::{V4_MAPPED_PREFIX, v4_mapped};
 use weir_common::table::Line;
 
 use crate::KernelError;
 use crate::entries::{EntryMaps, Store, settle};
 use crate::mapped::Mapped;
 use crate::neighbourhood::Neighbourhood;
+use ends::Ends;
+pub(crate) use key::Whole;
+pub use key::{Key, List};
+use key::{Span, V4_BITS};
 
-/// Which list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum List {
-    Block,
-    Allow,
-}
-
-/// What an entry is about. Host bits of prefixes must be zero; `len` counts in the family's own width.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Key {
-    V4(V4Key),
-    V6(V6Key),
-    /// Block list only.
-    Port(PortKey),
-}
-
-impl Key {
-    /// The prefix `addr/len`, where `addr` is 16 bytes, IPv4 as IPv4-mapped.
-    pub fn net(addr: [u8; 16], len: u8) -> Self {
-        if addr[..12] == V4_MAPPED_PREFIX {
-            Key::V4(V4Key { addr: [addr[12], addr[13], addr[14], addr[15]], len: u32::from(len) })
-        } else {
-            Key::V6(V6Key { addr, len: u32::from(len) })
-        }
-    }
-
-    /// One protocol and port of ours, for one remote host.
-    pub fn port(addr: [u8; 16], proto: u8, port: u16) -> Self {
-        Key::Port(PortKey { addr, port, proto })
-    }
-
-    /// The key as the kernel holds it.
-    fn words(&self, list: List) -> EntryKey {
-        let allow = if list == List::Allow { kind::ALLOW } else { 0 };
-        match self {
-            Key::V4(k) => {
-                let (hi, lo) = Address::from(v4_mapped(k.addr)).halves();
-                EntryKey::net(hi, lo, kind::V4 | allow, V4_BITS + k.len)
-            }
-            Key::V6(k) => {
-                let (hi, lo) = Address::from(k.addr).halves();
-                EntryKey::net(hi, lo, kind::V6 | allow, k.len)
-            }
-            Key::Port(k) => {
-                let (hi, lo) = Address::from(k.addr).halves();
-                EntryKey::port(hi, lo, k.proto, k.port)
-            }
-        }
-    }
-
-    /// The other way round; `None` where the words are none of ours.
-    fn of(words: &EntryKey) -> Option<(List, Self)> {
-        let (hi, lo) = words.halves();
-        let (what, len, port) = words.parts();
-        let addr = Address::new(hi, lo).bytes();
-        let list = if what & kind::ALLOW != 0 { List::Allow } else { List::Block };
-        let key = match what & !kind::ALLOW {
-            kind::V4 => {
-                let v4 = [addr[12], addr[13], addr[14], addr[15]];
-                Key::V4(V4Key { addr: v4, len: u32::from(len).checked_sub(V4_BITS)? })
-            }
-            kind::V6 => Key::V6(V6Key { addr, len: len.into() }),
-            kind::PORT => Key::port(addr, len, port),
-            _ => return None,
-        };
-        // Everything that the words say is in the key.
-        (key.words(list) == *words).then_some((list, key))
-    }
-
-    /// The prefix whose neighbourhood is marked: address bytes, length, whether IPv4.
-    fn span(&self) -> Span {
-        match *self {
-            Key::V4(k) => Span::V4(k),
-            Key::V6(k) => Span::V6(k),
-            Key::Port(p) => match Key::net(p.addr, 128) {
-                Key::V4(k) => Span::V4(V4Key { len: 32, ..k }),
-                _ => Span::V6(V6Key { addr: p.addr, len: 128 }),
-            },
-        }
-    }
-}
-
-/// Bits before an IPv4-mapped address's own.
-const V4_BITS: u32 = 96;
-
-#[derive(Clone, Copy)]
-enum Span {
-    V4(V4Key),
-    V6(V6Key),
-}
+mod ends;
+mod key;
 
 /// The maps behind the lists.
 #[derive(Debug)]
@@ -134,7 +49,9 @@ pub struct EntryTable {
     v6: Neighbourhood,
     /// How many entries have which length: `[list][family]`, family 0 is IPv4.
     lengths: [[BTreeMap<u8, u32>; 2]; 2],
-    ports: u32,
+    /// How many are narrower than a host: ports of ours, ports of theirs, flows.
+    narrow: [u32; 3],
+    ends: Ends,
     known: HashMap<(List, Key), Known>,
     written: Lists,
     blocks: u32,
@@ -144,6 +61,11 @@ pub struct EntryTable {
 impl EntryTable {
     /// Takes over what the maps hold, and makes bitmaps and length lists agree with it.
     pub(crate) fn adopt(maps: ListMaps, blocks: u32, allows: u32) -> Result<Self, KernelError> {
+        if maps.entries.mend()? {
+            log::warn!(
+                "what the kernel holds of entries was written over by somebody else; all of them are written again"
+            );
+        }
         let (held, tombstones) = maps.entries.read();
         let store = Store::adopt(&maps.entries, held.iter().map(|(n, _)| *n), tombstones);
         let mut table = Self {
@@ -153,24 +75,33 @@ impl EntryTable {
             v4: Neighbourhood::new(maps.v4_bitmap, V4_CELLS),
             v6: Neighbourhood::new(maps.v6_bitmap, V6_CELLS),
             lengths: Default::default(),
-            ports: 0,
+            narrow: [0; 3],
+            ends: Ends::default(),
             known: HashMap::with_capacity(held.len()),
             blocks,
             allows,
         };
         for (record, r) in held {
-            let Some((list, key)) = Key::of(&r.key) else {
+            let Some((list, key)) = Key::of(&table.maps.whole(&r.key)) else {
                 log::warn!("an entry of no list in the kernel is removed: {:?}", r.key);
-                table.store.retire(&table.maps, record, &r.key);
+                let hash = table.maps.hash(&table.maps.whole(&r.key));
+                table.store.retire(&table.maps, record, hash);
                 continue;
             };
             let entry = EntryRecord::entry(r.verdict, r.note);
             match table.known.insert((list, key), Known { entry, record }) {
                 None => table.note_added(list, &key),
-                // Two agents at once, or somebody else.
-                Some(other) => table.store.retire(&table.maps, other.record, &r.key),
+                // Two agents at once, or somebody else. (Of a flow, an end may stay in use: no other record must get it.)
+                Some(other) => {
+                    let hash = table.maps.hash(&key.whole(list));
+                    table.store.retire(&table.maps, other.record, hash);
+                }
+            }
+            if let Key::Flow(flow) = key {
+                table.ends.adopt(flow, r.key.flow_end());
             }
         }
+        table.ends.adopted();
         table.v4.publish();
         table.v6.publish();
         table.write_lists(false)?;
@@ -181,7 +112,7 @@ impl EntryTable {
     pub fn read_back(&self) -> Result<Vec<(List, Key, Entry)>, KernelError> {
         let (held, _) = self.maps.read();
         let read = |r: &EntryRecord| {
-            let (list, key) = Key::of(&r.key)?;
+            let (list, key) = Key::of(&self.maps.whole(&r.key))?;
             Some((list, key, EntryRecord::entry(r.verdict, r.note)))
         };
         Ok(held.iter().filter_map(|(_, r)| read(r)).collect())
@@ -195,19 +126,22 @@ impl EntryTable {
     /// Entries on `list`.
     pub fn len(&self, list: List) -> usize {
         let nets: u32 = self.lengths[list as usize].iter().flat_map(BTreeMap::values).sum();
-        nets as usize + if list == List::Block { self.ports as usize } else { 0 }
+        let narrow: u32 = if list == List::Block { self.narrow.iter().sum() } else { 0 };
+        (nets + narrow) as usize
     }
 
     /// One entry, read from the kernel itself.
     pub fn get(&self, list: List, key: &Key) -> Result<Option<Entry>, KernelError> {
-        Ok(self.maps.find(&key.words(list)).map(|(_, r)| EntryRecord::entry(r.verdict, r.note)))
+        Ok(self.maps.find(&key.whole(list)).map(|(_, r)| EntryRecord::entry(r.verdict, r.note)))
     }
 
     fn note_added(&mut self, list: List, key: &Key) {
         match key {
             Key::V4(k) => *self.lengths[list as usize][0].entry(k.len as u8).or_default() += 1,
             Key::V6(k) => *self.lengths[list as usize][1].entry(k.len as u8).or_default() += 1,
-            Key::Port(_) => self.ports += 1,
+            Key::Port(_) => self.narrow[0] += 1,
+            Key::FarPort(_) => self.narrow[1] += 1,
+            Key::Flow(_) => self.narrow[2] += 1,
         }
         match key.span() {
             Span::V4(k) => {
@@ -239,7 +173,9 @@ impl EntryTable {
         match key {
             Key::V4(k) => drop_one(&mut self.lengths[list as usize][0], k.len as u8),
             Key::V6(k) => drop_one(&mut self.lengths[list as usize][1], k.len as u8),
-            Key::Port(_) => self.ports = self.ports.saturating_sub(1),
+            Key::Port(_) => self.narrow[0] -= 1,
+            Key::FarPort(_) => self.narrow[1] -= 1,
+            Key::Flow(_) => self.narrow[2] -= 1,
         }
     }
 
@@ -274,12 +210,13 @@ impl EntryTable {
     /// What the lists are now, in the index that is live.
     fn lists(&self) -> Lists {
         let [[b4, b6], [a4, a6]] = &self.lengths;
+        let kinds = self.narrow.iter().zip([narrow::PORT, narrow::FAR_PORT, narrow::FLOW]);
         Lists {
             v4_block: Self::lengths_of(b4, false),
             v4_allow: Self::lengths_of(a4, false),
             v6_block: Self::lengths_of(b6, true),
             v6_allow: Self::lengths_of(a6, true),
-            ports: self.ports,
+            narrow: kinds.filter(|(n, _)| **n > 0).map(|(_, bit)| bit).sum(),
             direct: self.direct(self.written.lines),
             ..self.written
         }
@@ -290,7 +227,8 @@ impl EntryTable {
         const FEW_LOOKUPS: usize = 2;
         const SMALL: u32 = (2 << 20) / size_of::<Line>() as u32;
         let [[b4, b6], [a4, a6]] = &self.lengths;
-        let few = |nets: usize| lines <= SMALL && nets + usize::from(self.ports > 0) <= FEW_LOOKUPS;
+        let narrow = self.narrow.iter().filter(|n| **n > 0).count();
+        let few = |nets: usize| lines <= SMALL && nets + narrow <= FEW_LOOKUPS;
         let bit = |yes: bool, bit: u32| if yes { bit } else { 0 };
         bit(few(b4.len() + a4.len()), direct::V4) | bit(few(b6.len() + a6.len()), direct::V6)
     }
@@ -302,12 +240,10 @@ impl EntryTable {
             return Ok(());
         }
         // A program that still reads the idle description, or the idle index, since the switch before would see it change.
-        if rebuild || (Lists { ports: 0, ..lists }) != (Lists { ports: 0, ..self.written }) {
-            settle()?;
-        }
+        settle()?;
         if rebuild {
-            let all: Vec<(u32, EntryKey)> =
-                self.known.iter().map(|((list, key), known)| (known.record, key.words(*list))).collect();
+            let hash = |(list, key): &(List, Key)| self.maps.hash(&key.whole(*list));
+            let all: Vec<(u32, u64)> = self.known.iter().map(|(key, known)| (known.record, hash(key))).collect();
             lists = self.store.build(&self.maps, all.into_iter(), lists)?;
             lists.direct = self.direct(lists.lines);
         }
@@ -386,7 +322,7 @@ impl EntryTable {
         self.write_lists(true)?;
         for (key, record) in gone {
             self.unmark(list, &key);
-            self.store.give_back(record);
+            self.give_back(&key, record);
         }
         for (key, known) in changed {
             self.change(list, &key, known)?;
@@ -397,16 +333,40 @@ impl EntryTable {
     /// A record for a new entry, with everything that must be there before it can be found. It is known from now on.
     fn prepare(&mut self, list: List, key: &Key, entry: &Entry) -> Result<Known, KernelError> {
         let record = self.store.take(&self.maps)?;
-        self.store.write(&self.maps, record, &EntryRecord::new(key.words(list), entry, Hits::default()));
+        if let Key::Flow(flow) = key
+            && let Err(e) = self.ends.take(*flow)
+        {
+            self.store.give_back(record);
+            return Err(e);
+        }
+        self.write(list, key, entry, record);
         let known = Known { entry: entry.kept(), record };
         self.known.insert((list, *key), known);
         self.note_added(list, key);
         Ok(known)
     }
 
+    /// Writes a record that nobody finds, and what belongs to it.
+    fn write(&self, list: List, key: &Key, entry: &Entry, record: u32) {
+        let words = self.words(list, key);
+        if words.is_flow() {
+            self.maps.write_end(words.flow_end(), key.whole(list).ours);
+        }
+        self.store.write(&self.maps, record, &EntryRecord::new(words, entry, Hits::default()));
+    }
+
+    /// The key of a known entry as it lies in its record.
+    fn words(&self, list: List, key: &Key) -> EntryKey {
+        let words = key.whole(list).key;
+        match key {
+            Key::Flow(flow) => words.with_end(self.ends.number(flow).unwrap_or_default()),
+            _ => words,
+        }
+    }
+
     /// Lets an entry be found that is known already.
     fn publish(&mut self, list: List, key: &Key, record: u32) -> Result<(), KernelError> {
-        match self.store.publish(&self.maps, record, &key.words(list)) {
+        match self.store.publish(&self.maps, record, self.maps.hash(&key.whole(list))) {
             // Whatever is known comes into the new index.
             Err(KernelError::Crowded) => self.write_lists(true),
             other => other,
@@ -415,12 +375,21 @@ impl EntryTable {
 
     /// Changes what an entry does that is known already, and writes it again where somebody else has taken it out.
     fn change(&mut self, list: List, key: &Key, known: Known) -> Result<(), KernelError> {
-        let words = key.words(list);
-        if self.maps.record(known.record).is_none_or(|r| r.key != words) {
-            self.store.write(&self.maps, known.record, &EntryRecord::new(words, &known.entry, Hits::default()));
+        let (words, whole) = (self.words(list, key), key.whole(list));
+        let held = self.maps.record(known.record);
+        if held.is_none_or(|r| r.key != words || self.maps.whole(&r.key) != whole) {
+            self.write(list, key, &known.entry, known.record);
         }
         self.store.change(&self.maps, known.record, verdict::of(&known.entry), EntryRecord::note(&known.entry));
         self.publish(list, key, known.record)
+    }
+
+    /// What an entry took that is in no index any more.
+    fn give_back(&mut self, key: &Key, record: u32) {
+        self.store.give_back(record);
+        if let Key::Flow(flow) = key {
+            self.ends.give_back(flow);
+        }
     }
 
     fn full(&self, list: List) -> KernelError {
@@ -440,6 +409,10 @@ impl EntryTable {
         let others = if beside { self.len(list) } else { 0 };
         if !new.is_empty() && others + new.len() > capacity as usize {
             return Err(self.full(list));
+        }
+        let flows = new.iter().filter(|k| matches!(k, Key::Flow(_)) && !self.known.contains_key(&(list, ***k))).count();
+        if flows > self.ends.room() {
+            return Err(KernelError::TooManyFlows { max: MAX_FLOW_TARGETS });
         }
         for (family, v6) in [("IPv4", false), ("IPv6", true)] {
             let counts = &self.lengths[list as usize][usize::from(v6)];
@@ -464,19 +437,20 @@ impl EntryTable {
     pub fn remove(&mut self, list: List, keys: &[Key]) -> Result<usize, KernelError> {
         let mut removed = 0;
         for key in keys {
-            let words = key.words(list);
+            let whole = key.whole(list);
+            let hash = self.maps.hash(&whole);
             match self.known.remove(&(list, *key)) {
                 Some(known) => {
-                    self.store.retire(&self.maps, known.record, &words);
-                    self.store.give_back(known.record);
+                    self.store.retire(&self.maps, known.record, hash);
+                    self.give_back(key, known.record);
                     self.uncount(list, key);
                     self.unmark(list, key);
                     removed += 1;
                 }
                 // Somebody else's, whose record is not ours to give out.
                 None => {
-                    if let Some((record, _)) = self.maps.find(&words) {
-                        self.store.retire(&self.maps, record, &words);
+                    if let Some((record, _)) = self.maps.find(&whole) {
+                        self.store.retire(&self.maps, record, hash);
                     }
                 }
             }

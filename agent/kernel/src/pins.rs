@@ -112,8 +112,9 @@ impl Pins {
         fs::create_dir_all(&self.dir).map_err(KernelError::io("create", &self.dir))
     }
 
+    /// Whether an agent began or ended here: maps in full, or programs that still run.
     pub fn exist(&self) -> bool {
-        self.map(META).exists()
+        self.map(META).exists() || self.link_xdp().exists() || self.link_tc().exists()
     }
 
     pub fn open(&self, name: &str) -> Result<OwnedFd, KernelError> {
@@ -123,7 +124,7 @@ impl Pins {
 
     /// Whose pins these are; `None` where there are none.
     pub fn meta(&self) -> Result<Option<Meta>, KernelError> {
-        if !self.exist() {
+        if !self.map(META).exists() {
             return Ok(None);
         }
         let fd = self.open(META)?;
@@ -157,7 +158,10 @@ impl Pins {
             found,
             expected,
         };
-        let abi = self.meta()?.map_or(0, |m| m.abi_version);
+        // Without it nobody knows how what lies in the other maps was hashed.
+        let Some(Meta { abi_version: abi, .. }) = self.meta()? else {
+            return Err(foreign(format!("an installation without map {META}"), "that map".to_owned()));
+        };
         if abi != ABI_VERSION {
             return Err(foreign(format!("ABI version {abi}"), format!("ABI version {ABI_VERSION}")));
         }

@@ -1,6 +1,8 @@
 //! Commands of people, carried out one at a time.
 
-use weir_core::decision::{Decision, Origin};
+use std::time::Duration;
+
+use weir_core::decision::{Decision, Origin, Target};
 use weir_core::decisions::{Added, NewDecision as Wanted};
 use weir_core::event::{DecisionChange, Level, Mode};
 use weir_core::guard::Allow;
@@ -21,8 +23,8 @@ pub(super) fn carry_out(agent: &mut Agent, command: Command) {
         Command::ConfirmDecision { id, by, reply } => drop(reply.send(agent.confirm_decision(id, &by))),
         Command::DeleteDecision { which, by, reply } => drop(reply.send(agent.delete_decision(which, &by))),
         Command::AllowList { reply } => drop(reply.send(Ok(agent.allow_list()))),
-        Command::AllowAdd { prefix, comment, by, reply } => {
-            drop(reply.send(agent.allow_add(prefix, &comment, &by)));
+        Command::AllowAdd { prefix, comment, lifetime, by, reply } => {
+            drop(reply.send(agent.allow_add(prefix, &comment, lifetime, &by)));
         }
         Command::AllowRemove { prefix, by, reply } => drop(reply.send(agent.allow_remove(prefix, &by))),
         Command::AllowCheck { prefix, reply } => {
@@ -83,7 +85,7 @@ impl Agent {
         let us = |d: std::time::Duration| d.as_micros() as u64;
         let added = self.decisions.add(
             Wanted {
-                target: new.target,
+                target: self.oriented(new.target),
                 action: new.action,
                 limit: new.limit,
                 sides: new.sides,
@@ -124,11 +126,17 @@ impl Agent {
         Ok(self.report(decision, String::new()))
     }
 
+    /// The far end of a flow first, however it was copied from a list of flows.
+    fn oriented(&self, target: Target) -> Target {
+        let home = super::home(&self.config);
+        target.oriented(|addr| home.contains(addr))
+    }
+
     fn delete_decision(&mut self, which: DecisionRef, by: &Caller) -> Result<Vec<Decision>, CommandError> {
         let now = wall_us();
         let gone = match which {
             DecisionRef::Id(id) => vec![self.decisions.delete(id)?],
-            DecisionRef::Target(target) => self.decisions.delete_target(target),
+            DecisionRef::Target(target) => self.decisions.delete_target(self.oriented(target)),
         };
         if gone.is_empty() {
             return Err(CommandError::NotFound(format!(
@@ -154,19 +162,32 @@ impl Agent {
             comment: a.comment.clone(),
             origin: "added by command".to_owned(),
             removable: true,
+            expires_us: a.expires_us,
         });
         let safe = guard.safe().iter().map(|s| AllowReport {
             prefix: s.prefix,
             comment: String::new(),
             origin: s.why.clone(),
             removable: false,
+            expires_us: None,
         });
         listed.chain(safe).collect()
     }
 
-    fn allow_add(&mut self, prefix: Prefix, comment: &str, by: &Caller) -> Result<AllowAdded, CommandError> {
+    fn allow_add(
+        &mut self,
+        prefix: Prefix,
+        comment: &str,
+        lifetime: Option<Duration>,
+        by: &Caller,
+    ) -> Result<AllowAdded, CommandError> {
         let now = wall_us();
-        let allow = Allow { prefix, created_us: now, expires_us: None, comment: by.sign(comment) };
+        if lifetime.is_some_and(|l| l.as_micros() == 0) {
+            let words = "an allow entry with a lifetime of 0 would never hold; give a longer one, such as 1h";
+            return Err(CommandError::Invalid(words.to_owned()));
+        }
+        let expires_us = lifetime.map(|l| now.saturating_add(l.as_micros() as u64));
+        let allow = Allow { prefix, created_us: now, expires_us, comment: by.sign(comment) };
         let lifted = self.decisions.allow(allow).map_err(|e| CommandError::Full(e.to_string()))?;
         self.unwritten = true;
         self.unsaved = true;
@@ -188,7 +209,8 @@ impl Agent {
                 self.unsaved = true;
                 self.news(now, Level::Info, "allow", by.sign(&format!("{prefix} is off the allow list")));
                 self.settle(now);
-                Ok(AllowReport { prefix, comment: a.comment, origin: "added by command".to_owned(), removable: true })
+                let origin = "added by command".to_owned();
+                Ok(AllowReport { prefix, comment: a.comment, origin, removable: true, expires_us: a.expires_us })
             }
             None => match self.decisions.guard().safe().iter().find(|s| s.prefix == prefix) {
                 Some(s) => Err(CommandError::Refused(format!("{prefix} cannot be taken out: {}", s.why))),

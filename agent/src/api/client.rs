@@ -176,8 +176,10 @@ impl Client {
         Ok(answer.entries.into_iter().map(TryInto::try_into).collect::<Result<_, Malformed>>()?)
     }
 
-    pub async fn add_allow(&mut self, prefix: Prefix, comment: &str) -> Result<AllowAdded> {
-        let request = pb::AddAllowRequest { prefix: prefix.to_string(), comment: comment.to_owned() };
+    /// `lifetime`: `None` until it is removed.
+    pub async fn add_allow(&mut self, prefix: Prefix, comment: &str, lifetime: Option<Duration>) -> Result<AllowAdded> {
+        let (prefix, comment) = (prefix.to_string(), comment.to_owned());
+        let request = pb::AddAllowRequest { prefix, comment, lifetime_us: lifetime.map(whole_us) };
         Ok(self.0.add_allow(request).await?.into_inner().try_into()?)
     }
 

@@ -143,7 +143,13 @@ impl TryFrom<pb::DecisionState> for DecisionReport {
 
 impl From<AllowReport> for pb::AllowEntry {
     fn from(r: AllowReport) -> Self {
-        pb::AllowEntry { prefix: r.prefix.to_string(), comment: r.comment, origin: r.origin, removable: r.removable }
+        pb::AllowEntry {
+            prefix: r.prefix.to_string(),
+            comment: r.comment,
+            origin: r.origin,
+            removable: r.removable,
+            expires_us: r.expires_us,
+        }
     }
 }
 impl TryFrom<pb::AllowEntry> for AllowReport {
@@ -154,6 +160,7 @@ impl TryFrom<pb::AllowEntry> for AllowReport {
             comment: r.comment,
             origin: r.origin,
             removable: r.removable,
+            expires_us: r.expires_us,
         })
     }
 }

@@ -204,7 +204,11 @@ impl Weir for Service {
         let by = caller(&request)?;
         let r = request.into_inner();
         let (prefix, comment) = (text(&r.prefix)?, short("comment", r.comment)?);
-        let added = self.ask(|reply| Command::AllowAdd { prefix, comment, by, reply }).await?;
+        if r.lifetime_us == Some(0) {
+            return Err(Status::invalid_argument("`lifetime_us` is 0; leave it out for no such limit"));
+        }
+        let lifetime = r.lifetime_us.map(Duration::from_micros);
+        let added = self.ask(|reply| Command::AllowAdd { prefix, comment, lifetime, by, reply }).await?;
         Ok(Response::new(added.into()))
     }
 

@@ -329,7 +329,13 @@ async fn decisions_carry_who_made_them() {
 async fn every_call_becomes_its_command() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let log = seen.clone();
-    let entry = |prefix: Prefix| AllowReport { prefix, comment: "c".into(), origin: "o".into(), removable: true };
+    let entry = |prefix: Prefix| AllowReport {
+        prefix,
+        comment: "c".into(),
+        origin: "o".into(),
+        removable: true,
+        expires_us: None,
+    };
     let agent = agent(move |c| {
         let mut words = format!("{c:?}");
         words.truncate(words.find(['{', ' ']).unwrap_or(words.len()));
@@ -343,8 +349,9 @@ async fn every_call_becomes_its_command() {
                 drop(reply.send(Err(weir_core::decisions::Refusal::NotAwaiting(id).into())));
             }
             Command::AllowList { reply } => drop(reply.send(Ok(vec![entry("10.0.0.0/8".parse().unwrap())]))),
-            Command::AllowAdd { prefix, comment, reply, .. } => {
-                let entry = AllowReport { comment, ..entry(prefix) };
+            Command::AllowAdd { prefix, comment, lifetime, reply, .. } => {
+                let expires_us = lifetime.map(|l| l.as_micros() as u64);
+                let entry = AllowReport { comment, expires_us, ..entry(prefix) };
                 drop(reply.send(Ok(AllowAdded { entry, lifted: Vec::new() })));
             }
             Command::AllowRemove { prefix, reply, .. } => drop(reply.send(Ok(entry(prefix)))),
@@ -401,7 +408,8 @@ async fn every_call_becomes_its_command() {
     let e = c.confirm_decision(6).await.unwrap_err();
     assert_eq!(message(&e), (tonic::Code::FailedPrecondition, "decision 6 awaits no confirmation".into()));
     assert_eq!(c.list_allow().await.unwrap()[0].origin, "o");
-    assert_eq!(c.add_allow(prefix, "mine").await.unwrap().entry.comment, "mine");
+    let added = c.add_allow(prefix, "mine", Some(Duration::from_secs(3600))).await.unwrap().entry;
+    assert_eq!((added.comment.as_str(), added.expires_us), ("mine", Some(3_600_000_000)));
     assert_eq!(c.remove_allow(prefix).await.unwrap().prefix, prefix);
     assert!(c.check_allow(prefix).await.unwrap()[0].removable);
     assert_eq!(

@@ -175,7 +175,8 @@ pub enum DecisionsCmd {
     List,
     /// Block a target
     Add {
-        /// ADDRESS, ADDRESS/LENGTH or ADDRESS/tcp|udp/PORT
+        /// ADDRESS, ADDRESS/LENGTH, ADDRESS/tcp|udp/PORT (a port of ours), ADDRESS/tcp|udp/from/PORT (the port it sends
+        /// from), or a flow: tcp|udp:ADDRESS:PORT-ADDRESS:PORT, IPv6 as [ADDRESS]:PORT
         #[arg(value_name = "TARGET", value_parser = target)]
         target: Target,
         /// drop, or shadow: only count what would be dropped
@@ -245,6 +246,9 @@ pub enum AllowCmd {
         /// Who that is
         #[arg(short, long, value_name = "TEXT", default_value = "")]
         comment: String,
+        /// How long, for example 1h, 1d, or `ever`
+        #[arg(short = 'f', long = "for", value_name = "TIME", default_value = "ever", value_parser = lifetime)]
+        lifetime: Lifetime,
     },
     /// Take an entry off the list
     #[command(alias = "delete")]
@@ -379,6 +383,8 @@ mod tests {
             ("weir run -i eth0 --mode block", "expected one of observe, shadow, review, enforce"),
             ("weir run --netflow somewhere", "is nowhere to listen"),
             ("weir allowlist add 10.0.0.0/40", "at most 32"),
+            ("weir allowlist add 10.0.0.1 --for 0s", "write `ever`"),
+            ("weir decisions add tcp:10.0.0.1-10.0.0.2", "its far end first"),
             ("weir unload", "--all"),
             ("weir unload -i eth0 --all", "cannot be used with"),
             ("weir frobnicate", "unrecognized subcommand"),

@@ -27,7 +27,7 @@ use crate::app::{self, RunOptions, UnloadScope};
 use crate::clock::wall_us;
 use crate::config::{Config, ConfigError, DEFAULT_SOCKET};
 use crate::proto::watch_events_response::Item;
-use args::{AllowCmd, Cli, Cmd, ConfigCmd, DecisionsCmd, Lifetime, ModelCmd};
+use args::{AllowCmd, Cli, Cmd, ConfigCmd, DecisionsCmd, ModelCmd};
 use output::Output;
 use weir_core::decision::Action;
 use weir_core::rate::RateLimit;
@@ -165,17 +165,14 @@ async fn ask(mut client: Client, command: Cmd, out: &Output) -> anyhow::Result<E
             reason,
             confirm_within,
         }) => {
-            let lifetime = match lifetime {
-                Lifetime::Ever => None,
-                Lifetime::For(d) => Some(d),
-            };
             let limit = match (limit, burst) {
                 (Some(l), Some(burst)) => Some(RateLimit::new(l.unit(), l.per_second(), Some(burst))?),
                 (limit, _) => limit,
             };
             let action = if limit.is_some() { Action::Limit } else { action };
-            let added =
-                client.add_decision(target, (action, limit), direction, lifetime, &reason, confirm_within).await?;
+            let added = client
+                .add_decision(target, (action, limit), direction, lifetime.time(), &reason, confirm_within)
+                .await?;
             if out.json() { out.object(&added)? } else { out.text(&render::decision_added(&added, wall_us()))? }
         }
         Cmd::Decisions(DecisionsCmd::Confirm { id }) => {
@@ -194,14 +191,16 @@ async fn ask(mut client: Client, command: Cmd, out: &Output) -> anyhow::Result<E
                 out.text(&render::decisions_deleted(&deleted))?;
             }
         }
-        Cmd::Allowlist(AllowCmd::List) => out.list(&client.list_allow().await?, render::allow_list)?,
-        Cmd::Allowlist(AllowCmd::Add { prefix, comment }) => {
-            let added = client.add_allow(prefix, &comment).await?;
+        Cmd::Allowlist(AllowCmd::List) => {
+            out.list(&client.list_allow().await?, |l| render::allow_list(l, wall_us()))?;
+        }
+        Cmd::Allowlist(AllowCmd::Add { prefix, comment, lifetime }) => {
+            let added = client.add_allow(prefix, &comment, lifetime.time()).await?;
             if out.json() {
                 let lifted: Vec<_> = added.lifted.iter().map(|d| d.id).collect();
                 out.object(&serde_json::json!({ "added": added.entry, "lifted": lifted }))?;
             } else {
-                out.text(&render::allow_added(&added))?;
+                out.text(&render::allow_added(&added, wall_us()))?;
             }
         }
         Cmd::Allowlist(AllowCmd::Remove { prefix }) => {

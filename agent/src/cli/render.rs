@@ -277,19 +277,20 @@ pub fn decisions_deleted(list: &[Decision]) -> String {
     list.iter().map(|d| format!("deleted decision {} ({} {})\n", d.id, action(d.action), d.target)).collect()
 }
 
-pub fn allow_list(list: &[AllowReport]) -> String {
+pub fn allow_list(list: &[AllowReport], now: TimeUs) -> String {
     if list.is_empty() {
         return "nobody is on the allow list\n".into();
     }
-    let mut t = Table::new(&["PREFIX", "ORIGIN", "COMMENT"]);
+    let mut t = Table::new(&["PREFIX", "EXPIRES", "ORIGIN", "COMMENT"]);
     for a in list {
-        t.row(vec![a.prefix.to_string(), a.origin.clone(), a.comment.clone()]);
+        t.row(vec![a.prefix.to_string(), until(a.expires_us, now), a.origin.clone(), a.comment.clone()]);
     }
     t.render()
 }
 
-pub fn allow_added(r: &AllowAdded) -> String {
-    let mut out = format!("{} is never blocked from now on\n", r.entry.prefix);
+pub fn allow_added(r: &AllowAdded, now: TimeUs) -> String {
+    let ends = r.entry.expires_us.map_or_else(String::new, |at| format!(", which ends {}", relative(at, now)));
+    let mut out = format!("{} is never blocked from now on{ends}\n", r.entry.prefix);
     for d in &r.lifted {
         let _ = writeln!(out, "lifted decision {} ({} {})", d.id, action(d.action), d.target);
     }

@@ -151,17 +151,19 @@ fn changes_are_confirmed_in_words() {
         comment: "office".into(),
         origin: "added by uid 0 (root)".into(),
         removable: true,
+        expires_us: Some(NOW + 3600 * 1_000_000),
     };
     let added = AllowAdded { entry: entry.clone(), lifted: vec![r.decision] };
-    assert_eq!(allow_added(&added), "192.0.2.0/24 is never blocked from now on\nlifted decision 7 (drop 192.0.2.7)\n");
+    let words = "192.0.2.0/24 is never blocked from now on, which ends in 1h\nlifted decision 7 (drop 192.0.2.7)\n";
+    assert_eq!(allow_added(&added, NOW), words);
     assert_eq!(
         allow_check("192.0.2.9", std::slice::from_ref(&entry)),
         "192.0.2.9 is protected by 192.0.2.0/24 (added by uid 0 (root): office)\n"
     );
     assert_eq!(allow_check("192.0.3.1", &[]), "192.0.3.1 is not protected: it can be blocked\n");
     assert_eq!(
-        allow_list(&[entry]),
-        "PREFIX        ORIGIN                 COMMENT\n192.0.2.0/24  added by uid 0 (root)  office\n"
+        allow_list(&[entry], NOW),
+        "PREFIX        EXPIRES  ORIGIN                 COMMENT\n192.0.2.0/24  in 1h    added by uid 0 (root)  office\n"
     );
 }
 

@@ -6,11 +6,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use weir_common::counters::Reason;
+
+use crate::flood::{Flood, counter};
 use crate::site::*;
 use crate::support::*;
 
 const PORT: u16 = 7777;
-const KILLS: u32 = 20;
+const KILLS: u32 = 50;
+/// One in so many waits until the agent runs; the others are killed as they start.
+const RUNNING: u32 = 5;
 /// Between two packets of a source.
 const PACE: Duration = Duration::from_micros(500);
 
@@ -127,8 +132,8 @@ impl Delays {
 }
 
 #[test]
-fn twenty_kills_let_no_blocked_packet_in_and_lose_no_allowed_one() {
-    if !ready("twenty_kills_let_no_blocked_packet_in_and_lose_no_allowed_one") {
+fn fifty_kills_let_no_blocked_packet_in_and_lose_no_allowed_one() {
+    if !ready("fifty_kills_let_no_blocked_packet_in_and_lose_no_allowed_one") {
         return;
     }
     let (good, bad) = ("10.77.0.67", "10.77.0.66");
@@ -150,10 +155,10 @@ fn twenty_kills_let_no_blocked_packet_in_and_lose_no_allowed_one() {
     for n in 1..KILLS {
         let mut agent = site.spawn();
         // Some while they start, some while they run.
-        if n % 2 == 0 {
+        if n % RUNNING == 0 {
             agent.wait_until_running();
         }
-        std::thread::sleep(delays.next(600));
+        std::thread::sleep(delays.next(300));
         agent.kill();
     }
     let last = site.start();
@@ -186,6 +191,52 @@ fn twenty_kills_let_no_blocked_packet_in_and_lose_no_allowed_one() {
     let hits = site.decision(bad)["packets"].as_u64().unwrap();
     let stopped = bad_sent - leaked.len() as u64;
     assert!(hits <= stopped && hits + ring >= stopped, "{stopped} did not arrive, the entry met {hits}");
+    last.stop();
+}
+
+#[test]
+fn fifty_kills_under_a_flood_let_no_blocked_packet_in_and_lose_none_that_passed() {
+    if !ready("fifty_kills_under_a_flood_let_no_blocked_packet_in_and_lose_none_that_passed") {
+        return;
+    }
+    let (good, bad) = ("10.77.0.67", "10.77.0.66");
+    let site = Site::new(&[good, bad]);
+    let agent = site.start();
+    let mut flood = Flood::start(&site, bad, good);
+    flood.settle();
+    assert!(flood.seen().bad > 0, "nothing but the block stops it");
+    site.ok(&format!("decisions add {bad} -a drop --for 1h"));
+    flood.settle();
+    let (blocked, begin) = (flood.seen(), Instant::now());
+    agent.kill();
+    let mut delays = Delays::new();
+    for n in 1..KILLS {
+        let mut agent = site.spawn();
+        if n % RUNNING == 0 {
+            agent.wait_until_running();
+        }
+        std::thread::sleep(delays.next(200));
+        agent.kill();
+    }
+    let took = begin.elapsed();
+    let (sent, rate) = flood.finish();
+    // What lies in the ring still comes in.
+    std::thread::sleep(Duration::from_millis(300));
+    let seen = flood.seen();
+    eprintln!(
+        "{KILLS} kills in {took:?} under {:.2} million packets/s: {sent:?} sent, {seen:?} came through",
+        rate / 1e6
+    );
+    assert_eq!(seen.bad, blocked.bad, "packets of who is blocked, behind the block");
+    // The agent's program counts what it lets pass, and the witness behind it counts what came: none passed without it, and
+    // none was lost behind it.
+    assert_eq!(flood.let_pass(&site), seen.all(), "let pass, and come through");
+    assert!(seen.good > blocked.good && seen.good <= sent.good, "{seen:?} of {sent:?}");
+    let dropped = counter(&site, Reason::InDropped);
+    assert!(dropped > 10_000 && dropped <= sent.bad, "{dropped} dropped of {}", sent.bad);
+    assert!(rate > 50_000.0, "only {rate:.0} packets/s");
+    let last = site.start();
+    assert_eq!(site.decision(bad)["packets"].as_u64(), Some(dropped), "and every drop is a hit of the decision");
     last.stop();
 }
 

@@ -5,6 +5,7 @@ mod allow;
 #[path = "../common/mod.rs"]
 mod common;
 mod default_model;
+mod flood;
 mod kills;
 mod learning;
 mod limits;
@@ -18,6 +19,7 @@ mod record;
 mod restart;
 mod site;
 mod support;
+mod targets;
 mod unblock;
 mod unload;
 mod watch;

@@ -69,7 +69,7 @@ impl Netns {
         &self.name
     }
 
-    fn file(&self) -> File {
+    pub fn file(&self) -> File {
         File::open(self.path()).unwrap()
     }
 

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Decisions, Entry, Limits};
-use crate::decision::Decision;
+use crate::decision::{Decision, Target};
 use crate::guard::{Allow, Guard, Safe};
 use crate::record::TimeUs;
 
@@ -83,7 +83,10 @@ impl Decisions {
         let mut left_out = Vec::new();
         for s in snapshot.decisions {
             let remaining = remaining_us(s.remaining_us, s.decision.expires_us, now, elapsed_us);
-            let full = table.entries.len() >= table.limits.max || table.entries.contains_key(&s.decision.id);
+            let flow = matches!(s.decision.target, Target::Flow(_));
+            let full = table.entries.len() >= table.limits.max
+                || (flow && table.flows >= table.limits.max_flows)
+                || table.entries.contains_key(&s.decision.id);
             if remaining == Some(0) || full || table.check(s.decision.target, now).is_err() {
                 left_out.push(s.decision);
                 continue;

@@ -56,6 +56,46 @@ fn a_decision_holds_until_it_expires_and_its_id_is_never_used_again() {
 }
 
 #[test]
+fn a_flow_or_port_of_who_is_protected_is_refused_with_the_reason() {
+    let mut t = table();
+    for target in ["198.51.100.1/udp/from/53", "udp:198.51.100.1:53-10.0.0.1:4000"] {
+        let e = t.add(manual(target, 60), NOW).unwrap_err();
+        assert!(e.to_string().contains("must stay reachable: default gateway of eth0"), "{e}");
+    }
+    for target in ["192.0.2.7/tcp/from/443", "tcp:192.0.2.7:443-10.0.0.1:4000"] {
+        let e = t.add(manual(target, 60), NOW).unwrap_err();
+        assert!(e.to_string().contains("the office"), "{e}");
+    }
+    // Our own end may be protected, as it is on every host: it is not what is stopped.
+    t.set_safe(vec![safe("10.0.0.1")]);
+    t.add(manual("tcp:203.0.113.5:443-10.0.0.1:4000", 60), NOW).unwrap();
+    let e = t.add(manual("tcp:10.0.0.1:4000-203.0.113.5:443", 60), NOW).unwrap_err();
+    assert!(e.to_string().ends_with("is tcp:203.0.113.5:443-10.0.0.1:4000 meant?"), "{e}");
+    // Who becomes protected is freed of what is narrower, too.
+    t.add(manual("203.0.113.5/udp/from/53", 60), NOW).unwrap();
+    assert_eq!(t.allow(allow("203.0.113.5", None)).unwrap().len(), 2);
+    assert!(t.is_empty());
+}
+
+#[test]
+fn no_more_flows_are_decided_on_than_the_kernel_has_room_for_and_others_still_are() {
+    let limits = Limits { max_flows: 2, ..Limits::default() };
+    let mut t = Decisions::new(limits.clone(), Guard::default(), 1);
+    let flow = |port| manual(&format!("tcp:203.0.113.5:{port}-10.0.0.1:80"), 60);
+    let first = t.add(flow(1), NOW).unwrap().decision().id;
+    t.add(flow(2), NOW).unwrap();
+    assert_eq!(t.add(flow(3), NOW), Err(Refusal::FlowsFull { max: 2 }));
+    t.add(flow(2), NOW).unwrap();
+    t.add(manual("203.0.113.5/tcp/from/3", 60), NOW).unwrap();
+    let stored = t.snapshot(NOW);
+    let fewer = Limits { max_flows: 1, ..limits };
+    let (restored, left_out) = Decisions::restore(stored, fewer, Vec::new(), NOW, None);
+    assert_eq!((restored.len(), left_out.len()), (2, 1));
+    t.delete(first).unwrap();
+    t.add(flow(3), NOW).unwrap();
+}
+
+#[test]
 fn the_allow_list_and_the_safe_set_always_win_and_say_why() {
     let mut t = table();
     for target in ["192.0.2.5", "192.0.2.0/24", "192.0.2.5/tcp/22", "192.0.0.0/8"] {

@@ -254,9 +254,22 @@ impl<'a> Eve<'a> {
     /// A single address also stands where other tools look for one.
     fn aimed(mut self, target: Target) -> Self {
         self.src_ip = target.prefix().is_host().then(|| target.prefix().addr());
-        if let Target::Port { proto, port, .. } = target {
-            self.proto = Some(proto_name(proto));
-            self.dest_port = Some(port);
+        match target {
+            Target::Net(_) => {}
+            Target::Port { proto, port, .. } => {
+                self.proto = Some(proto_name(proto));
+                self.dest_port = Some(port);
+            }
+            Target::FarPort { proto, port, .. } => {
+                self.proto = Some(proto_name(proto));
+                self.src_port = Some(port);
+            }
+            Target::Flow(flow) => {
+                self.proto = Some(proto_name(flow.proto));
+                self.src_port = Some(flow.remote_port);
+                self.dest_ip = Some(flow.ours);
+                self.dest_port = Some(flow.port);
+            }
         }
         self
     }

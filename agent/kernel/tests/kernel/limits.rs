@@ -9,21 +9,13 @@ use weir_common::entry::{Entry, action};
 use weir_common::limit::{Limit, Unit};
 use weir_kernel::lease::Lapse;
 use weir_kernel::lists::List;
-use weir_kernel::{Options, sys};
+use weir_kernel::sys;
 
 use crate::frames::*;
 use crate::support::*;
 
-fn loaded(test: &str) -> Option<Loaded> {
-    ready(test).then(|| Loaded::new(Options { capacity: small(), ..Options::default() }))
-}
-
 fn hosts() -> (IpAddr, IpAddr, IpAddr) {
-    (v4("192.0.2.1"), v4("198.51.100.66"), v4("198.51.100.67"))
-}
-
-fn limiting(unit: Unit, rate: u64, burst: u64) -> Entry {
-    Entry { limit: Limit::new(unit, rate, burst).unwrap(), ..entry(action::LIMIT) }
+    crate::support::hosts(false)
 }
 
 #[test]

@@ -26,11 +26,17 @@ pub fn xdp_of(name: &str, code: &[u64]) -> io::Result<OwnedFd> {
     load(PROG_TYPE_XDP, name, code)
 }
 
+/// A TC program of these instructions.
+pub fn tc_of(name: &str, code: &[u64]) -> io::Result<OwnedFd> {
+    load(PROG_TYPE_SCHED_CLS, name, code)
+}
+
 const PROG_TYPE_SCHED_CLS: u32 = 3;
 const PROG_TYPE_XDP: u32 = 6;
 const ATTACH_XDP: u32 = 37;
 const XDP_HAS_FRAGS: u32 = 1 << 5;
 const HASH: u32 = 1;
+const ARRAY: u32 = 2;
 const PROG_ARRAY: u32 = 3;
 const TAIL_CALL: i32 = 12;
 const SKB_VLAN_PUSH: i32 = 18;
@@ -144,6 +150,31 @@ pub fn hash(key_size: u32, value_size: u32, capacity: u32) -> io::Result<OwnedFd
     create_map([HASH, key_size, value_size, capacity])
 }
 
+/// An array of 64-bit counters.
+pub fn counters(capacity: u32) -> io::Result<OwnedFd> {
+    create_map([ARRAY, 4, 8, capacity])
+}
+
+/// Instructions that add one to the counter whose number is in `r7`, with `map` an array of counters; they use `r0` to `r2`.
+pub fn count(map: &OwnedFd) -> [u64; 9] {
+    [
+        insn(STORE32, 10, 7, -4, 0),
+        insn(MOV_REG, 2, 10, 0, 0),
+        insn(ADD_IMM, 2, 0, 0, -4),
+        insn(LOAD_IMM64, 1, 1, 0, map.as_raw_fd()),
+        0,
+        insn(CALL, 0, 0, 0, LOOKUP),
+        // None of this number: nothing is counted.
+        insn(JUMP_EQ_IMM, 0, 0, 2, 0),
+        insn(MOV_IMM, 1, 0, 0, 1),
+        insn(ATOMIC_ADD64, 0, 1, 0, 0),
+    ]
+}
+
+const JUMP_EQ_IMM: u8 = 0x15;
+const ATOMIC_ADD64: u8 = 0xdb;
+const LOOKUP: i32 = 1;
+
 /// An XDP program that moves the packet on to its next address, then jumps to `target`. The test run repeats one buffer, so
 /// what a run writes is there in the next. The tail call's table comes along: it must outlive the runs.
 pub fn rotor(rotation: Rotation, target: BorrowedFd<'_>) -> io::Result<(OwnedFd, OwnedFd)> {
@@ -191,6 +222,14 @@ pub fn pin(program: i32, path: &str) -> io::Result<()> {
     let attr = [path.as_ptr() as u64, program as u64];
     // SAFETY: a path and a descriptor, valid for the call.
     let r = unsafe { libc::syscall(libc::SYS_bpf, 6, attr.as_ptr(), size_of_val(&attr)) };
+    if r < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Puts a program in the place of a link's (`BPF_LINK_UPDATE`).
+pub fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    let attr = [link.as_raw_fd() as u32, program.as_raw_fd() as u32, 0, 0];
+    // SAFETY: BPF_LINK_UPDATE with a valid attribute.
+    let r = unsafe { libc::syscall(libc::SYS_bpf, 29, attr.as_ptr(), size_of_val(&attr)) };
     if r < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 

@@ -12,13 +12,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use weir_common::counters::Reason;
 use weir_common::entry::{Entry, FOREVER, action, origin, side};
 use weir_common::flow::{FlowKey, FlowStats};
-use weir_common::limit::Limit;
+use weir_common::limit::{Limit, Unit};
 use weir_common::names;
 use weir_kernel::lists::{Key, List};
 use weir_kernel::pins::{Capacity, Pins};
 use weir_kernel::{Datapath, Options, datapath, object, sys};
 
-use crate::frames::mapped;
+use crate::frames::{mapped, v4, v6};
 
 pub const XDP_DROP: u32 = 1;
 pub const XDP_PASS: u32 = 2;
@@ -140,6 +140,34 @@ pub fn drain(datapath: &mut Datapath) -> HashMap<FlowKey, FlowStats> {
 pub fn packets(datapath: &Datapath, reason: Reason) -> u64 {
     let counters = datapath.counters.read().unwrap();
     counters.iter().find(|(r, _)| *r == reason).unwrap().1.packets
+}
+
+/// A datapath of small maps, where the test can run.
+pub fn loaded(test: &str) -> Option<Loaded> {
+    ready(test).then(|| Loaded::new(Options { capacity: small(), ..Options::default() }))
+}
+
+/// Ours, a stranger to be blocked, and the stranger's neighbour.
+pub fn hosts(six: bool) -> (IpAddr, IpAddr, IpAddr) {
+    if six {
+        (v6("fd00::1"), v6("2001:db8:5:6::66"), v6("2001:db8:5:6::67"))
+    } else {
+        (v4("192.0.2.1"), v4("198.51.100.66"), v4("198.51.100.67"))
+    }
+}
+
+/// Hosts of different networks.
+pub fn far(n: u32) -> IpAddr {
+    let [a, b, c, d] = n.wrapping_mul(0x9e37_79b1).to_be_bytes();
+    v4(&format!("{}.{b}.{c}.{d}", 11 + a % 150))
+}
+
+pub fn allow_expired_at(ns: u64) -> Entry {
+    Entry { expires_ns: ns, ..entry(action::DROP) }
+}
+
+pub fn limiting(unit: Unit, rate: u64, burst: u64) -> Entry {
+    Entry { limit: Limit::new(unit, rate, burst).unwrap(), ..entry(action::LIMIT) }
 }
 
 pub fn entry(action: u8) -> Entry {

@@ -22,6 +22,16 @@ pub enum Lifetime {
     For(Duration),
 }
 
+impl Lifetime {
+    /// `None`: for ever.
+    pub fn time(self) -> Option<Duration> {
+        match self {
+            Lifetime::Ever => None,
+            Lifetime::For(d) => Some(d),
+        }
+    }
+}
+
 pub fn lifetime(s: &str) -> Result<Lifetime, String> {
     match s {
         "ever" | "forever" => Ok(Lifetime::Ever),
