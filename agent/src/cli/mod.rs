@@ -111,7 +111,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Cmd::Model(ModelCmd::Verify { path }) => return model::verify(&path, &out),
         Cmd::Model(ModelCmd::Inspect { which }) if model::is_path(&which) => model::inspect(which.as_ref(), &out)?,
-        Cmd::Model(ModelCmd::Compare(args)) if !args.over.is_empty() => return model::compare_over(args, &out),
+        Cmd::Model(ModelCmd::Compare(args)) if args.is_offline() => return model::compare_over(args, cli.socket, &out),
         Cmd::Model(ModelCmd::Features(args)) => return foreign::features(args, &out),
         Cmd::Model(ModelCmd::Calibrate(args)) => return foreign::calibrate(args, &out),
         Cmd::Config(ConfigCmd::Check { file }) => config::check(&out, file)?,

@@ -23,7 +23,7 @@ pub struct Line {
     pub timestamp: Rfc3339,
     /// Address or prefix.
     pub source: String,
-    /// `alert` (and nothing else), `drop` or `shadow`.
+    /// `alert` (and nothing else), `drop`, `limit` or `shadow`.
     pub action: &'static str,
     pub severity: Option<Severity>,
     /// How long it was decided to hold, extensions included, s; for what ended early, how long it did.
@@ -52,6 +52,11 @@ impl Line {
     /// Something was entered, not only said.
     pub fn is_entry(&self) -> bool {
         self.decision.is_some()
+    }
+
+    /// The decision that was entered.
+    pub fn decision(&self) -> Option<u64> {
+        self.decision
     }
 }
 
@@ -135,7 +140,11 @@ impl Book {
         });
         let Some(line) = place.and_then(|at| self.lines.get_mut(at)) else { return };
         line.source = d.target.to_string();
-        line.action = if d.action == Action::Drop { "drop" } else { "shadow" };
+        line.action = match d.action {
+            Action::Drop => "drop",
+            Action::Limit => "limit",
+            Action::Shadow => "shadow",
+        };
         line.proven = d.action == Action::Drop || d.instead_of == Some(Action::Drop);
         line.seconds = lasts(d, None);
         line.decision = Some(d.id);
