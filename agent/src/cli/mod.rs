@@ -11,6 +11,7 @@ mod foreign;
 mod learn;
 mod model;
 mod output;
+mod policy;
 mod recorded;
 mod render;
 mod render_model;
@@ -114,6 +115,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Cmd::Model(ModelCmd::Compare(args)) if args.is_offline() => return model::compare_over(args, cli.socket, &out),
         Cmd::Model(ModelCmd::Features(args)) => return foreign::features(args, &out),
         Cmd::Model(ModelCmd::Calibrate(args)) => return foreign::calibrate(args, &out),
+        Cmd::Policy(command) => return policy::run(command, cli.socket, &out),
         Cmd::Config(ConfigCmd::Check { file }) => config::check(&out, file)?,
         Cmd::Config(ConfigCmd::Show { file }) => config::show(&out, file)?,
         Cmd::Completions { shell } => {
@@ -164,6 +166,7 @@ async fn ask(mut client: Client, command: Cmd, out: &Output) -> anyhow::Result<E
             direction,
             reason,
             confirm_within,
+            no_confirm,
         }) => {
             let lifetime = match lifetime {
                 Lifetime::Ever => None,
@@ -175,7 +178,7 @@ async fn ask(mut client: Client, command: Cmd, out: &Output) -> anyhow::Result<E
             };
             let action = if limit.is_some() { Action::Limit } else { action };
             let added =
-                client.add_decision(target, (action, limit), direction, lifetime, &reason, confirm_within).await?;
+                client.add_decision(target, (action, limit), direction, lifetime, &reason, (confirm_within, no_confirm)).await?;
             if out.json() { out.object(&added)? } else { out.text(&render::decision_added(&added, wall_us()))? }
         }
         Cmd::Decisions(DecisionsCmd::Confirm { id }) => {
@@ -235,6 +238,7 @@ async fn ask(mut client: Client, command: Cmd, out: &Output) -> anyhow::Result<E
         | Cmd::Unload(_)
         | Cmd::Completions { .. }
         | Cmd::Config(_)
+        | Cmd::Policy(_)
         | Cmd::CheckBundle { .. } => {
             unreachable!("handled without an agent")
         }

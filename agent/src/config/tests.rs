@@ -295,7 +295,7 @@ policy:
     - name: a
       when:
         evidence: 0.5x alert
-        proof: yes
+        provn: yes
         port: [22, 99999, 30-20]
         time: 25:00-26:00
         days: [mon, funday]
@@ -315,7 +315,7 @@ policy:
         said,
         [
             "weir.yaml:5:19: policy.rules[0].when.evidence: `0.5x alert` lies below the threshold, where nobody is judged; write 1x or more",
-            "weir.yaml:6:9: policy.rules[0].when.proof: unknown key; did you mean `port`?",
+            "weir.yaml:6:9: policy.rules[0].when.provn: unknown key; did you mean `proven`?",
             "weir.yaml:7:20: policy.rules[0].when.port[1]: `99999` is no port; write a number such as 22, or a range such as 8000-8100",
             "weir.yaml:7:27: policy.rules[0].when.port[2]: `30-20` goes backward; write 20-30",
             "weir.yaml:8:15: policy.rules[0].when.time: `25:00-26:00` is no span of the day; write for example 22:00-06:00",
@@ -371,6 +371,14 @@ policy:
         ]
     );
     assert_eq!(Config::default().warnings(), Vec::<String>::new());
-    let example = include_str!("../../../deploy/weir.yaml");
-    assert_eq!(parse(example).warnings(), Vec::<String>::new());
+    let plain = include_str!("../../../deploy/weir.yaml");
+    // What is commented out there is valid as well.
+    let rules = plain.find("  # rules:").expect("the example rules");
+    let end = plain[rules..].find("\n\n").expect("their end");
+    let shown = plain[rules..rules + end].replace("\n  # ", "\n  ").replacen("  # ", "  ", 1);
+    let all = plain.replace(&plain[rules..rules + end], &shown);
+    assert_eq!(parse(&all).policy.rules.len(), 5, "{all}");
+    for example in [plain, &all, include_str!("../../../deploy/policy-limits.yaml")] {
+        assert_eq!(parse(example).warnings(), Vec::<String>::new());
+    }
 }

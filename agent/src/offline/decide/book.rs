@@ -42,6 +42,9 @@ pub struct Line {
     pub packets_met: u64,
     pub reasons: String,
     pub outcome: String,
+    /// What was entered.
+    #[serde(skip)]
+    pub acted: Option<Action>,
     #[serde(skip)]
     decision: Option<u64>,
     #[serde(skip)]
@@ -106,6 +109,7 @@ impl Book {
             packets_met: 0,
             reasons: words.join("; "),
             outcome: a.outcome.clone(),
+            acted: None,
             decision: None,
             created_us: a.time_us,
         });
@@ -134,6 +138,7 @@ impl Book {
                 packets_met: 0,
                 reasons: d.reason.clone(),
                 outcome: note.to_owned(),
+                acted: None,
                 decision: None,
                 created_us: d.created_us,
             })
@@ -147,6 +152,7 @@ impl Book {
         };
         line.proven = d.action == Action::Drop || d.instead_of == Some(Action::Drop);
         line.seconds = lasts(d, None);
+        line.acted = Some(d.action);
         line.decision = Some(d.id);
         self.by_decision.extend(place.map(|at| (d.id, at)));
     }
