@@ -7,6 +7,7 @@ mod learning;
 mod models;
 mod recording;
 mod report;
+mod risk;
 mod settings;
 mod watching;
 
@@ -178,6 +179,7 @@ impl Agent {
         if let Some(words) = unread {
             agent.warn("alerts", words);
         }
+        agent.pipeline.policy.recall(agent.decisions.iter());
         agent.tell_of_the_collector(now);
         agent.start_record();
         agent.load_current();

@@ -251,6 +251,8 @@ pub struct NewDecision {
     pub reason: String,
     /// It lapses after this unless it is confirmed.
     pub confirm_within: Option<Duration>,
+    /// It is to last unconfirmed, however risky.
+    pub no_confirm: bool,
     pub by: Caller,
 }
 

@@ -27,6 +27,7 @@ pub mod priority;
 pub mod proto;
 pub mod render;
 pub mod scoring;
+mod sessions;
 pub mod sink;
 pub mod store;
 pub mod surroundings;

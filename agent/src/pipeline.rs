@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use weir_common::flow::{FlowKey, FlowStats};
-use weir_core::addr::Addr;
+use weir_core::addr::{Addr, Prefix};
 use weir_core::busy::Busy;
 use weir_core::decisions::Decisions;
 use weir_core::drift::{Drift, DriftChange, DriftConfig, UsualRange};
@@ -227,6 +227,11 @@ impl Pipeline {
     pub fn withdraw(&mut self) {
         self.evidence = Evidence::new(EvidenceConfig::new(self.window_us, &Thresholds::uncalibrated()));
         self.model = None;
+    }
+
+    /// Share of the sources of a network in the recent benign proven flows, 0 to 1.
+    pub fn share_within(&self, net: Prefix) -> f64 {
+        self.busy.share_within(net)
     }
 
     /// A person decided about this source, or it was released: what it did before is no longer held against it.

@@ -75,11 +75,12 @@ impl Agent {
         }
     }
 
-    fn add_decision(&mut self, new: NewDecision) -> Result<DecisionReport, CommandError> {
+    fn add_decision(&mut self, mut new: NewDecision) -> Result<DecisionReport, CommandError> {
         if self.kernel.is_none() {
             let words = "this agent has no interface, so it can stop nothing; set `interface`, or run it with -i";
             return Err(CommandError::Refused(words.to_owned()));
         }
+        let risky = self.confirm_risky(&mut new);
         let now = wall_us();
         let reason = new.reason_with_caller();
         let us = |d: std::time::Duration| d.as_micros() as u64;
@@ -98,11 +99,14 @@ impl Agent {
             },
             now,
         )?;
-        let note = match self.config.mode {
+        let mut note = match self.config.mode {
             Mode::Review | Mode::Enforce => String::new(),
             Mode::Shadow => "mode shadow: it counts what it would have dropped, and drops nothing".to_owned(),
             Mode::Observe => "mode observe: nothing is entered".to_owned(),
         };
+        if let Some(risky) = risky {
+            note = if note.is_empty() { risky } else { format!("{risky}; {note}") };
+        }
         let change = match &added {
             Added::New(_) => DecisionChange::Added,
             Added::Extended(_) => DecisionChange::Extended,

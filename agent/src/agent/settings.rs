@@ -55,6 +55,9 @@ pub fn policy(config: &Config, promoted: bool) -> PolicyConfig {
     PolicyConfig {
         mode: config.mode,
         promoted,
+        rules: config.policy.rules.clone().into(),
+        interface: config.interface.clone(),
+        home: home(config),
         enters: config.interface.is_some(),
         drop_ttl_us: us(config.policy.drop_ttl),
         unproven_ttl_us: us(config.policy.shadow_ttl),

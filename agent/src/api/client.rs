@@ -141,7 +141,7 @@ impl Client {
         sides: Sides,
         lifetime: Option<Duration>,
         reason: &str,
-        confirm_within: Option<Duration>,
+        (confirm_within, no_confirm): (Option<Duration>, bool),
     ) -> Result<DecisionReport> {
         let request = pb::AddDecisionRequest {
             target: target.to_string(),
@@ -151,6 +151,7 @@ impl Client {
             lifetime_us: lifetime.map(whole_us),
             reason: reason.to_owned(),
             confirm_within_us: confirm_within.map(whole_us),
+            no_confirm,
         };
         let answer = self.0.add_decision(request).await?.into_inner();
         Ok(answer.decision.ok_or(Malformed::Missing { field: "decision" })?.try_into()?)

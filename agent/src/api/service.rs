@@ -164,6 +164,7 @@ impl Weir for Service {
             lifetime: r.lifetime_us.map(Duration::from_micros),
             reason: short("reason", r.reason)?,
             confirm_within: r.confirm_within_us.map(Duration::from_micros),
+            no_confirm: r.no_confirm,
             by,
         };
         let decision = self.ask(|reply| Command::AddDecision { new, reply }).await?;

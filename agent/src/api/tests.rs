@@ -302,7 +302,7 @@ async fn decisions_carry_who_made_them() {
     let target: Target = "192.0.2.7/tcp/22".parse().unwrap();
     let lifetime = Some(Duration::from_secs(90));
     let mut client = agent.client().await;
-    let added = client.add_decision(target, (Action::Shadow, None), Sides::In, lifetime, "scans", None).await.unwrap();
+    let added = client.add_decision(target, (Action::Shadow, None), Sides::In, lifetime, "scans", (None, false)).await.unwrap();
     let uid = nix::unistd::Uid::current();
     let user = nix::unistd::User::from_uid(uid).unwrap();
     let by = user.map_or(format!("uid {uid}"), |u| format!("uid {uid} ({})", u.name));
@@ -317,7 +317,7 @@ async fn decisions_carry_who_made_them() {
         (true, 1, 2, Some(3), "n")
     );
     let forever = client
-        .add_decision(target, (Action::Drop, None), Sides::Both, None, "", Some(Duration::from_secs(30)))
+        .add_decision(target, (Action::Drop, None), Sides::Both, None, "", (Some(Duration::from_secs(30)), false))
         .await
         .unwrap();
     assert!(forever.awaiting_confirmation && !added.awaiting_confirmation);
@@ -485,12 +485,12 @@ async fn nonsense_never_reaches_the_event_loop() {
     let mut client = agent.client().await;
     let target: Target = "10.0.0.1".parse().unwrap();
     for (reason, words) in [("x".repeat(501), "longer than 500"), ("a\nb".into(), "control characters")] {
-        let e = client.add_decision(target, (Action::Drop, None), Sides::In, None, &reason, None).await.unwrap_err();
+        let e = client.add_decision(target, (Action::Drop, None), Sides::In, None, &reason, (None, false)).await.unwrap_err();
         let (code, text) = message(&e);
         assert!(code == tonic::Code::InvalidArgument && text.contains(words), "{text}");
     }
     let e =
-        client.add_decision(target, (Action::Drop, None), Sides::In, Some(Duration::ZERO), "", None).await.unwrap_err();
+        client.add_decision(target, (Action::Drop, None), Sides::In, Some(Duration::ZERO), "", (None, false)).await.unwrap_err();
     assert!(message(&e).1.contains("lifetime_us"));
     agent.stop().await;
 }

@@ -15,6 +15,7 @@ use weir_core::decision::{Action, Sides, Target};
 use weir_core::event::Mode;
 use weir_core::rate::RateLimit;
 
+use super::policy::PolicyCmd;
 use crate::command::DecisionRef;
 use crate::human;
 use crate::proto::EventKind;
@@ -22,8 +23,8 @@ use crate::proto::EventKind;
 pub use files::{DecideArgs, EvalArgs, FlowsArgs, InputArgs, ProfileChoice, ReplayArgs, TrainArgs};
 use files::{EVAL, INPUTS, TRAIN};
 pub use model::{CompareArgs, ModelCmd};
-pub use words::{Lifetime, budget, train_profile, window};
-use words::{action, confirm_within, decision_ref, kind, level, lifetime, listen, mode, prefix, rate, sides, target};
+pub use words::{Lifetime, budget, mode, prefix, source_format, train_profile, window};
+use words::{action, confirm_within, decision_ref, kind, level, lifetime, listen, rate, sides, target};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -126,6 +127,9 @@ pub enum Cmd {
     /// The models that score flows
     #[command(subcommand)]
     Model(ModelCmd),
+    /// Try a policy on recorded flows
+    #[command(subcommand)]
+    Policy(PolicyCmd),
     /// Check, show or reload the configuration
     #[command(subcommand)]
     Config(ConfigCmd),
@@ -200,6 +204,10 @@ pub enum DecisionsCmd {
         /// Lift it after this time unless `weir decisions confirm` follows: for blocks that might lock you out
         #[arg(long, value_name = "TIME", value_parser = confirm_within)]
         confirm_within: Option<Duration>,
+        /// Let it last unconfirmed. Without, a wide target (shorter than /24, IPv6 /48), one that has a management session open
+        /// and one that carries much of what is normal are lifted after a minute unless `weir decisions confirm` follows
+        #[arg(long, conflicts_with = "confirm_within")]
+        no_confirm: bool,
     },
     /// Keep a decision that was made with --confirm-within
     Confirm { id: u64 },

@@ -15,15 +15,21 @@ fn load(file: Option<PathBuf>) -> anyhow::Result<(PathBuf, Config)> {
 pub fn check(out: &Output, file: Option<PathBuf>) -> anyhow::Result<()> {
     let (file, config) = load(file)?;
     let changed: Vec<_> = Config::default().diff(&config).into_iter().map(|k| k.path).collect();
+    let warnings = config.warnings();
     if out.json() {
-        return Ok(out.object(&serde_json::json!({ "file": file, "valid": true, "set": changed }))?);
+        let rules = config.policy.rules.iter().map(|r| serde_json::json!({ "name": r.name, "words": r.to_string() }));
+        return Ok(out.object(&serde_json::json!({
+            "file": file, "valid": true, "set": changed, "rules": rules.collect::<Vec<_>>(), "warnings": warnings,
+        }))?);
     }
     let set = match changed.len() {
         0 => "every key has its default".into(),
         1 => format!("differs from the defaults in {}", changed[0]),
         n => format!("differs from the defaults in {n} keys: {}", changed.join(", ")),
     };
-    Ok(out.text(&format!("{}: fine; {set}\n\n{}\n", file.display(), config.summary()))?)
+    let warned: String = warnings.iter().map(|w| format!("warning: {w}\n")).collect();
+    let warned = if warned.is_empty() { warned } else { format!("\n{warned}") };
+    Ok(out.text(&format!("{}: fine; {set}\n\n{}\n{warned}", file.display(), config.summary()))?)
 }
 
 pub fn show(out: &Output, file: Option<PathBuf>) -> anyhow::Result<()> {

@@ -11,6 +11,7 @@ mod foreign;
 mod learn;
 mod model;
 mod output;
+mod policy;
 mod recorded;
 mod render;
 mod render_model;
@@ -111,9 +112,10 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Cmd::Model(ModelCmd::Verify { path }) => return model::verify(&path, &out),
         Cmd::Model(ModelCmd::Inspect { which }) if model::is_path(&which) => model::inspect(which.as_ref(), &out)?,
-        Cmd::Model(ModelCmd::Compare(args)) if !args.over.is_empty() => return model::compare_over(args, &out),
+        Cmd::Model(ModelCmd::Compare(args)) if args.is_offline() => return model::compare_over(args, cli.socket, &out),
         Cmd::Model(ModelCmd::Features(args)) => return foreign::features(args, &out),
         Cmd::Model(ModelCmd::Calibrate(args)) => return foreign::calibrate(args, &out),
+        Cmd::Policy(command) => return policy::run(command, cli.socket, &out),
         Cmd::Config(ConfigCmd::Check { file }) => config::check(&out, file)?,
         Cmd::Config(ConfigCmd::Show { file }) => config::show(&out, file)?,
         Cmd::Completions { shell } => {
@@ -164,15 +166,15 @@ async fn ask(mut client: Client, command: Cmd, out: &Output) -> anyhow::Result<E
             direction,
             reason,
             confirm_within,
+            no_confirm,
         }) => {
             let limit = match (limit, burst) {
                 (Some(l), Some(burst)) => Some(RateLimit::new(l.unit(), l.per_second(), Some(burst))?),
                 (limit, _) => limit,
             };
             let action = if limit.is_some() { Action::Limit } else { action };
-            let added = client
-                .add_decision(target, (action, limit), direction, lifetime.time(), &reason, confirm_within)
-                .await?;
+            let added =
+                client.add_decision(target, (action, limit), direction, lifetime.time(), &reason, (confirm_within, no_confirm)).await?;
             if out.json() { out.object(&added)? } else { out.text(&render::decision_added(&added, wall_us()))? }
         }
         Cmd::Decisions(DecisionsCmd::Confirm { id }) => {
@@ -234,6 +236,7 @@ async fn ask(mut client: Client, command: Cmd, out: &Output) -> anyhow::Result<E
         | Cmd::Unload(_)
         | Cmd::Completions { .. }
         | Cmd::Config(_)
+        | Cmd::Policy(_)
         | Cmd::CheckBundle { .. } => {
             unreachable!("handled without an agent")
         }

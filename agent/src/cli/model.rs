@@ -11,8 +11,9 @@ use weir_core::guard::Guard;
 use weir_core::policy::PolicyConfig;
 use weir_models::ChildLimits;
 
-use super::args::{CompareArgs, ModelCmd};
+use super::args::{CompareArgs, InputArgs, ModelCmd};
 use super::drift;
+use super::flows::reading;
 use super::output::{Output, clean};
 use super::{render, render_model, usage};
 use crate::api::client::Client;
@@ -25,7 +26,7 @@ use crate::offline::compare::Over;
 use crate::offline::output::clean_lines;
 use crate::offline::progress::Progress;
 use crate::offline::tally::Tally;
-use crate::offline::{Reading, signals};
+use crate::offline::signals;
 use crate::pipeline::Model;
 
 /// Whether a folder is meant, and not the id of a stored bundle.
@@ -165,10 +166,7 @@ fn bundle(named: Option<&PathBuf>) -> anyhow::Result<Model> {
 }
 
 /// Without an agent, over files.
-pub fn compare_over(args: CompareArgs, out: &Output) -> anyhow::Result<ExitCode> {
-    if args.over.iter().filter(|p| p.as_os_str() == "-").count() > 1 {
-        return Err(usage("standard input (`-`) can be read once"));
-    }
+pub fn compare_over(args: CompareArgs, socket: Option<PathBuf>, out: &Output) -> anyhow::Result<ExitCode> {
     let (a, b) = match args.bundles.as_slice() {
         [a, b] => (bundle(Some(a))?, bundle(Some(b))?),
         [b] => (bundle(None)?, bundle(Some(b))?),
@@ -187,34 +185,38 @@ pub fn compare_over(args: CompareArgs, out: &Output) -> anyhow::Result<ExitCode>
     let settings = Settings { window_us, policy: PolicyConfig::default(), guard: Guard::default() };
     let mut over = Over::new(Comparison::new(a, b, &settings), window_us);
     let inputs = args.over.len();
-    let reading = Reading {
+    let recorded = args.recorded;
+    let reading = reading(InputArgs {
         inputs: args.over,
-        format: args.read_as,
+        recorded,
+        since: args.since,
+        socket,
         decap: args.decap,
+        read_as: args.read_as,
         home: args.home,
         // As a live agent scores flows that go on.
         checkpoints: true,
         trust_sources: false,
-        malicious: Vec::new(),
-        recorded_since: None,
-    };
+    })?;
     let (progress, mut tally) = (Progress::new(false), Tally::default());
     reading.read_into(&progress, &mut tally, &mut over);
     if let Some(signal) = signals::received() {
         signals::end_by(signal);
     }
     progress.stage("comparing");
-    let unscored = over.unscored;
-    let (comparison, thinning) = over.close()?;
+    let (unscored, late) = (over.unscored, over.late);
+    let comparison = over.close()?;
     drop(progress);
-    let mut report = comparison.report(&if inputs == 1 { "1 input".to_owned() } else { format!("{inputs} inputs") });
+    let mut report = comparison.report(&match inputs {
+        _ if recorded => "what the agent recorded".to_owned(),
+        1 => "1 input".to_owned(),
+        n => format!("{n} inputs"),
+    });
     if unscored > 0 {
         report.notes.push(format!("{unscored} flow records do not tell what profile core needs, or are never scored"));
     }
-    if thinning > 1 {
-        report
-            .notes
-            .push(format!("of flows that other tools counted, one block of a source in {thinning} is compared"));
+    if late > 0 {
+        report.notes.push(format!("{late} flow records came out of order and count when they came"));
     }
     if out.json() {
         out.object(&report)?

@@ -133,6 +133,9 @@ pub fn comparison(c: &pb::Comparison, now: TimeUs) -> String {
     row("sources dropped", counts.dropped_a, counts.dropped_b, Some(counts.dropped_both));
     row("alerts", a.alerts, b.alerts, None);
     row("drops", a.drops, b.drops, None);
+    if a.limits + b.limits > 0 {
+        row("limits", a.limits, b.limits, None);
+    }
     row("shadow entries", a.shadows, b.shadows, None);
     let _ = write!(out, "\n{}", t.render());
 

@@ -78,6 +78,7 @@ struct Side {
     alerts: u64,
     alerts_high: u64,
     drops: u64,
+    limits: u64,
     shadows: u64,
     cpu_us: u64,
 }
@@ -119,6 +120,7 @@ impl Side {
             alerts: 0,
             alerts_high: 0,
             drops: 0,
+            limits: 0,
             shadows: 0,
             cpu_us: 0,
         }
@@ -159,6 +161,7 @@ impl Side {
                 }
             }
             self.drops += u64::from(told.kind == Kind::Drop);
+            self.limits += u64::from(told.kind == Kind::Limit);
             self.shadows += u64::from(told.kind == Kind::Shadow);
             each(source, told);
         }
@@ -170,6 +173,7 @@ impl Side {
             alerts: self.alerts,
             alerts_high: self.alerts_high,
             drops: self.drops,
+            limits: self.limits,
             shadows: self.shadows,
             evidence_sources: self.pipeline.evidence().len() as u64,
             cpu_us: self.cpu_us,

@@ -16,6 +16,7 @@ pub enum Kind {
     Nothing,
     Alert,
     Shadow,
+    Limit,
     Drop,
 }
 
@@ -25,6 +26,7 @@ impl Kind {
             Kind::Nothing => "nothing",
             Kind::Alert => "alert",
             Kind::Shadow => "shadow",
+            Kind::Limit => "limit",
             Kind::Drop => "drop",
         }
     }
@@ -46,9 +48,12 @@ pub struct Told {
 impl Told {
     pub fn of(now: TimeUs, v: &Verdict) -> Self {
         let decided = v.decision.as_ref();
-        let kind = match decided {
-            Some(d) if d.action == Action::Drop || d.instead_of == Some(Action::Drop) => Kind::Drop,
-            Some(_) => Kind::Shadow,
+        // What is held back by the breaker is what it would be.
+        let meant = decided.map(|d| d.instead_of.unwrap_or(d.action).max(d.action));
+        let kind = match meant {
+            Some(Action::Drop) => Kind::Drop,
+            Some(Action::Limit) => Kind::Limit,
+            Some(Action::Shadow) => Kind::Shadow,
             None if v.alert.is_some() => Kind::Alert,
             None => Kind::Nothing,
         };
@@ -165,6 +170,8 @@ mod tests {
     fn the_worst_that_would_have_been_done_counts_and_says_why() {
         let mut told = Told::default();
         told.join(Told::of(5, &decided(Action::Shadow, None, "shadow for 10m")));
+        told.join(Told::of(6, &decided(Action::Shadow, Some(Action::Limit), "limited")));
+        assert_eq!((told.kind, told.kind.name()), (Kind::Limit, "limit"));
         told.join(Told::of(7, &decided(Action::Shadow, Some(Action::Drop), "the breaker tripped")));
         told.join(Told::of(9, &Verdict { note: "decision 2 holds already".into(), ..Verdict::default() }));
         assert_eq!((told.kind, told.decided_us, told.note.as_str()), (Kind::Drop, Some(5), "the breaker tripped"));

@@ -1,8 +1,11 @@
 //! The configuration: `/etc/weir/weir.yaml`, checked as a whole, every mistake named with its place.
 
 mod keys;
+mod rules;
 mod setting;
 mod show;
+mod useless;
+mod zone;
 pub mod tree;
 
 use std::fmt;
@@ -12,6 +15,7 @@ use std::time::Duration;
 
 use weir_core::addr::Prefix;
 use weir_core::event::Mode;
+use weir_core::policy::rule::Rule;
 use weir_kernel::lease::Lapse;
 
 pub use keys::{Apply, KEYS, Key};
@@ -124,6 +128,8 @@ pub struct Policy {
     pub shadow_ttl: Duration,
     pub max_decisions_per_hour: u32,
     pub busy_share: f64,
+    /// Empty: the built-in ones.
+    pub rules: Vec<Rule>,
 }
 
 /// What entries that drop do once the agent has been silent for too long.
@@ -193,6 +199,7 @@ impl Default for Config {
                 shadow_ttl: secs(600),
                 max_decisions_per_hour: 60,
                 busy_share: 0.05,
+                rules: Vec::new(),
             },
             lease: Lease { lapse: Lapse::Keep, timeout: secs(30) },
             log: Log {
@@ -280,6 +287,7 @@ impl Config {
         // The section says that it is wanted, whatever is in it.
         config.netflow.enabled = root.has_section("netflow");
         let places = keys::read_tree(&root, &mut config, &mut problems);
+        rules::name(&mut config.policy.rules);
         if problems.is_empty() {
             config.check_together(&places, &mut problems);
         }

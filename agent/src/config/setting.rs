@@ -118,14 +118,14 @@ impl Word for PathBuf {
 }
 
 /// The value named `text` among `all`, or what would have been allowed.
-fn choice<T: Copy>(text: &str, all: &[(&str, T)]) -> Result<T, String> {
+pub fn choice<T: Copy>(text: &str, all: &[(&str, T)]) -> Result<T, String> {
     all.iter().find(|(name, _)| *name == text).map(|(_, v)| *v).ok_or_else(|| {
         let names: Vec<_> = all.iter().map(|(n, _)| *n).collect();
         format!("`{text}` is not allowed; expected one of {}", names.join(", "))
     })
 }
 
-fn name_of<T: PartialEq>(v: &T, all: &[(&str, T)]) -> String {
+pub fn name_of<T: PartialEq>(v: &T, all: &[(&str, T)]) -> String {
     all.iter().find(|(_, x)| x == v).map_or_else(String::new, |(n, _)| (*n).to_owned())
 }
 
@@ -248,7 +248,7 @@ impl Setting for Option<String> {
 }
 
 /// What a list is made of.
-trait Item: Sized {
+pub trait Item: Sized {
     fn item(node: &Node, path: &str, problems: &mut Vec<Problem>) -> Option<Self>;
     fn show_item(&self) -> Shown;
 }

@@ -125,6 +125,7 @@ impl Config {
             d(self.policy.shadow_ttl),
             self.policy.max_decisions_per_hour
         ));
+        lines.extend(self.rule_lines());
         lines.push(match self.allow.len() {
             0 => "The allow list names nobody; own addresses, gateways and the like are safe by themselves.".into(),
             1 => format!("{} is never blocked.", self.allow[0].target),
@@ -169,21 +170,23 @@ fn write_value(out: &mut String, value: &Shown, indent: &str) {
         Shown::List(items) => {
             out.push('\n');
             for item in items {
-                let text = match item {
-                    Shown::Map(entries) => {
-                        let fields = entries.iter().map(|(k, v)| match v {
-                            Shown::Scalar(s) => format!("{k}: {}", scalar(s)),
-                            _ => format!("{k}: ~"),
-                        });
-                        format!("{{{}}}", fields.collect::<Vec<_>>().join(", "))
-                    }
-                    Shown::Scalar(s) => scalar(s),
-                    _ => "~".into(),
-                };
-                let _ = writeln!(out, "{indent}  - {text}");
+                let _ = writeln!(out, "{indent}  - {}", in_line(item));
             }
         }
         Shown::Map(_) => unreachable!("no key is a mapping by itself"),
+    }
+}
+
+/// A value in one line.
+fn in_line(value: &Shown) -> String {
+    match value {
+        Shown::Null => "~".into(),
+        Shown::Scalar(s) => scalar(s),
+        Shown::List(items) => format!("[{}]", items.iter().map(in_line).collect::<Vec<_>>().join(", ")),
+        Shown::Map(entries) => {
+            let fields = entries.iter().map(|(k, v)| format!("{k}: {}", in_line(v)));
+            format!("{{{}}}", fields.collect::<Vec<_>>().join(", "))
+        }
     }
 }
 

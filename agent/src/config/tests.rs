@@ -34,11 +34,81 @@ policy:
   shadow_ttl: 90s
   max_decisions_per_hour: 7
   busy_share: 10%
+  rules:
+    - name: password guessing
+      when:
+        evidence: 1.5x drop
+        proven_evidence: 20
+        severity: high
+        proven: true
+        detectors: both
+        role: [tcp/in/login, source]
+        direction: in
+        source: [0.0.0.0/0]
+        port: [22, 8000-8100]
+        time: 22:00-06:00
+        days: [mon-fri, sun]
+        zone: Europe/Berlin
+        interface: eth0.100
+      action: drop
+      target: {v4: 26}
+      escalate: [10m, 1h, 1d]
+      within: 3d
+      ask: {within: 30m, then: act}
+      notify: always
+      mode: review
+    - {when: {proven: false, port: 53}, action: limit 100pps burst 200, target: port, for: 5m}
+    - {action: shadow, notify: never, ask: yes}
 log: {level: debug, to: stderr, events: journald, flows: true}
 lease: {lapse: pass, timeout: 10s}
 xdp: {mode: generic}
 netflow: {listen: "[::]:9995", exporters: [192.0.2.1, "2001:db8:1::/48"]}
 "#;
+
+fn rules() -> Vec<Rule> {
+    use weir_core::policy::rule::*;
+    use weir_core::policy::time::{ALL_DAYS, Hours};
+    use weir_core::question::Unanswered;
+    let s = |s: u64| s * 1_000_000;
+    let guessing = When {
+        evidence: Some(Measure::Drop(1.5)),
+        proven_evidence: Some(Measure::Nats(20.0)),
+        severity: Some(weir_core::event::Severity::High),
+        proven: Some(true),
+        detectors: Some(Detectors::Both),
+        roles: vec!["tcp/in/login".parse().unwrap(), "source".parse().unwrap()],
+        direction: Some(Way::In),
+        sources: vec!["0.0.0.0/0".parse().unwrap()],
+        ports: vec![(22, 22), (8000, 8100)],
+        hours: Some(Hours {
+            span: Some((22 * 60, 6 * 60)),
+            days: ALL_DAYS & !(1 << 5),
+            zone: zone::zone("Europe/Berlin").unwrap(),
+        }),
+        interfaces: vec!["eth0.100".into()],
+    };
+    let then = Then {
+        width: Width::Net { v4: 26, v6: 64 },
+        lasts: Some(Lasts { steps_us: vec![s(600), s(3600), s(86_400)], within_us: s(3 * 86_400) }),
+        ask: Some(Ask { ttl_us: s(1800), unanswered: Unanswered::Act }),
+        notify: Notify::Always,
+        mode: Some(Mode::Review),
+        ..Then::new(Act::Drop)
+    };
+    let limit = weir_core::rate::RateLimit::new(weir_core::rate::RateUnit::Packets, 100, Some(200)).unwrap();
+    let name = When { proven: Some(false), ports: vec![(53, 53)], ..When::default() };
+    let second = Then { width: Width::Port, lasts: Some(Lasts::once(s(300))), ..Then::new(Act::Limit(limit)) };
+    let ask = Some(Ask { ttl_us: s(3600), unanswered: Unanswered::Nothing });
+    vec![
+        Rule { name: "password guessing".into(), when: guessing, then },
+        Rule { name: "rule 2".into(), when: name, then: second },
+        Rule {
+            name: "rule 3".into(),
+            when: When::default(),
+            then: Then { notify: Notify::Never, ask, ..Then::new(Act::Shadow) },
+        },
+    ]
+}
 
 #[test]
 fn every_key_can_be_set() {
@@ -63,7 +133,7 @@ fn every_key_can_be_set() {
         learn: Learn { duration: s(5400), min_flows: 5000, min_windows: 300 },
         default_model: DefaultModel::Shadow,
         record: Record { enabled: false, max_size: 20_000_000, max_age: s(3 * 86_400) },
-        policy: Policy { drop_ttl: s(14_400), shadow_ttl: s(90), max_decisions_per_hour: 7, busy_share: 0.1 },
+        policy: Policy { drop_ttl: s(14_400), shadow_ttl: s(90), max_decisions_per_hour: 7, busy_share: 0.1, rules: rules() },
         log: Log { level: log::LevelFilter::Debug, to: LogTarget::Stderr, events: EventTarget::Journald, flows: true },
         lease: Lease { lapse: Lapse::Pass, timeout: s(10) },
         xdp: Xdp { mode: XdpChoice::Generic },
@@ -214,5 +284,101 @@ fn the_summary_says_what_happens() {
         "counted twice",
     ] {
         assert!(words.contains(part), "{part:?} is missing in:\n{words}");
+    }
+}
+
+#[test]
+fn every_mistake_in_a_rule_is_named_with_its_place() {
+    let text = "\
+policy:
+  rules:
+    - name: a
+      when:
+        evidence: 0.5x alert
+        provn: yes
+        port: [22, 99999, 30-20]
+        time: 25:00-26:00
+        days: [mon, funday]
+        zone: Mars/Olympus
+        source: []
+      action: block
+      target: {v4: 4}
+      for: 1h
+      escalate: [1h, 10m]
+    - {action: limit 0pps, target: flow, ask: {than: act}, within: 3d}
+    - {name: b}
+    - drop
+";
+    // Why the zone is not known is the database's own word.
+    let said: Vec<String> = errors(text).iter().map(|e| e.split(" (").next().unwrap_or_default().to_owned()).collect();
+    assert_eq!(
+        said,
+        [
+            "weir.yaml:5:19: policy.rules[0].when.evidence: `0.5x alert` lies below the threshold, where nobody is judged; write 1x or more",
+            "weir.yaml:6:9: policy.rules[0].when.provn: unknown key; did you mean `proven`?",
+            "weir.yaml:7:20: policy.rules[0].when.port[1]: `99999` is no port; write a number such as 22, or a range such as 8000-8100",
+            "weir.yaml:7:27: policy.rules[0].when.port[2]: `30-20` goes backward; write 20-30",
+            "weir.yaml:8:15: policy.rules[0].when.time: `25:00-26:00` is no span of the day; write for example 22:00-06:00",
+            "weir.yaml:9:21: policy.rules[0].when.days[1]: `funday` is no day; expected mon, tue, wed, thu, fri, sat, sun, or a range such as mon-fri",
+            "weir.yaml:10:15: policy.rules[0].when.zone: `Mars/Olympus` is no time zone that this machine knows",
+            "weir.yaml:11:17: policy.rules[0].when.source: an empty list matches nothing; leave the key out",
+            "weir.yaml:12:15: policy.rules[0].action: `block` is no action; expected none, alert, shadow, drop, or limit RATE [burst COUNT]",
+            "weir.yaml:13:20: policy.rules[0].target.v4: `4` is no length of a prefix here; expected 8 to 32",
+            "weir.yaml:14:12: policy.rules[0].for: `escalate` says how long; leave one of the two out",
+            "weir.yaml:15:17: policy.rules[0].escalate: each time must be at least as long as the one before",
+            "weir.yaml:16:16: policy.rules[1].action: a rate of 0 a second cannot be held; allowed are 1 to 137,438,953,472",
+            "weir.yaml:16:36: policy.rules[1].target: single flows cannot be targets of rules yet; `port` is the narrowest",
+            "weir.yaml:16:48: policy.rules[1].ask.than: unknown key; did you mean `then`?",
+            "weir.yaml:16:70: policy.rules[1].within: it says how long `escalate` remembers, and there is none",
+            "weir.yaml:17:7: policy.rules[2]: `action` is missing; add none, alert, shadow, drop, or limit RATE",
+            "weir.yaml:18:7: policy.rules[3]: expected a mapping with the keys name, when, action, target, for, escalate, within, ask, notify, mode; found `drop`",
+        ]
+        .map(str::to_owned)
+        .to_vec()
+    );
+    assert!(errors("policy: {rules: [{name: a, action: drop}, {name: a, action: drop}]}")[0].contains("called `a`"));
+}
+
+#[test]
+fn rules_are_explained_and_what_does_nothing_is_said() {
+    let text = "\
+interface: eth0
+mode: shadow
+lease: {timeout: 60s}
+policy:
+  drop_ttl: 4h
+  rules:
+    - {name: guests, when: {source: 192.0.2.0/24, proven: true}, action: drop, for: 1h}
+    - {name: guests at night, when: {source: 192.0.2.7, proven: true, time: 22:00-06:00}, action: alert}
+    - {when: {proven: false}, action: limit 100pps, mode: enforce, for: 10m}
+";
+    let c = parse(text);
+    let words = c.summary();
+    for part in [
+        "  1. guests: If proven flows alone reach the drop threshold and the source is in 192.0.2.0/24: drop the host (the \
+         /64 where several of its addresses offend) for 1h.",
+        "  3. rule 3: If proven flows alone do not reach the drop threshold: limit the host",
+    ] {
+        assert!(words.contains(part), "{part:?} is missing in:\n{words}");
+    }
+    assert_eq!(
+        c.warnings(),
+        [
+            "policy.rules[1] (guests at night) can never match: rule `guests` before it matches all of it",
+            "policy.rules[2] (rule 3) `mode: enforce` does nothing: the agent is in mode shadow",
+            "policy.drop_ttl does nothing: every rule says how long it drops or limits",
+            "lease.timeout does nothing: lease.lapse is keep",
+        ]
+    );
+    assert_eq!(Config::default().warnings(), Vec::<String>::new());
+    let plain = include_str!("../../../deploy/weir.yaml");
+    // What is commented out there is valid as well.
+    let rules = plain.find("  # rules:").expect("the example rules");
+    let end = plain[rules..].find("\n\n").expect("their end");
+    let shown = plain[rules..rules + end].replace("\n  # ", "\n  ").replacen("  # ", "  ", 1);
+    let all = plain.replace(&plain[rules..rules + end], &shown);
+    assert_eq!(parse(&all).policy.rules.len(), 5, "{all}");
+    for example in [plain, &all, include_str!("../../../deploy/policy-limits.yaml")] {
+        assert_eq!(parse(example).warnings(), Vec::<String>::new());
     }
 }

@@ -1,38 +1,38 @@
-//! Two bundles over what is read: epochs of packets as they come, flows that others counted in the order of their ends.
+//! Two bundles over what is read: epochs of packets as they come, flows that others counted in the order of time, as
+//! [`super::decide`] has them.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use weir_core::record::{FlowRecord, Have, TimeUs};
+use weir_core::record::{Have, TimeUs};
 use weir_core::table::Touched;
 use weir_core::window::SourceWindow;
 use weir_source::label::{Verdict, verdict};
 use weir_source::{Observation, Stop, Taker};
 
+use super::decide::told::Waiting;
 use super::windows::Windows;
 use crate::compare::{Comparison, Epoch};
-use crate::learn::sample_of;
 use crate::pipeline::scorable;
 
-const SECOND_US: u64 = 1_000_000;
-/// Records of others that wait to be put in order; of more, whole blocks of sources are left out at random.
-const MAX_TOLD: usize = 400_000;
 /// Records without a time that are scored at once.
 const BATCH: usize = 1024;
 
 /// Takes what is read.
 pub struct Over {
     comparison: Comparison,
-    window_us: u64,
     windows: Windows,
+    /// Of flows that others counted.
+    told_windows: Windows,
+    waiting: Waiting,
     /// The epoch of packets that is being read.
     open: Epoch,
     packets: bool,
-    told: Vec<(FlowRecord, bool)>,
-    thinning: u64,
     /// Flows without a time: no source can answer for them, but they have p-values.
     timeless: Epoch,
     /// Flows that cannot be scored.
     pub unscored: u64,
+    /// Flows told of after their time was over: they count when they come.
+    pub late: u64,
     failed: Option<String>,
 }
 
@@ -40,39 +40,56 @@ impl Over {
     pub fn new(comparison: Comparison, window_us: u64) -> Self {
         Self {
             comparison,
-            window_us,
             windows: Windows::new(window_us),
+            told_windows: Windows::new(window_us),
+            waiting: Waiting::default(),
             open: Epoch::default(),
             packets: false,
-            told: Vec::new(),
-            thinning: 1,
             timeless: Epoch::default(),
             unscored: 0,
+            late: 0,
             failed: None,
         }
     }
 
-    /// Everything was read: the comparison, and one block of a source in how many it has of flows that others counted.
-    pub fn close(mut self) -> anyhow::Result<(Comparison, u64)> {
+    /// Everything was read.
+    pub fn close(mut self) -> anyhow::Result<Comparison> {
         self.flush_timeless();
-        let told = std::mem::take(&mut self.told);
-        let mut epochs: BTreeMap<TimeUs, Epoch> = BTreeMap::new();
-        let mut windows = std::mem::replace(&mut self.windows, Windows::new(self.window_us));
-        for (record, attack) in told {
-            windows.told(&record);
-            let now = (record.end_us / SECOND_US + 1) * SECOND_US;
-            let epoch = epochs.entry(now).or_default();
-            epoch.records.push(record);
-            epoch.attacks.push(attack);
-        }
-        windows.end(&mut |now, rows| epochs.entry(now).or_default().rows.extend_from_slice(rows));
-        for (now, epoch) in epochs {
-            self.compare(Epoch { now, ..epoch });
+        self.hand_on(TimeUs::MAX);
+        let mut rows = Vec::new();
+        self.told_windows.end_of_input(&mut |now, r| rows.push((now, r.to_vec())));
+        for (now, rows) in rows {
+            self.compare(Epoch { now, rows, ..Epoch::default() });
         }
         match self.failed {
             Some(why) => anyhow::bail!(why),
-            None => Ok((self.comparison, self.thinning)),
+            None => Ok(self.comparison),
         }
+    }
+
+    /// Compares the flows that others counted up to a time.
+    fn hand_on(&mut self, until_us: TimeUs) {
+        for turn in self.waiting.until(until_us) {
+            // Nothing is stopped here: both sides see everything.
+            let step = self.waiting.take(&turn, |_, _| false);
+            let attack = |label: Option<&Arc<str>>| verdict(label.map(|l| &**l)) == Verdict::Attack;
+            let touched: Vec<Touched> = step.begun.into_iter().map(|(t, _)| t).collect();
+            let mut rows = Vec::new();
+            self.told_windows.epoch(turn.second_us, &touched, &mut |now, r| rows.push((now, r.to_vec())));
+            let (mut epoch, mut earlier) = (Epoch { now: turn.second_us, ..Epoch::default() }, Vec::new());
+            for (now, more) in rows {
+                if now == epoch.now { epoch.rows.extend(more) } else { earlier.push((now, more)) }
+            }
+            for (now, rows) in earlier {
+                self.compare(Epoch { now, rows, ..Epoch::default() });
+            }
+            for (record, label) in step.ended {
+                epoch.attacks.push(attack(label.as_ref()));
+                epoch.records.push(record);
+            }
+            self.compare(epoch);
+        }
+        self.waiting.clear();
     }
 
     fn compare(&mut self, epoch: Epoch) {
@@ -114,7 +131,7 @@ impl Taker for Over {
             return Err(Stop);
         }
         let attack = verdict(flow.label.as_deref()) == Verdict::Attack;
-        let mut r = flow.record;
+        let mut r = flow.record.clone();
         if !scorable(&r) {
             self.unscored += 1;
             return Ok(());
@@ -133,15 +150,10 @@ impl Taker for Over {
             }
             return Ok(());
         }
-        let window_us = self.window_us;
-        let kept = move |r: &FlowRecord, thinning| sample_of(r.client, r.start_us, window_us).is_multiple_of(thinning);
-        if kept(&r, self.thinning) {
-            self.told.push((r, attack));
-        }
-        if self.told.len() > MAX_TOLD {
-            self.thinning *= 2;
-            let thinning = self.thinning;
-            self.told.retain(|(r, _)| kept(r, thinning));
+        self.late += u64::from(self.waiting.is_late(&r));
+        if self.waiting.push(Observation { record: r, ..flow }) {
+            let until = self.waiting.middle();
+            self.hand_on(until);
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ pub mod decide;
 pub mod eval;
 pub mod features;
 pub mod output;
+pub mod policy;
 pub mod progress;
 pub mod replay;
 pub mod signals;

@@ -39,7 +39,11 @@ impl Book {
             }
             Event::Decision(decision) => {
                 let Decision { change, target, action, reason, note, .. } = &decision;
-                let label = if action == "drop" { "BLOCK " } else { "SHADOW" };
+                let label = match action.as_str() {
+                    "drop" => "BLOCK ",
+                    "limit" => "LIMIT ",
+                    _ => "SHADOW",
+                };
                 let because = if note.is_empty() { reason } else { note };
                 let line = (change != "extended").then(|| format!("{label}  {target}  {change}: {because}"));
                 self.decisions.push((at_us, decision));

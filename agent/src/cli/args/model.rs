@@ -1,12 +1,14 @@
 //! `weir model`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use weir_core::addr::Prefix;
 
 use super::words::{prefix, source_format};
 use crate::cli::foreign;
+use crate::human;
 
 const FOREIGN: &str = "Only benign rows are written and calibrated by; flows labelled as attacks are left out. Give both \
 commands the same inputs, seed and window: then each row is in the same part, and no model is calibrated by rows that it was \
@@ -69,18 +71,24 @@ pub enum ModelCmd {
     Calibrate(foreign::CalibrateArgs),
 }
 
-const COMPARE: &str = "Without --over: the challenger of the running agent beside the bundle that serves. With it, everything that \
+const COMPARE: &str = "Without --over and --recorded: the challenger of the running agent beside the bundle that serves. Everything that \
 `weir flows` reads can be compared over, without an agent. Both bundles begin with nothing held against anyone and are taken as \
 promoted in mode enforce. Flows labelled as attacks are counted apart from the rates.";
 
 #[derive(Debug, Args)]
 pub struct CompareArgs {
     /// Folders of two bundles, or ids in the state directory; one alone is compared with the one that serves
-    #[arg(value_name = "A B", num_args = 0..=2, requires = "over")]
+    #[arg(value_name = "A B", num_args = 0..=2, requires = "input")]
     pub bundles: Vec<PathBuf>,
     /// Files to compare over; - is standard input
-    #[arg(long, value_name = "INPUT", num_args = 1.., requires = "bundles")]
+    #[arg(long, value_name = "INPUT", num_args = 1.., group = "input", requires = "bundles")]
     pub over: Vec<PathBuf>,
+    /// Compare over what the agent on this machine has recorded
+    #[arg(long, group = "input", requires = "bundles", conflicts_with = "over")]
+    pub recorded: bool,
+    /// Of the record, only the last so long
+    #[arg(long, value_name = "TIME", value_parser = human::parse_duration, requires = "recorded")]
+    pub since: Option<Duration>,
     /// The inner flows of tunnels instead of the outer ones
     #[arg(long, requires = "over")]
     pub decap: bool,
@@ -88,6 +96,13 @@ pub struct CompareArgs {
     #[arg(long = "format", value_name = "FORMAT", value_parser = source_format, requires = "over")]
     pub read_as: Option<weir_source::Format>,
     /// Networks that are protected, for who is inside and who outside [default: private addresses]
-    #[arg(long, value_name = "PREFIX", value_delimiter = ',', value_parser = prefix, requires = "over")]
+    #[arg(long, value_name = "PREFIX", value_delimiter = ',', value_parser = prefix, requires = "input")]
     pub home: Vec<Prefix>,
+}
+
+impl CompareArgs {
+    /// Over files or the record, and not of the running agent's challenger.
+    pub fn is_offline(&self) -> bool {
+        self.recorded || !self.over.is_empty()
+    }
 }

@@ -23,7 +23,7 @@ pub struct Line {
     pub timestamp: Rfc3339,
     /// Address or prefix.
     pub source: String,
-    /// `alert` (and nothing else), `drop` or `shadow`.
+    /// `alert` (and nothing else), `drop`, `limit` or `shadow`.
     pub action: &'static str,
     pub severity: Option<Severity>,
     /// How long it was decided to hold, extensions included, s; for what ended early, how long it did.
@@ -42,6 +42,9 @@ pub struct Line {
     pub packets_met: u64,
     pub reasons: String,
     pub outcome: String,
+    /// What was entered.
+    #[serde(skip)]
+    pub acted: Option<Action>,
     #[serde(skip)]
     decision: Option<u64>,
     #[serde(skip)]
@@ -52,6 +55,11 @@ impl Line {
     /// Something was entered, not only said.
     pub fn is_entry(&self) -> bool {
         self.decision.is_some()
+    }
+
+    /// The decision that was entered.
+    pub fn decision(&self) -> Option<u64> {
+        self.decision
     }
 }
 
@@ -101,6 +109,7 @@ impl Book {
             packets_met: 0,
             reasons: words.join("; "),
             outcome: a.outcome.clone(),
+            acted: None,
             decision: None,
             created_us: a.time_us,
         });
@@ -129,15 +138,21 @@ impl Book {
                 packets_met: 0,
                 reasons: d.reason.clone(),
                 outcome: note.to_owned(),
+                acted: None,
                 decision: None,
                 created_us: d.created_us,
             })
         });
         let Some(line) = place.and_then(|at| self.lines.get_mut(at)) else { return };
         line.source = d.target.to_string();
-        line.action = if d.action == Action::Drop { "drop" } else { "shadow" };
+        line.action = match d.action {
+            Action::Drop => "drop",
+            Action::Limit => "limit",
+            Action::Shadow => "shadow",
+        };
         line.proven = d.action == Action::Drop || d.instead_of == Some(Action::Drop);
         line.seconds = lasts(d, None);
+        line.acted = Some(d.action);
         line.decision = Some(d.id);
         self.by_decision.extend(place.map(|at| (d.id, at)));
     }

@@ -5,26 +5,30 @@
 //! and windows want them as they began), so they wait: all of them where there are few, else the older half makes room.
 
 pub mod book;
+mod entries;
 mod site;
 #[cfg(test)]
 mod tests;
-mod told;
+pub(super) mod told;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use weir_common::flow::{FlowKey, FlowStats};
+use weir_core::decision::Action;
 use weir_core::event::Event;
 use weir_core::profile::ProfileId;
 use weir_core::record::{EndReason, FlowRecord, FlowState, Have, TimeUs};
 use weir_core::table::Touched;
+use weir_source::label::verdict;
 use weir_source::{Observation, Sink, Stop};
 
 use super::progress::Progress;
 use super::replay::is_housekeeping;
 use super::tally;
 use crate::pipeline::Model;
-pub use site::{EPOCH_US, Settings, Site};
+pub use entries::Cut;
+pub use site::{EPOCH_US, Judged, Settings, Site};
 use told::Waiting;
 
 /// Who is told what is replayed. `now` is the end of the epoch, wall clock of what was recorded.
@@ -58,6 +62,10 @@ pub struct Counts {
     pub failed: Option<(u64, String)>,
     /// Packets that entries met, by decision.
     pub met: BTreeMap<u64, u64>,
+    /// What the entries of each decision met and would have cut.
+    pub cuts: BTreeMap<u64, Cut>,
+    /// What the rules came to.
+    pub judged: Judged,
 }
 
 /// Of a silence, so much counts as time that was watched, µs: as where thresholds are calibrated.
@@ -156,6 +164,8 @@ impl<'w> Deciding<'w> {
         let mut rest = Vec::new();
         self.site.finish(&mut |events| rest.extend(events));
         self.counts.met.append(&mut self.site.met);
+        self.counts.cuts.append(&mut std::mem::take(&mut self.site.ledger).close());
+        self.counts.judged.join(std::mem::take(&mut self.site.judged));
         if let Some((n, why)) = self.site.failed.take() {
             let before = self.counts.failed.as_ref().map_or(0, |(n, _)| *n);
             self.counts.failed = Some((before + n, why));
@@ -189,12 +199,21 @@ impl<'w> Deciding<'w> {
         for turn in &turns {
             let end_us = turn.second_us.max(self.site.now_us);
             self.go_to(end_us)?;
-            let step = self.waiting.take(turn, &self.site);
+            let (entries, ledger) = (&self.site.entries, &mut self.site.ledger);
+            let mut met = site::Met::new();
+            let step = self.waiting.take(turn, |r, label| {
+                let Some(e) = entries.on(r.client, r.proto, r.server_port) else { return false };
+                *met.entry(e.id).or_default() += r.fwd.packets;
+                let both = r.bwd.packets > 0 && !matches!(r.state, FlowState::Unanswered | FlowState::Rejected);
+                ledger.told(e, r, verdict(label.map(|l| &**l)), both, end_us);
+                e.action == Action::Drop
+            });
+            let ended = step.ended.into_iter().map(|(record, _)| record).collect();
             let (begun, labels): (Vec<_>, Vec<_>) = step.begun.into_iter().unzip();
             for (flow, label) in begun.iter().zip(&labels) {
                 self.watcher.began(end_us, flow, label.as_ref());
             }
-            let events = self.site.told(end_us, step.ended, begun, step.met);
+            let events = self.site.told(end_us, ended, begun, met);
             self.tell(events)?;
         }
         self.waiting.clear();

@@ -1,19 +1,19 @@
 //! An agent without a kernel and a clock: the same pipeline, policy and decisions, driven by the times of what is replayed.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use weir_common::flow::{A_TO_B, B_TO_A, FlowKey, FlowStats};
-use weir_core::addr::{Addr, Prefix};
-use weir_core::decision::{Action, Target};
+use weir_core::addr::Addr;
+use weir_core::decision::Action;
 use weir_core::decisions::{Decisions, Limits};
 use weir_core::event::Event;
-use weir_core::evidence::NET6_LEN;
 use weir_core::guard::{Allow, Guard, Safe};
-use weir_core::policy::PolicyConfig;
+use weir_core::policy::{PolicyConfig, Verdict};
 use weir_core::record::{FlowRecord, TimeUs};
 use weir_core::table::{TableConfig, Touched};
 
+use super::entries::{Entries, Ledger};
 use crate::deciding::{self, Acted, Moment};
 use crate::pipeline::{Model, Outcome, Pipeline, PipelineConfig};
 
@@ -30,11 +30,48 @@ pub struct Settings {
     pub max_decisions: usize,
 }
 
-/// Entries in force, by what they are about: the strictest on each.
-type Entries = HashMap<Prefix, (u64, Action)>;
-
 /// Packets that each decision met, by its number.
 pub type Met = BTreeMap<u64, u64>;
+
+/// What the rules came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Judged {
+    /// How often each rule matched; behind the last, how often none did.
+    pub matches: Vec<u64>,
+    /// Alerts by the rule that matched.
+    pub alerts: Vec<u64>,
+    /// Sources that a person would have been asked about, each with the rule, at most [`MAX_ASKED`].
+    pub asked: BTreeSet<(usize, Addr)>,
+    /// The rule that led to a decision.
+    pub rule_of: BTreeMap<u64, usize>,
+}
+
+/// Questions that are told apart.
+pub const MAX_ASKED: usize = 100_000;
+
+impl Judged {
+    fn add(&mut self, rules: usize, source: Addr, v: &Verdict) -> usize {
+        let rule = v.rule.unwrap_or(rules);
+        self.matches.resize(rules + 1, 0);
+        self.alerts.resize(rules + 1, 0);
+        self.matches[rule] += 1;
+        self.alerts[rule] += u64::from(v.alert.is_some());
+        if v.question.is_some() && self.asked.len() < MAX_ASKED {
+            self.asked.insert((rule, source));
+        }
+        rule
+    }
+
+    /// Takes what another timeline came to.
+    pub fn join(&mut self, other: Judged) {
+        for (all, more) in [(&mut self.matches, other.matches), (&mut self.alerts, other.alerts)] {
+            all.resize(all.len().max(more.len()), 0);
+            all.iter_mut().zip(more).for_each(|(a, b)| *a += b);
+        }
+        self.asked.extend(other.asked);
+        self.rule_of.extend(other.rule_of);
+    }
+}
 
 pub struct Site {
     pub pipeline: Pipeline,
@@ -45,6 +82,11 @@ pub struct Site {
     pub failed: Option<(u64, String)>,
     /// What each decision met in all.
     pub met: Met,
+    pub judged: Judged,
+    pub ledger: Ledger,
+    /// In force since the end of the last epoch.
+    pub entries: Entries,
+    rules: usize,
 }
 
 impl Site {
@@ -67,6 +109,10 @@ impl Site {
             now_us: 0,
             failed: None,
             met: Met::new(),
+            judged: Judged::default(),
+            ledger: Ledger::default(),
+            entries: Entries::default(),
+            rules: settings.policy.rules_in_force().len(),
         }
     }
 
@@ -81,7 +127,7 @@ impl Site {
 
     /// An epoch of packets that ends at `end_us`.
     pub fn packets(&mut self, end_us: TimeUs, drained: &[(FlowKey, FlowStats)]) -> Vec<Event> {
-        let (passing, met) = self.filter(drained);
+        let (passing, met) = self.filter(end_us, drained);
         let outcome = self.pipeline.epoch(&passing, Vec::new(), end_us, 0, &self.decisions);
         self.carry_out(end_us, outcome, met)
     }
@@ -131,55 +177,45 @@ impl Site {
         events.extend(outcome.events.into_iter().filter(|e| matches!(e, Event::Source { .. })));
         let mut follow = |acted: Acted| events.extend(acted.events);
         for (source, verdict) in outcome.verdicts {
-            follow(deciding::act(&mut self.decisions, at, source, verdict));
+            let rule = self.judged.add(self.rules, source, &verdict);
+            let acted = deciding::act(&mut self.decisions, at, source, verdict);
+            self.judged.rule_of.extend(acted.new.iter().map(|id| (*id, rule)));
+            follow(acted);
         }
         follow(deciding::expire(&mut self.decisions, at));
         for (id, packets) in met {
             *self.met.entry(id).or_default() += packets;
             follow(deciding::met(&mut self.decisions, at, id, packets));
         }
+        self.entries = Entries::of(&self.decisions, now);
         events
-    }
-
-    fn entries(&self) -> Entries {
-        let hosts_and_nets = |t: Target| matches!(t, Target::Net(_)).then(|| t.prefix());
-        let wanted = self.decisions.wanted(self.now_us);
-        wanted.filter_map(|w| Some((hosts_and_nets(w.target)?, (w.decision.id, w.decision.action)))).collect()
     }
 
     /// What the entries in force leave of an epoch's packets, and what they met. With the packets of a blocked address, its
     /// whole flow is gone: nobody would have answered.
-    fn filter<'d>(&self, drained: &'d [(FlowKey, FlowStats)]) -> (Cow<'d, [(FlowKey, FlowStats)]>, Met) {
+    fn filter<'d>(
+        &mut self,
+        end_us: TimeUs,
+        drained: &'d [(FlowKey, FlowStats)],
+    ) -> (Cow<'d, [(FlowKey, FlowStats)]>, Met) {
         let mut met = Met::new();
-        let entries = self.entries();
-        if entries.is_empty() || drained.is_empty() {
+        if self.entries.is_empty() || drained.is_empty() {
             return (Cow::Borrowed(drained), met);
         }
         let mut stopped = vec![false; drained.len()];
         for ((key, stats), stopped) in drained.iter().zip(&mut stopped) {
-            for (addr, dir) in [(key.addr_a, A_TO_B), (key.addr_b, B_TO_A)] {
-                let packets = stats.dir[dir].packets;
-                if let Some((id, action)) = entry(&entries, Addr(addr)).filter(|_| packets > 0) {
-                    *met.entry(id).or_default() += packets;
-                    *stopped |= action == Action::Drop;
+            let both = stats.dir.iter().all(|d| d.packets > 0);
+            for (addr, port, dir) in [(key.addr_a, key.port_b, A_TO_B), (key.addr_b, key.port_a, B_TO_A)] {
+                let sent = &stats.dir[dir];
+                let entry = self.entries.on(Addr(addr), key.proto, port).filter(|_| sent.packets > 0);
+                if let Some(e) = entry {
+                    *met.entry(e.id).or_default() += sent.packets;
+                    *stopped |= e.action == Action::Drop;
+                    self.ledger.packets(e, key, [sent.packets, sent.bytes], both, end_us);
                 }
             }
         }
         let passing = drained.iter().zip(stopped).filter(|(_, stopped)| !stopped).map(|(d, _)| *d);
         (Cow::Owned(passing.collect()), met)
     }
-
-    /// The entry that meets what `addr` sends now.
-    pub fn entry_on(&self, addr: Addr) -> Option<(u64, Action)> {
-        let on = |p: Prefix| self.decisions.wanted_on(Target::Net(p), self.now_us);
-        let net = (!addr.is_v4()).then(|| Prefix::new(addr, NET6_LEN));
-        [Some(Prefix::host(addr)), net].into_iter().flatten().find_map(on).map(|d| (d.id, d.action))
-    }
-}
-
-/// Automatic decisions are about hosts and IPv6 /64s.
-fn entry(entries: &Entries, addr: Addr) -> Option<(u64, Action)> {
-    let host = entries.get(&Prefix::host(addr));
-    let net = || entries.get(&Prefix::new(addr, NET6_LEN));
-    host.or_else(|| if addr.is_v4() { None } else { net() }).copied()
 }

@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use weir_core::decision::Action;
 use weir_core::record::{FlowRecord, TimeUs};
 use weir_core::table::Touched;
 use weir_source::Observation;
 
-use super::site::{EPOCH_US, Met, Site};
+use super::site::EPOCH_US;
 use crate::exported::touched;
 
 /// Flows that wait, about 0.6 KiB each; of more, the half that ended first is replayed.
@@ -24,7 +23,7 @@ struct Told {
 }
 
 #[derive(Default)]
-pub(super) struct Waiting {
+pub struct Waiting {
     flows: Vec<Told>,
     /// Up to here everything was replayed.
     until_us: TimeUs,
@@ -33,7 +32,7 @@ pub(super) struct Waiting {
 }
 
 /// The flows of one epoch, by their places.
-pub(super) struct Turn {
+pub struct Turn {
     /// End of the epoch.
     pub second_us: TimeUs,
     begin: Vec<usize>,
@@ -41,10 +40,9 @@ pub(super) struct Turn {
 }
 
 /// What an epoch brings.
-pub(super) struct Step {
-    pub ended: Vec<FlowRecord>,
+pub struct Step {
+    pub ended: Vec<(FlowRecord, Option<Arc<str>>)>,
     pub begun: Vec<(Touched, Option<Arc<str>>)>,
-    pub met: Met,
 }
 
 fn second(us: TimeUs) -> TimeUs {
@@ -96,17 +94,14 @@ impl Waiting {
         turns.into_iter().map(turn).collect()
     }
 
-    /// Takes an epoch's flows. Those of a source that an entry stops now do not take place.
-    pub fn take(&mut self, turn: &Turn, site: &Site) -> Step {
+    /// Takes an epoch's flows. Those that `stops` says are stopped as they begin do not take place.
+    pub fn take(&mut self, turn: &Turn, mut stops: impl FnMut(&FlowRecord, Option<&Arc<str>>) -> bool) -> Step {
         self.replayed = true;
-        let mut step = Step { ended: Vec::new(), begun: Vec::new(), met: Met::new() };
+        let mut step = Step { ended: Vec::new(), begun: Vec::new() };
         for &i in &turn.begin {
             let t = &mut self.flows[i];
             t.begun = true;
-            if let Some((id, action)) = site.entry_on(t.record.client) {
-                *step.met.entry(id).or_default() += t.record.fwd.packets;
-                t.stopped = action == Action::Drop;
-            }
+            t.stopped = stops(&t.record, t.label.as_ref());
             if !t.stopped {
                 step.begun.push((touched(&t.record, TimeUs::MAX), t.label.clone()));
             }
@@ -115,7 +110,7 @@ impl Waiting {
             let t = &mut self.flows[i];
             t.ended = true;
             if !t.stopped {
-                step.ended.push(t.record.clone());
+                step.ended.push((t.record.clone(), t.label.clone()));
             }
         }
         step
