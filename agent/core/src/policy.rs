@@ -217,6 +217,12 @@ impl Policy {
         self.suspended = roles;
     }
 
+    /// A person said something about these sources: an alert about them is due again, whatever was raised before.
+    pub fn forget_alerts(&mut self, within: Prefix) {
+        self.alerted
+            .retain(|a, _| !within.contains(*a) && Prefix::new(*a, NET6_LEN) != Prefix::new(within.addr(), NET6_LEN));
+    }
+
     /// Judges a source after an epoch's observations are in. `decisions` is only asked: for the guard and for what
     /// holds already.
     pub fn judge(&mut self, now: TimeUs, case: &Case<'_>, thresholds: &Thresholds, decisions: &Decisions) -> Verdict {
@@ -324,7 +330,11 @@ impl Policy {
             if would_drop { self.config.drop_ttl_us } else { self.config.unproven_ttl_us.min(MAX_UNPROVEN_TTL_US) };
 
         if let Some(held) = held(asked.target, now, decisions, action, would_drop) {
-            return Ruling::none(format!("decision {} on {} holds already", held.id, held.target));
+            // The question that came with it hears of what comes on top.
+            let asks = would_drop && mode == Mode::Review && held.action == Action::Shadow;
+            let note = format!("decision {} on {} holds already", held.id, held.target);
+            let question = asks.then(|| self.question(case, thresholds, asked, "mode review".to_owned()));
+            return Ruling { question, ..Ruling::none(note) };
         }
         if self.recent.len() >= 2 * self.config.max_per_hour {
             self.refused += 1;
@@ -374,7 +384,9 @@ impl Policy {
     /// What would be a drop is left to a person, and nothing is entered meanwhile.
     fn ask_first(&self, case: &Case<'_>, thresholds: &Thresholds, asked: &Asked, why: String) -> Ruling {
         let note = format!("asks a person: {why}");
-        Ruling { question: Some(self.question(case, thresholds, asked, why)), ..Ruling::none(note) }
+        // Never dropped automatically, and silence is no answer.
+        let question = NewQuestion { unanswered: Unanswered::Nothing, ..self.question(case, thresholds, asked, why) };
+        Ruling { question: Some(question), ..Ruling::none(note) }
     }
 
     fn question(&self, case: &Case<'_>, thresholds: &Thresholds, asked: &Asked, why: String) -> NewQuestion {

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use weir_core::addr::Prefix;
 use weir_core::event::Mode;
+use weir_core::question::Unanswered;
 use weir_kernel::lease::Lapse;
 
 pub use keys::{Apply, KEYS, Key};
@@ -46,6 +47,7 @@ pub struct Config {
     pub default_model: DefaultModel,
     pub record: Record,
     pub policy: Policy,
+    pub review: Review,
     pub lease: Lease,
     pub log: Log,
     pub xdp: Xdp,
@@ -126,6 +128,14 @@ pub struct Policy {
     pub busy_share: f64,
 }
 
+/// Questions to people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Review {
+    /// How long a question waits for an answer.
+    pub ttl: Duration,
+    pub unanswered: Unanswered,
+}
+
 /// What entries that drop do once the agent has been silent for too long.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
@@ -194,6 +204,7 @@ impl Default for Config {
                 max_decisions_per_hour: 60,
                 busy_share: 0.05,
             },
+            review: Review { ttl: secs(3600), unanswered: Unanswered::Nothing },
             lease: Lease { lapse: Lapse::Keep, timeout: secs(30) },
             log: Log {
                 level: log::LevelFilter::Info,
