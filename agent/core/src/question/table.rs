@@ -219,6 +219,9 @@ impl Questions {
         let mut all = Self { next_id: snapshot.next_id.max(1), ..Self::default() };
         let left = |end: TimeUs| {
             let stored = end.saturating_sub(snapshot.taken_us);
+            if stored == 0 {
+                return end.min(now);
+            }
             now.saturating_add(remaining_us(Some(stored), Some(end), now, elapsed_us).unwrap_or(0))
         };
         for mut q in snapshot.questions {
