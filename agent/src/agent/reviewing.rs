@@ -27,8 +27,8 @@ pub(super) struct Review {
     pub questions: Questions,
     pub labels: Labels,
     readers: Readers,
-    /// Changes that are stored: questions, labels, suppressions.
-    stored: [u64; 3],
+    /// Changes of labels that are stored.
+    labels_stored: u64,
 }
 
 impl Review {
@@ -374,19 +374,16 @@ impl Agent {
         }
     }
 
-    /// What is stored of it all, where it has changed.
+    /// What is stored of it all.
     pub(super) fn store_review(&mut self, now: TimeUs) {
         let r = &mut self.review;
-        let changes = [r.questions.changes(), r.labels.changes(), self.pipeline.suppressions.changes()];
-        if changes[0] != r.stored[0] {
-            self.state.review.questions = r.questions.snapshot(now);
-        }
-        if changes[1] != r.stored[1] {
-            self.state.review.labels = r.labels.snapshot();
-        }
-        // Its counts go with whatever else is stored; there are few.
+        // What is left of a time is counted from when it was stored: those with times are stored each time.
+        self.state.review.questions = r.questions.snapshot(now);
         self.state.review.suppressions = self.pipeline.suppressions.snapshot(now);
-        r.stored = changes;
+        if r.labels.changes() != r.labels_stored {
+            self.state.review.labels = r.labels.snapshot();
+            r.labels_stored = r.labels.changes();
+        }
     }
 }
 
