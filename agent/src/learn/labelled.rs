@@ -133,7 +133,13 @@ mod tests {
         labels.add(label(Truth::Unsure, "192.0.2.3", &[]), S).unwrap();
         let scope =
             Scope { prefix: "192.0.2.0/24".parse().unwrap(), ports: vec![80, 22], role: None, features: Vec::new() };
-        let new = NewSuppression { scope, ttl_us: 10_000 * S, comment: String::new(), by: "me".into(), came_of: String::new() };
+        let new = NewSuppression {
+            scope,
+            ttl_us: 10_000 * S,
+            comment: String::new(),
+            by: "me".into(),
+            came_of: String::new(),
+        };
         let id = suppressions.add(new, 1050 * S).unwrap().id;
         let said = |l: &Labelled, source: &str, port, at: u64| l.of(addr(source), port, at * S, at * S);
         let all = Labelled::new(&labels, &suppressions);
@@ -149,7 +155,10 @@ mod tests {
         labels.undo(benign.id, "me".into(), S).unwrap();
         let all = Labelled::new(&labels, &suppressions);
         assert_eq!(said(&all, "192.0.2.2", Some(80), 1200), Some(Said::Suppressed));
-        assert_eq!((said(&all, "192.0.2.2", Some(80), 1080), said(&all, "192.0.2.2", Some(80), 1301)), (Some(Said::Suppressed), None));
+        assert_eq!(
+            (said(&all, "192.0.2.2", Some(80), 1080), said(&all, "192.0.2.2", Some(80), 1301)),
+            (Some(Said::Suppressed), None)
+        );
     }
 
     #[test]
