@@ -8,7 +8,7 @@ const PROTO: &str = "proto/weir/v1/weir.proto";
 const BUNDLE: &str = "../models/default/bundle";
 
 /// Reports that are made to be read: nothing else is computed from them, so these messages are the only form they have.
-const REPORTS: [&str; 15] = [
+const REPORTS: [&str; 21] = [
     "BundleDetail",
     "CorpusDetail",
     "EvidenceDetail",
@@ -24,6 +24,27 @@ const REPORTS: [&str; 15] = [
     "SourceCounts",
     "SourceDifference",
     "SourceOutcome",
+    "Question",
+    "QuestionDetail",
+    "QuestionOption",
+    "Collateral",
+    "Label",
+    "Suppression",
+];
+
+/// Their times of day, which are written as such; 0 is none.
+const TIMES: [&str; 11] = [
+    "Question.asked_us",
+    "Question.last_us",
+    "Question.expires_us",
+    "Question.answered_us",
+    "Label.from_us",
+    "Label.to_us",
+    "Label.at_us",
+    "Label.undone_us",
+    "Suppression.created_us",
+    "Suppression.expires_us",
+    "Suppression.last_us",
 ];
 
 fn main() {
@@ -32,6 +53,11 @@ fn main() {
     let mut config = tonic_prost_build::configure();
     for report in REPORTS {
         config = config.message_attribute(format!("weir.v1.{report}"), "#[derive(serde::Serialize)]");
+    }
+    for time in TIMES {
+        let name = time.rsplit_once('.').map_or(time, |(_, field)| field).trim_end_matches("_us");
+        let rfc3339 = format!("#[serde(rename = \"{name}\", serialize_with = \"crate::render::rfc3339_or_null\")]");
+        config = config.field_attribute(format!("weir.v1.{time}"), &rfc3339);
     }
     config.compile_fds(descriptors).unwrap_or_else(|e| panic!("cannot generate code from {PROTO}: {e}"));
     embed();

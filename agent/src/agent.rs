@@ -3,10 +3,12 @@
 mod collecting;
 mod commands;
 mod default_model;
+mod feedback;
 mod learning;
 mod models;
 mod recording;
 mod report;
+mod reviewing;
 mod risk;
 mod settings;
 mod watching;
@@ -98,6 +100,7 @@ pub struct Agent {
     /// `None`: its thread could not be started.
     archive: Option<Archive>,
     alerts: Alerts,
+    review: reviewing::Review,
     /// Roles that have drifted, as they were told of.
     drifted: BTreeSet<Place>,
     /// Packets that found no room in the flow map, and flows of exporters in the epoch, so far.
@@ -135,6 +138,7 @@ impl Agent {
             drift_seed: watching::drift_seed(),
         });
         let (alerts, unread) = Alerts::open(&config.state_dir);
+        let (review, suppressions) = reviewing::Review::restore(start.state.review.clone(), now, elapsed);
         let mut agent = Self {
             options: start.options,
             kernel: start.kernel,
@@ -151,6 +155,7 @@ impl Agent {
             loading: None,
             archive: None,
             alerts,
+            review,
             drifted: BTreeSet::new(),
             overflow: None,
             against: Vec::new(),
@@ -165,6 +170,7 @@ impl Agent {
             config,
         };
         agent.pipeline.all_flows = agent.config.log.flows;
+        agent.pipeline.suppressions = suppressions;
         for d in left_out {
             agent.decided(
                 now,
@@ -234,6 +240,7 @@ impl Agent {
         self.default_arrived(now);
         self.learn(now);
         self.expire(now);
+        self.lapse_questions(now);
         self.look_at_hits(now);
         // The next agent removes what it does not know of: a new decision must not wait.
         let new = !self.unconfirmed.is_empty();
@@ -264,7 +271,7 @@ impl Agent {
     }
 
     /// Carries out what the policy says about a source.
-    fn act(&mut self, now: TimeUs, source: Addr, verdict: Verdict) {
+    fn act(&mut self, now: TimeUs, source: Addr, mut verdict: Verdict) {
         if verdict.tripped {
             let limit = self.config.policy.max_decisions_per_hour;
             self.warn(
@@ -283,8 +290,12 @@ impl Agent {
             );
         }
         let at = self.moment(now);
+        let question = verdict.question.take();
         let acted = deciding::act(&mut self.decisions, at, source, verdict);
         self.follow(acted);
+        if let Some(question) = question {
+            self.ask_person(now, question);
+        }
     }
 
     fn moment(&self, now: TimeUs) -> Moment {
@@ -473,6 +484,7 @@ impl Agent {
         }
         self.state.table = self.decisions.snapshot(now);
         self.state.next_alert_id = self.pipeline.policy.next_alert_id();
+        self.store_review(now);
         match self.store.save(&self.state) {
             Ok(()) => self.unsaved = false,
             Err(e) => self.warn("state", format!("the state was not stored: {e}")),

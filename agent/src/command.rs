@@ -2,6 +2,7 @@
 //!
 //! The API server is the only one that makes commands from outside; nobody but the event loop holds state.
 
+mod review;
 mod watched;
 
 use std::fmt;
@@ -21,6 +22,7 @@ use weir_core::render::Rfc3339;
 use crate::model::Staging;
 use crate::proto as pb;
 use crate::store::StoreError;
+pub use review::{FeedbackCommand, LabelScope, NewAnswer, ReviewCommand};
 pub use watched::{
     AlertReason, AlertReport, DriftStatus, EvidencePoint, FeatureDriftReport, RecordReport, RoleDriftReport,
 };
@@ -148,6 +150,10 @@ pub enum Command {
         by: Caller,
         reply: Reply<ReloadReport>,
     },
+    /// Questions to people.
+    Review(ReviewCommand),
+    /// What people say about alerts.
+    Feedback(FeedbackCommand),
 }
 
 /// Why a command was not carried out. The text is for the person who asked.

@@ -7,6 +7,7 @@ pub mod archive;
 pub mod bus;
 pub mod cli;
 pub mod clock;
+pub mod collateral;
 pub mod collector;
 pub mod command;
 pub mod compare;

@@ -9,8 +9,8 @@ use weir_core::addr::{Addr, Prefix};
 use weir_core::busy::Busy;
 use weir_core::decisions::Decisions;
 use weir_core::drift::{Drift, DriftChange, DriftConfig, UsualRange};
-use weir_core::event::{Anomaly, Event};
-use weir_core::evidence::{Evidence, EvidenceConfig, Thresholds};
+use weir_core::event::{Anomaly, Event, Level};
+use weir_core::evidence::{Evidence, EvidenceConfig, Thresholds, surprise};
 use weir_core::feature::{core_matrix, source_matrix};
 use weir_core::home::Home;
 use weir_core::matrix::FeatureMatrix;
@@ -18,6 +18,7 @@ use weir_core::policy::{Case, Policy, PolicyConfig, Verdict};
 use weir_core::profile::ProfileId;
 use weir_core::record::{EndReason, FlowRecord, TimeUs};
 use weir_core::role::{Direction, Role};
+use weir_core::suppression::{Seen, Suppressions};
 use weir_core::table::{EpochOutput, FlowTable, TableConfig, Touched};
 use weir_core::window::{SourceWindow, SourceWindows, WindowCaps};
 use weir_models::{Bundle, ScoreError, Usual};
@@ -75,6 +76,10 @@ pub struct Pipeline {
     out: EpochOutput,
     exported: Exported,
     rows: Vec<SourceWindow>,
+    /// What people said is normal.
+    pub suppressions: Suppressions,
+    /// What would be held against sources without them.
+    silenced: Evidence,
     drift: Drift,
     drift_seed: u64,
     /// End of the epoch before.
@@ -152,6 +157,8 @@ impl Pipeline {
             window_us: config.window_us,
             out: EpochOutput::default(),
             rows: Vec::new(),
+            suppressions: Suppressions::default(),
+            silenced: silenced(config.window_us, &none),
             drift: Drift::new(DriftConfig::default(), BTreeMap::new()),
             drift_seed: config.drift_seed,
             since: 0,
@@ -217,6 +224,7 @@ impl Pipeline {
     /// Puts a model into service. Evidence by another model's p-values does not count on.
     pub fn serve(&mut self, model: Model) {
         self.evidence = Evidence::new(EvidenceConfig::new(self.window_us, &model.thresholds));
+        self.silenced = silenced(self.window_us, &model.thresholds);
         let config = DriftConfig { seed: self.drift_seed, ..DriftConfig::default() };
         self.drift = Drift::new(config, usual(&model.bundle));
         self.policy.suspend(Vec::new());
@@ -237,6 +245,25 @@ impl Pipeline {
     /// A person decided about this source, or it was released: what it did before is no longer held against it.
     pub fn forgive(&mut self, source: Addr) {
         self.evidence.forget(source);
+    }
+
+    /// A person said what is normal, or took that back: what the sources in there did before counts neither way.
+    pub fn begin_anew(&mut self, within: Prefix) {
+        self.evidence.forget_all(within);
+        self.silenced.forget_all(within);
+        self.policy.forget_alerts(within);
+    }
+
+    /// Nothing of this source is learned from the recording under way, if there is one.
+    pub fn leave_out(&mut self, source: Addr) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.leave_out(source);
+        }
+    }
+
+    /// The flows that are alive, as they stand.
+    pub fn live(&self) -> impl Iterator<Item = Touched> {
+        self.table.live()
     }
 
     /// Takes one epoch: what the kernel counted, and what exporters told of until its end. `end_us` is monotonic; wall
@@ -387,7 +414,14 @@ impl Pipeline {
         for (i, (record, anomaly)) in self.out.records.iter().zip(scored).enumerate() {
             // Nobody answers for a flow of which only a guess says that it was theirs.
             if record.have.has(ACCOUNTABLE) {
-                self.evidence.add_flow(now, record, &anomaly);
+                let (source, ports) = (record.client, [record.server_port]);
+                let seen = Seen { source, ports: Some(&ports), anomaly: &anomaly, explained_p: ANOMALY_P };
+                let silent = surprising(&anomaly) && self.suppressions.covers(&seen, now);
+                let evidence = if silent { &mut self.silenced } else { &mut self.evidence };
+                evidence.add_flow(now, record, &anomaly);
+                if let Some(recorder) = self.recorder.as_mut().filter(|_| silent && !model.is_default) {
+                    recorder.leave_out(source);
+                }
                 if let Some(core) = &core {
                     let (p, role) = (anomaly.p_value, anomaly.role);
                     self.drift.flow(now, record, ProfileId::Core, role, p, core.row(i), core.present(i));
@@ -413,7 +447,10 @@ impl Pipeline {
         }
         outcome.scored = tapped;
         for (i, (window, anomaly)) in self.rows.iter().zip(scored).enumerate() {
-            self.evidence.add_window(now, window, &anomaly);
+            let seen = Seen::window(window, &anomaly, ANOMALY_P);
+            let silent = surprising(&anomaly) && self.suppressions.covers(&seen, now);
+            let evidence = if silent { &mut self.silenced } else { &mut self.evidence };
+            evidence.add_window(now, window, &anomaly);
             if let Some(source) = &source {
                 self.drift.window(now, window, anomaly.role, anomaly.p_value, source.row(i), source.present(i));
             }
@@ -449,8 +486,25 @@ impl Pipeline {
         }
     }
 
+    /// Alerts that were not raised are counted, and told of.
+    fn count_suppressed(&mut self, now: TimeUs, thresholds: &Thresholds, outcome: &mut Outcome) {
+        for source in self.silenced.take_changed() {
+            let [all, proven] = self.silenced.values(source, now);
+            if all < thresholds.alert && proven < thresholds.alert {
+                continue;
+            }
+            let Some(s) = self.suppressions.alert(source, now) else { continue };
+            let message = format!(
+                "{source}: an alert (evidence {all:.1}) was not raised: suppression {} of {}, by {}",
+                s.id, s.scope.prefix, s.by
+            );
+            outcome.events.push(Event::Agent { time_us: now, level: Level::Info, kind: "suppressed", message });
+        }
+    }
+
     fn judge(&mut self, now: TimeUs, model: &Model, decisions: &Decisions, outcome: &mut Outcome) {
         let thresholds = &model.thresholds;
+        self.count_suppressed(now, thresholds, outcome);
         for source in self.evidence.take_changed() {
             let Some(level) = self.evidence.level(source, now) else { continue };
             if level.all < thresholds.alert && level.proven < thresholds.alert && source.is_v4() {
@@ -477,6 +531,18 @@ impl Pipeline {
             }
         }
     }
+}
+
+/// Sources that are told apart of those with something suppressed.
+const MAX_SILENCED: usize = 4096;
+
+fn silenced(window_us: u64, thresholds: &Thresholds) -> Evidence {
+    Evidence::new(EvidenceConfig { max_sources: MAX_SILENCED, ..EvidenceConfig::new(window_us, thresholds) })
+}
+
+/// It would add to the evidence against its source.
+fn surprising(anomaly: &Anomaly) -> bool {
+    anomaly.actionable && surprise(f64::from(anomaly.p_value)) > 0.0
 }
 
 /// Whether flows like this are scored at all.

@@ -177,3 +177,98 @@ fn what_drifts_suspends_drops_until_another_model_serves_and_one_source_drifts_n
     p.serve(load());
     assert_eq!(p.drift().bad().count(), 0, "votes are about one model");
 }
+
+/// A pipeline with a model of what hosts usually fetch, and the folder that it lies in.
+fn taught(hosts: u8) -> (Pipeline, tempfile::TempDir) {
+    let mut p = pipeline();
+    let config = crate::learn::LearnConfig {
+        duration: std::time::Duration::from_secs(600),
+        min_flows: 0,
+        min_windows: 0,
+        window_us: 10 * S,
+        alert_budget_per_day: 10.0,
+    };
+    p.record(Recorder::new(config, NOW));
+    fetches(&mut p, NOW + S, 600, hosts, |_| 1);
+    let dir = tempfile::tempdir().unwrap();
+    let recording = p.take_recorder().unwrap().close(NOW + 601 * S);
+    recording.train(dir.path().join("bundle"), 1).unwrap();
+    p.serve(Model::new(Bundle::load(&dir.path().join("bundle")).unwrap()));
+    (p, dir)
+}
+
+/// Epochs of what everybody usually fetches, and of what `more` says of each second; the alerts raised meanwhile.
+fn alerts(
+    p: &mut Pipeline,
+    from: u64,
+    seconds: u64,
+    more: impl Fn(u64) -> Vec<Observation>,
+) -> Vec<weir_core::event::Alert> {
+    let mut alerts = Vec::new();
+    for t in 0..seconds {
+        let now = from + t * S;
+        let some = (1..24u8).filter(|i| (u64::from(*i) + t).is_multiple_of(4));
+        let mut flows: Vec<Observation> = some.map(|i| fetch(i, now / S * 251 + u64::from(i), now, 1)).collect();
+        flows.extend(more(now));
+        let outcome = p.epoch(&[], flows, now - NOW + S, (NOW - S) as i64, &decisions());
+        alerts.extend(outcome.verdicts.into_iter().filter_map(|(_, v)| v.alert));
+    }
+    alerts
+}
+
+#[test]
+fn a_false_alarm_ends_the_alerts_of_its_kind_alone_and_taking_it_back_brings_them_back() {
+    use weir_core::suppression::{NewSuppression, Scope};
+    let (mut p, _dir) = taught(24);
+    let host: Addr = "10.0.0.10".parse().unwrap();
+    let about = |all: &[weir_core::event::Alert]| all.iter().filter(|a| a.source == host).count();
+    // A nightly job: one host fetches much more than anybody ever did.
+    let job = |now: u64| vec![fetch(0, now / S * 251, now, 50)];
+    let from = NOW + 2000 * S;
+    let first = alerts(&mut p, from, 180, job);
+    assert!(about(&first) > 0, "{:?}", p.evidence().values(host, from + 180 * S));
+    let alert = first.iter().find(|a| a.source == host).unwrap();
+
+    // A person says that this is normal: of this host, strange as it was.
+    let named = alert.anomaly.reasons.iter().map(|r| r.feature);
+    let features = named.chain(p.evidence().strange(host).iter().copied()).map(str::to_owned).collect();
+    let scope = Scope { prefix: weir_core::addr::Prefix::host(host), ports: Vec::new(), role: None, features };
+    let new = NewSuppression {
+        scope,
+        ttl_us: 86_400 * S,
+        comment: "backup".into(),
+        by: "me".into(),
+        came_of: "alert 1".into(),
+    };
+    let id = p.suppressions.add(new, from + 181 * S).unwrap().id;
+    p.begin_anew(weir_core::addr::Prefix::host(host));
+
+    let from = from + 400 * S;
+    let again = alerts(&mut p, from, 180, job);
+    assert_eq!(about(&again), 0, "the same traffic again: {again:?}");
+    let s = p.suppressions.get(id).unwrap();
+    assert!(s.observations > 0 && s.alerts == 1, "counted, and visible: {s:?}");
+
+    // The same host goes for many ports that nobody answers at: that is no backup.
+    let from = from + 400 * S;
+    let scan = |now: u64| {
+        let port = |k: u64| {
+            let mut o = told((now / S % 1000 * 40 + k) as u16 + 1000);
+            (o.record.client, o.record.server) = (host, "198.51.100.7".parse().unwrap());
+            o.record.direction = Direction::Out;
+            (o.record.start_us, o.record.end_us) = (now - 900_000, now - 800_000);
+            o
+        };
+        let mut all = job(now);
+        all.extend((0..40).map(port));
+        all
+    };
+    let scanned = alerts(&mut p, from, 180, scan);
+    assert!(about(&scanned) > 0, "what else the source does is evidence as before");
+
+    let gone = p.suppressions.remove(id, from + 181 * S).unwrap();
+    p.begin_anew(gone.scope.prefix);
+    let from = from + 4000 * S;
+    let back = alerts(&mut p, from, 180, job);
+    assert!(about(&back) > 0, "without the suppression it is raised again");
+}

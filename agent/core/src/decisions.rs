@@ -48,7 +48,7 @@ impl Default for Limits {
 }
 
 /// A decision to be.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NewDecision {
     pub target: Target,
     pub action: Action,

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::addr::Addr;
 use crate::decision::{Action, Decision, Target};
+use crate::question::{Question, QuestionChange};
 use crate::record::{FlowRecord, TimeUs};
 use crate::role::Role;
 
@@ -168,6 +169,13 @@ pub enum Event {
         action: Action,
         packets: u64,
         bytes: u64,
+    },
+    /// A person is asked, or what became of that.
+    Question {
+        time_us: TimeUs,
+        change: QuestionChange,
+        question: Box<Question>,
+        note: String,
     },
     /// Progress of learning, loading, promotion, lost epochs, and other news of the agent itself.
     Agent {

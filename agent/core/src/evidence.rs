@@ -50,6 +50,8 @@ const MEMBERS: usize = 16;
 /// What an address of a /64 must have contributed to count as an offender of its own, nats.
 const MEMBER_OFFENDS: f64 = 2.0;
 const TOP_PORTS: usize = 16;
+/// Features that are remembered of a source: those that its observations were strange by the most.
+const STRANGE: usize = 16;
 /// Below this, a source starts afresh: what it did before is no part of new evidence.
 const FORGOTTEN: f64 = 0.05;
 /// A worst observation this old is replaced by the next surprising one, µs.
@@ -158,6 +160,7 @@ struct Source {
     proto: Option<u16>,
     worst: Option<(TimeUs, Box<Anomaly>)>,
     proven_by: Option<(TimeUs, f32, Place)>,
+    strange: Vec<&'static str>,
     /// Contributions of the addresses of a prefix to the sums [all, proven], nats.
     members: Vec<(Addr, [f64; 2])>,
 }
@@ -239,6 +242,11 @@ impl Evidence {
         (s.values(now, self.config.allowance)[ALL] >= threshold).then_some(s.since_us)
     }
 
+    /// The features that the observations of a source were strange by the most, since its evidence began.
+    pub fn strange(&self, source: Addr) -> &[&'static str] {
+        self.hosts.get(&source).map_or(&[], |s| &s.strange)
+    }
+
     /// `None` for a source that nothing is known of.
     pub fn level(&self, source: Addr, now: TimeUs) -> Option<Level> {
         self.hosts.get(&source).map(|s| s.level(now, self.config.allowance))
@@ -256,6 +264,12 @@ impl Evidence {
         if let Some(net) = net6(source) {
             self.nets.remove(&net);
         }
+    }
+
+    /// [`Evidence::forget`] for every source in a prefix.
+    pub fn forget_all(&mut self, within: Prefix) {
+        let sources: Vec<Addr> = self.hosts.keys().filter(|a| within.contains(**a)).copied().collect();
+        sources.into_iter().for_each(|s| self.forget(s));
     }
 
     /// Sources in descending order of evidence, at most `n`.
@@ -356,6 +370,7 @@ impl Source {
             self.members.clear();
             self.worst = None;
             self.proven_by = None;
+            self.strange.clear();
         }
         match o.kind {
             ObservationKind::Flow { flow_id, proto, port, proven, first_record } => {
@@ -391,6 +406,13 @@ impl Source {
         }
         if prefix {
             self.note_member(o.source, added);
+        }
+        let reasons = anomaly.map_or(&[][..], |a| &a.reasons).iter().filter(|r| r.unless.is_empty());
+        if let Some(r) = reasons.max_by(|x, y| x.share.total_cmp(&y.share))
+            && self.strange.len() < STRANGE
+            && !self.strange.contains(&r.feature)
+        {
+            self.strange.push(r.feature);
         }
         let proven = match o.kind {
             ObservationKind::Flow { proven, .. } => proven,

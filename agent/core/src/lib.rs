@@ -17,6 +17,7 @@ pub mod evidence;
 pub mod feature;
 pub mod guard;
 pub mod home;
+pub mod label;
 pub mod matrix;
 pub mod policy;
 pub mod profile;
@@ -27,6 +28,7 @@ pub mod render;
 pub mod role;
 pub mod stat_fields;
 pub mod suppose;
+pub mod suppression;
 pub mod table;
 pub mod window;
 

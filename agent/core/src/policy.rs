@@ -277,6 +277,11 @@ impl Policy {
         }
     }
 
+    /// A person said something about these sources: an alert about them is due again, whatever was raised before.
+    pub fn forget_alerts(&mut self, within: Prefix) {
+        self.alerted.forget(within);
+    }
+
     /// Judges a source after an epoch's observations are in. `decisions` is only asked: for the guard and for what
     /// holds already.
     pub fn judge(&mut self, now: TimeUs, case: &Case<'_>, thresholds: &Thresholds, decisions: &Decisions) -> Verdict {
@@ -512,7 +517,11 @@ impl Policy {
             if weakened { self.config.unproven_ttl_us.min(MAX_UNPROVEN_TTL_US) } else { self.lifetime(b, meant) };
 
         if let Some(held) = held(b, done, meant) {
-            return Ruling::none(format!("decision {} on {} holds already", held.id, held.target));
+            // The question that came with it hears of what comes on top.
+            let asks = meant.stops() && mode == Mode::Review && held.action == Action::Shadow;
+            let note = format!("decision {} on {} holds already", held.id, held.target);
+            let question = asks.then(|| self.question(b, meant, self.ask_of(b), "mode review".to_owned()));
+            return Ruling { question, ..Ruling::none(note) };
         }
         if !asked.proven && self.unproven.len() >= self.config.max_per_hour {
             self.refused += 1;

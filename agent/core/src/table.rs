@@ -68,6 +68,14 @@ impl FlowTable {
         self.config.home = home;
     }
 
+    /// Every flow that is alive, as it stands.
+    pub fn live(&self) -> impl Iterator<Item = Touched> {
+        self.slots.iter().map(|flow| {
+            let client = judge::client_dir(&flow.key, &flow.stats, &self.config.home);
+            touched(flow, client, &self.config.home, false)
+        })
+    }
+
     /// Takes what was drained at `end_us` (monotonic, µs, not before any packet in `drained`) and adds what follows
     /// from it to `out`. Each key occurs at most once per epoch; epochs come in order. Records carry monotonic time
     /// plus `wall_offset_us`.

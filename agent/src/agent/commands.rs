@@ -49,6 +49,8 @@ pub(super) fn carry_out(agent: &mut Agent, command: Command) {
         Command::ModelChallenge { id, by, reply } => agent.challenge(&id, by, reply),
         Command::ModelUnchallenge { by, reply } => drop(reply.send(agent.unchallenge(&by))),
         Command::ModelCompare { reply } => agent.compare(reply),
+        Command::Review(command) => super::reviewing::carry_out(agent, command),
+        Command::Feedback(command) => super::feedback::carry_out(agent, command),
         Command::ReloadConfig { by, reply } => drop(reply.send(agent.reload_by(&by))),
     }
 }

@@ -13,6 +13,7 @@ use crate::archive::read::Span;
 use crate::archive::{Archive, Batch};
 use crate::command::{Caller, CommandError, LearnFrom, LearnReport, RecordReport, Reply};
 use crate::human::{grouped, rough};
+use crate::learn::Labelled;
 use crate::model;
 use crate::pipeline::Outcome;
 
@@ -157,6 +158,7 @@ impl Agent {
         };
         let mut wanted = Span::new(&self.config, archive.dir(), since, now);
         wanted.against = self.decisions.iter().take(MAX_DECISIONS).map(|d| d.target.prefix()).collect();
+        wanted.labelled = Labelled::new(&self.review.labels, &self.pipeline.suppressions);
         let flusher = archive.flusher();
         let make = move || {
             if let Err(e) = flusher.flush() {

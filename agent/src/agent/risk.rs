@@ -23,7 +23,8 @@ fn risk(target: Target, peers: &[Addr], share: (f64, f64)) -> Option<String> {
         return Some(format!("{prefix} is wide"));
     }
     let covers_logins = match target {
-        Target::Port { port, .. } => ServiceClass::of_port(port) == ServiceClass::Login,
+        Target::Port { port, .. } | Target::FarPort { port, .. } => ServiceClass::of_port(port) == ServiceClass::Login,
+        Target::Flow(flow) => ServiceClass::of_port(flow.port) == ServiceClass::Login,
         Target::Net(_) => true,
     };
     if let Some(peer) = peers.iter().find(|p| covers_logins && prefix.contains(**p)) {

@@ -63,6 +63,8 @@ pub fn policy(config: &Config, promoted: bool) -> PolicyConfig {
         unproven_ttl_us: us(config.policy.shadow_ttl),
         max_per_hour: config.policy.max_decisions_per_hour as usize,
         busy_share: config.policy.busy_share,
+        question_ttl_us: us(config.review.ttl),
+        unanswered: config.review.unanswered,
         ..PolicyConfig::default()
     }
 }

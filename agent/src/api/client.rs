@@ -279,4 +279,51 @@ impl Client {
     pub async fn reload_config(&mut self) -> Result<ReloadReport> {
         Ok(self.0.reload_config(pb::ReloadConfigRequest {}).await?.into_inner().into())
     }
+
+    /// The open questions, or `all` that are kept.
+    pub async fn list_questions(&mut self, all: bool) -> Result<pb::ListQuestionsResponse> {
+        Ok(self.0.list_questions(pb::ListQuestionsRequest { all }).await?.into_inner())
+    }
+
+    pub async fn get_question(&mut self, id: u64) -> Result<pb::QuestionDetail> {
+        let answer = self.0.get_question(pb::GetQuestionRequest { id }).await?.into_inner();
+        Ok(answer.question.ok_or(Malformed::Missing { field: "question" })?)
+    }
+
+    pub async fn answer_question(&mut self, request: pb::AnswerQuestionRequest) -> Result<pb::Question> {
+        let answer = self.0.answer_question(request).await?.into_inner();
+        Ok(answer.question.ok_or(Malformed::Missing { field: "question" })?)
+    }
+
+    pub async fn undo_answer(&mut self, id: u64) -> Result<pb::UndoAnswerResponse> {
+        Ok(self.0.undo_answer(pb::UndoAnswerRequest { id }).await?.into_inner())
+    }
+
+    pub async fn label_alert(&mut self, request: pb::LabelAlertRequest) -> Result<pb::LabelAlertResponse> {
+        Ok(self.0.label_alert(request).await?.into_inner())
+    }
+
+    /// The latest first.
+    pub async fn list_labels(&mut self) -> Result<Vec<pb::Label>> {
+        Ok(self.0.list_labels(pb::ListLabelsRequest {}).await?.into_inner().labels)
+    }
+
+    pub async fn undo_label(&mut self, id: u64) -> Result<pb::Label> {
+        let answer = self.0.undo_label(pb::UndoLabelRequest { id }).await?.into_inner();
+        Ok(answer.label.ok_or(Malformed::Missing { field: "label" })?)
+    }
+
+    pub async fn list_suppressions(&mut self) -> Result<Vec<pb::Suppression>> {
+        Ok(self.0.list_suppressions(pb::ListSuppressionsRequest {}).await?.into_inner().suppressions)
+    }
+
+    pub async fn add_suppression(&mut self, request: pb::AddSuppressionRequest) -> Result<pb::Suppression> {
+        let answer = self.0.add_suppression(request).await?.into_inner();
+        Ok(answer.suppression.ok_or(Malformed::Missing { field: "suppression" })?)
+    }
+
+    pub async fn remove_suppression(&mut self, id: u64) -> Result<pb::Suppression> {
+        let answer = self.0.remove_suppression(pb::RemoveSuppressionRequest { id }).await?.into_inner();
+        Ok(answer.suppression.ok_or(Malformed::Missing { field: "suppression" })?)
+    }
 }

@@ -8,13 +8,14 @@ use crate::proto::{self as pb, EventKind, event::Body};
 use crate::sink::Render;
 
 /// The kinds, as they are called on the command line and in the log.
-pub const KINDS: [(&str, EventKind); 6] = [
+pub const KINDS: [(&str, EventKind); 7] = [
     ("flow", EventKind::Flow),
     ("source", EventKind::Source),
     ("alert", EventKind::Alert),
     ("decision", EventKind::Decision),
     ("hits", EventKind::Hits),
     ("agent", EventKind::Agent),
+    ("question", EventKind::Question),
 ];
 
 pub fn kind(event: &Event) -> EventKind {
@@ -25,6 +26,7 @@ pub fn kind(event: &Event) -> EventKind {
         Event::Decision { .. } => EventKind::Decision,
         Event::Hits { .. } => EventKind::Hits,
         Event::Agent { .. } => EventKind::Agent,
+        Event::Question { .. } => EventKind::Question,
     }
 }
 
@@ -58,6 +60,14 @@ pub fn message(event: &Event, render: &dyn Render) -> pb::Event {
                 action: action_out(*action),
                 packets: *packets,
                 bytes: *bytes,
+            }),
+        ),
+        Event::Question { time_us, change, question, note } => (
+            *time_us,
+            Body::Question(pb::QuestionEvent {
+                change: change.name().into(),
+                question: Some(super::review::question(question)),
+                note: note.clone(),
             }),
         ),
         Event::Agent { time_us, level, kind, message } => (

@@ -12,7 +12,7 @@ use tonic::{Request, Response, Status, Streaming};
 use weir_core::decision::Sides;
 
 use super::convert::{self, Malformed, text};
-use super::{events, upload};
+use super::{events, review, upload};
 use crate::bus::{EventBus, Item};
 use crate::command::{AskError, Caller, Command, CommandError, DecisionRef, NewDecision, Reply, ask};
 use crate::proto::weir_server::Weir;
@@ -39,7 +39,7 @@ impl Service {
         Self { commands, bus, render, stop }
     }
 
-    async fn ask<T>(&self, make: impl FnOnce(Reply<T>) -> Command) -> Result<T, Status> {
+    pub(super) async fn ask<T>(&self, make: impl FnOnce(Reply<T>) -> Command) -> Result<T, Status> {
         ask(&self.commands, make).await.map_err(status)
     }
 }
@@ -67,7 +67,7 @@ impl From<Malformed> for Status {
 }
 
 /// Who is at the other end, as the kernel says.
-fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
+pub(super) fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
     let cred = request
         .extensions()
         .get::<UdsConnectInfo>()
@@ -80,7 +80,7 @@ fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
 /// Longer reasons and comments are refused: they are stored, logged and shown in tables.
 const MAX_TEXT: usize = 500;
 
-fn short(field: &'static str, value: String) -> Result<String, Status> {
+pub(super) fn short(field: &'static str, value: String) -> Result<String, Status> {
     if value.chars().count() > MAX_TEXT {
         return Err(Status::invalid_argument(format!("`{field}` is longer than {MAX_TEXT} characters")));
     }
@@ -351,5 +351,75 @@ impl Weir for Service {
         let by = caller(&request)?;
         let report = self.ask(|reply| Command::ReloadConfig { by, reply }).await?;
         Ok(Response::new(report.into()))
+    }
+
+    async fn list_questions(
+        &self,
+        request: Request<pb::ListQuestionsRequest>,
+    ) -> Result<Response<pb::ListQuestionsResponse>, Status> {
+        review::list_questions(self, request).await
+    }
+
+    async fn get_question(
+        &self,
+        request: Request<pb::GetQuestionRequest>,
+    ) -> Result<Response<pb::GetQuestionResponse>, Status> {
+        review::get_question(self, request).await
+    }
+
+    async fn answer_question(
+        &self,
+        request: Request<pb::AnswerQuestionRequest>,
+    ) -> Result<Response<pb::AnswerQuestionResponse>, Status> {
+        review::answer_question(self, request).await
+    }
+
+    async fn undo_answer(
+        &self,
+        request: Request<pb::UndoAnswerRequest>,
+    ) -> Result<Response<pb::UndoAnswerResponse>, Status> {
+        review::undo_answer(self, request).await
+    }
+
+    async fn label_alert(
+        &self,
+        request: Request<pb::LabelAlertRequest>,
+    ) -> Result<Response<pb::LabelAlertResponse>, Status> {
+        review::label_alert(self, request).await
+    }
+
+    async fn list_labels(
+        &self,
+        request: Request<pb::ListLabelsRequest>,
+    ) -> Result<Response<pb::ListLabelsResponse>, Status> {
+        review::list_labels(self, request).await
+    }
+
+    async fn undo_label(
+        &self,
+        request: Request<pb::UndoLabelRequest>,
+    ) -> Result<Response<pb::UndoLabelResponse>, Status> {
+        review::undo_label(self, request).await
+    }
+
+    async fn list_suppressions(
+        &self,
+        request: Request<pb::ListSuppressionsRequest>,
+    ) -> Result<Response<pb::ListSuppressionsResponse>, Status> {
+        review::list_suppressions(self, request).await
+    }
+
+    async fn add_suppression(
+        &self,
+        request: Request<pb::AddSuppressionRequest>,
+    ) -> Result<Response<pb::AddSuppressionResponse>, Status> {
+        review::add_suppression(self, request).await
+    }
+
+    async fn remove_suppression(
+        &self,
+        request: Request<pb::RemoveSuppressionRequest>,
+    ) -> Result<Response<pb::RemoveSuppressionResponse>, Status> {
+        review::remove_suppression(self, request).await
     }
 }

@@ -13,11 +13,13 @@ use super::files::{self, Segment};
 use super::side::{self, Line};
 use crate::config::{Config, FlowTimes};
 use crate::exported::{FIRST_ID, SCORED};
-use crate::learn::{LeftOut, Recorded, Recording, RecordingOf};
+use crate::learn::{Labelled, LeftOut, Recorded, Recording, RecordingOf, Said, flow_matrix, taken};
 use crate::scoring::housekeeping;
 
 /// Flows turned into rows at once.
 const BATCH: usize = 1024;
+/// Flows, and windows, of false alarms that are kept to choose from.
+const MAX_VOUCHED: usize = 20_000;
 
 /// What to learn from.
 #[derive(Clone, Debug)]
@@ -28,6 +30,8 @@ pub struct Span {
     pub flow: FlowTimes,
     /// Whose flows are left out whatever they did then: there are decisions about them.
     pub against: Vec<Prefix>,
+    /// What people said of it.
+    pub labelled: Labelled,
     /// Whose exports are taken today; `None`: nobody's.
     pub exporters: Option<Vec<Prefix>>,
     pub window_us: u64,
@@ -43,6 +47,7 @@ impl Span {
             until_us,
             flow: config.flow.clone(),
             against: Vec::new(),
+            labelled: Labelled::default(),
             exporters: config.netflow.enabled.then(|| config.netflow.exporters.clone()),
             window_us: config.window.as_micros() as u64,
             alert_budget_per_day: config.alert_budget_per_day,
@@ -74,6 +79,8 @@ impl Span {
             left_out: LeftOut { degraded_us: notes.degraded_us(self.since_us, self.until_us), ..LeftOut::default() },
             sources: HashSet::new(),
             strangers: HashSet::new(),
+            vouched_flows: Vec::new(),
+            vouched_windows: Vec::new(),
         };
         for segment in &segments {
             if notes.unreadable.contains(&segment.path) {
@@ -90,6 +97,7 @@ impl Span {
             taker.add_batch();
         }
         taker.add_windows(&segments);
+        let vouched = taker.add_vouched();
         let Learner { recorded, counts, mut left_out, sources, .. } = taker;
         left_out.sources = sources.len();
         Ok(Recording::of(RecordingOf {
@@ -97,6 +105,7 @@ impl Span {
             flows: counts.flows,
             windows: counts.windows,
             exported: counts.exported,
+            vouched,
             left_out,
             started_us: self.since_us.max(segments[0].begin_us),
             until_us: self.until_us,
@@ -186,6 +195,9 @@ struct Learner<'a> {
     sources: HashSet<Addr>,
     /// Told of by exporters that are not listened to any more: their windows are mixed with that.
     strangers: HashSet<Addr>,
+    /// Of false alarms, with when they became known.
+    vouched_flows: Vec<(TimeUs, FlowRecord)>,
+    vouched_windows: Vec<side::Window>,
 }
 
 /// When the agent knew of a record: the timeouts say how long it waited.
@@ -204,6 +216,36 @@ impl Learner<'_> {
         self.batch.clear();
     }
 
+    /// Rows that people vouched for, within their share; how many.
+    fn add_vouched(&mut self) -> u64 {
+        let (flows, windows) = (std::mem::take(&mut self.vouched_flows), std::mem::take(&mut self.vouched_windows));
+        let chosen: Vec<&(TimeUs, FlowRecord)> =
+            taken(flows.len(), self.recorded.rows(ProfileId::Core)).map(|i| &flows[i]).collect();
+        let places: Vec<(TimeUs, Addr)> = chosen.iter().map(|(at, r)| (*at, r.client)).collect();
+        self.recorded.add_vouched(&flow_matrix(ProfileId::Core, chosen.iter().map(|(_, r)| r)), &places);
+        let (mut matrix, mut of_windows) = (FeatureMatrix::new(ProfileId::Source), Vec::new());
+        for w in taken(windows.len(), self.recorded.rows(ProfileId::Source)).map(|i| &windows[i]) {
+            if w.add_to(&mut matrix).is_some() {
+                of_windows.push((w.known_us, w.source));
+            }
+        }
+        self.recorded.add_vouched(&matrix, &of_windows);
+        let n = places.len() + of_windows.len();
+        self.left_out.false_alarms += (flows.len() + windows.len() - n) as u64;
+        n as u64
+    }
+
+    /// What people said of these rows, where that decides: whether they are done with.
+    fn is_said(&mut self, source: Addr, port: Option<u16>, from: TimeUs, to: TimeUs) -> Option<Said> {
+        let said = self.from.labelled.of(source, port, from, to)?;
+        match said {
+            Said::Attack => self.left_out.attacks += 1,
+            Said::Suppressed => self.left_out.suppressed += 1,
+            Said::FalseAlarm => {}
+        }
+        Some(said)
+    }
+
     /// The windows of all files, now that it is known whose must not be learned from.
     fn add_windows(&mut self, segments: &[Segment]) {
         for segment in segments.iter().filter(|s| !self.notes.unreadable.contains(&s.path)) {
@@ -212,6 +254,21 @@ impl Learner<'_> {
                 let Line::Window(w) = line else { return };
                 if w.known_us <= self.from.since_us || w.known_us > self.from.until_us {
                     return;
+                }
+                match self.is_said(w.source, None, w.start_us, w.known_us) {
+                    Some(Said::FalseAlarm) if self.notes.degraded(w.start_us, w.known_us) => {
+                        self.left_out.degraded_rows += 1;
+                        return;
+                    }
+                    Some(Said::FalseAlarm) if self.vouched_windows.len() < MAX_VOUCHED => {
+                        return self.vouched_windows.push(w);
+                    }
+                    Some(Said::FalseAlarm) => {
+                        self.left_out.false_alarms += 1;
+                        return;
+                    }
+                    Some(_) => return,
+                    None => {}
                 }
                 if self.notes.against(w.source) {
                     self.sources.insert(w.source);
@@ -248,6 +305,24 @@ impl Sink for Learner<'_> {
             return Ok(());
         }
         let told = r.flow_id >= FIRST_ID;
+        let (client, port, start_us) = (r.client, r.server_port, r.start_us);
+        match self.is_said(client, Some(port), start_us, at) {
+            // Whoever sends datagrams is not whom somebody has looked at.
+            Some(Said::FalseAlarm) if told || self.vouched_flows.len() >= MAX_VOUCHED => {
+                self.left_out.false_alarms += 1;
+                return Ok(());
+            }
+            Some(Said::FalseAlarm) if self.notes.degraded(start_us, at) => {
+                self.left_out.degraded_rows += 1;
+                return Ok(());
+            }
+            Some(Said::FalseAlarm) => {
+                self.vouched_flows.push((at, flow.record));
+                return Ok(());
+            }
+            Some(_) => return Ok(()),
+            None => {}
+        }
         if self.notes.against(r.client) {
             self.sources.insert(r.client);
             self.left_out.rows += 1;

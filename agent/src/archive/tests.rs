@@ -297,6 +297,51 @@ fn what_must_not_be_learned_is_left_out_and_said() {
 }
 
 #[test]
+fn what_people_said_decides_what_is_learned_and_false_alarms_are_a_small_part() {
+    use crate::learn::{Labelled, MAX_SHARE};
+    use weir_core::label::{Labels, NewLabel, Truth};
+    use weir_core::suppression::Suppressions;
+    let dir = tempfile::tempdir().unwrap();
+    let mut a = Archive::start(dir.path(), config()).unwrap();
+    let t0 = wall_us() / S * S;
+    for i in 0..200 {
+        let mut b = batch(t0 + i * S, 4);
+        // Evidence against the one that a person vouches for.
+        b.against = if i == 10 { vec![SINK[0].parse().unwrap()] } else { Vec::new() };
+        a.add(b);
+    }
+    flushed(&a);
+    let from = span(dir.path(), t0 - S, t0 + 200 * S);
+    let plain = from.recording().unwrap();
+    assert_eq!((plain.flows, plain.vouched, plain.left_out.rows), (400, 0, 600), "{:?}", plain.left_out);
+    let said = |truth, source: usize| {
+        let mut labels = Labels::default();
+        let new = NewLabel {
+            alert_id: 1,
+            source: SINK[source].parse().unwrap(),
+            from_us: t0 + 50 * S,
+            to_us: t0 + 99 * S,
+            ports: Vec::new(),
+            truth,
+            comment: String::new(),
+            by: "me".into(),
+            suppression_id: None,
+        };
+        labels.add(new, t0).unwrap();
+        Span { labelled: Labelled::new(&labels, &Suppressions::default()), ..from.clone() }.recording().unwrap()
+    };
+    let vouched = said(Truth::FalseAlarm, 0);
+    let others = vouched.flows + vouched.windows;
+    assert_eq!(others, plain.flows + plain.windows, "others are learned from as before");
+    assert!(vouched.vouched > 0 && vouched.vouched as f64 <= MAX_SHARE * (others + vouched.vouched) as f64 + 1.0);
+    assert!(vouched.left_out.words().join(", ").contains("of false alarms beyond"), "{:?}", vouched.left_out);
+    let attack = said(Truth::Attack, 1);
+    assert!(attack.flows < plain.flows && attack.left_out.attacks > 100, "{:?}", attack.left_out);
+    assert!(attack.left_out.words().join(", ").contains("labelled as attacks"));
+    assert_eq!(said(Truth::Unsure, 1).flows, plain.flows, "who is not sure says nothing");
+}
+
+#[test]
 fn files_whose_notes_are_gone_are_not_learned_from() {
     let dir = tempfile::tempdir().unwrap();
     let mut a = Archive::start(dir.path(), config()).unwrap();

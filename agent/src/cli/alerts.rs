@@ -21,7 +21,7 @@ use crate::command::{AlertReport, DecisionReport};
 use crate::human::{bytes, grouped};
 
 /// Flows around an alert's time that count as behind it, µs: windows are longer than an epoch.
-const AROUND_US: u64 = 15_000_000;
+pub const AROUND_US: u64 = 15_000_000;
 /// Points of the evidence's course that are shown.
 const MAX_POINTS: usize = 12;
 
@@ -36,6 +36,7 @@ pub async fn run(client: &mut Client, command: AlertsCmd, socket: &Path, out: &O
                 Format::Table | Format::Parquet => out.text(&table(&alerts, wall_us()))?,
             }
         }
+        AlertsCmd::Label(args) => super::labels::label(client, args, out).await?,
         AlertsCmd::Show { id, flows } => {
             let alert = client.get_alert(id).await?;
             if out.format == Format::Csv {

@@ -2,6 +2,7 @@
 
 mod files;
 mod model;
+mod review;
 mod words;
 
 use std::net::SocketAddr;
@@ -23,6 +24,7 @@ use crate::proto::EventKind;
 pub use files::{DecideArgs, EvalArgs, FlowsArgs, InputArgs, ProfileChoice, ReplayArgs, TrainArgs};
 use files::{EVAL, INPUTS, TRAIN};
 pub use model::{CompareArgs, ModelCmd};
+pub use review::{LabelArgs, LabelsCmd, ReviewArgs, ReviewCmd, ScopePart, SuppressionsCmd};
 pub use words::{Lifetime, budget, mode, prefix, source_format, train_profile, window};
 use words::{action, confirm_within, decision_ref, kind, level, lifetime, listen, rate, sides, target};
 
@@ -71,10 +73,15 @@ impl Cli {
     pub fn format(&self) -> Result<Format, String> {
         let asked = self.output.unwrap_or(Format::Table);
         let able: &[Format] = match self.command {
-            Cmd::Flows(_) | Cmd::Replay(_) => &[Format::Table, Format::Json, Format::Csv, Format::Parquet],
+            Cmd::Flows(_) | Cmd::Replay(_) | Cmd::Labels(LabelsCmd::Export { .. }) => {
+                &[Format::Table, Format::Json, Format::Csv, Format::Parquet]
+            }
             Cmd::Decisions(DecisionsCmd::List)
             | Cmd::Allowlist(AllowCmd::List)
-            | Cmd::Alerts(_)
+            | Cmd::Alerts(AlertsCmd::List { .. } | AlertsCmd::Show { .. })
+            | Cmd::Review(ReviewArgs { command: Some(ReviewCmd::List { .. }), .. })
+            | Cmd::Labels(LabelsCmd::List)
+            | Cmd::Suppressions(SuppressionsCmd::List)
             | Cmd::Model(ModelCmd::List | ModelCmd::Drift) => &[Format::Table, Format::Json, Format::Csv],
             _ => &[Format::Table, Format::Json],
         };
@@ -97,7 +104,7 @@ pub enum Cmd {
     Status,
     /// Follow events as they happen
     Watch {
-        /// Only these kinds: flow, source, alert, decision, hits, agent
+        /// Only these kinds: flow, source, alert, decision, hits, agent, question
         #[arg(short, long, value_name = "KIND", value_delimiter = ',', value_parser = kind)]
         kind: Vec<EventKind>,
     },
@@ -107,6 +114,14 @@ pub enum Cmd {
     /// What was found, and why: the last alerts
     #[command(subcommand, alias = "alert")]
     Alerts(AlertsCmd),
+    /// Answer what the agent asks before it drops anybody; without a command, one question after another
+    Review(ReviewArgs),
+    /// What was said about alerts
+    #[command(subcommand, alias = "label")]
+    Labels(LabelsCmd),
+    /// What is normal here and not held against anyone, for a while
+    #[command(subcommand, alias = "suppression")]
+    Suppressions(SuppressionsCmd),
     /// Who is never blocked
     #[command(subcommand)]
     Allowlist(AllowCmd),
@@ -234,6 +249,8 @@ pub enum AlertsCmd {
         #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 50)]
         limit: u32,
     },
+    /// Say whether an alert was right: `false` ends it for a while, and both teach
+    Label(LabelArgs),
     /// What was strange about a source, in words, and its flows from the record
     Show {
         id: u64,
@@ -387,7 +404,7 @@ mod tests {
             ("weir decisions add 10.0.0.1 --limit 5pps --action drop", "cannot be used with"),
             ("weir decisions add 10.0.0.1 --burst 5", "--limit"),
             ("weir decisions add 10.0.0.1 --action block", "expected one of drop, shadow"),
-            ("weir watch --kind drops", "expected one of flow, source, alert, decision, hits, agent"),
+            ("weir watch --kind drops", "expected one of flow, source, alert, decision, hits, agent, question"),
             ("weir run -i eth0 --mode block", "expected one of observe, shadow, review, enforce"),
             ("weir run --netflow somewhere", "is nowhere to listen"),
             ("weir allowlist add 10.0.0.0/40", "at most 32"),

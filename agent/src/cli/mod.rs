@@ -8,6 +8,7 @@ mod drift;
 mod eval;
 mod flows;
 mod foreign;
+mod labels;
 mod learn;
 mod model;
 mod output;
@@ -15,6 +16,7 @@ mod policy;
 mod recorded;
 mod render;
 mod render_model;
+mod review;
 mod train;
 
 use std::io::{self, IsTerminal};
@@ -28,7 +30,7 @@ use crate::app::{self, RunOptions, UnloadScope};
 use crate::clock::wall_us;
 use crate::config::{Config, ConfigError, DEFAULT_SOCKET};
 use crate::proto::watch_events_response::Item;
-use args::{AllowCmd, Cli, Cmd, ConfigCmd, DecisionsCmd, ModelCmd};
+use args::{AllowCmd, Cli, Cmd, ConfigCmd, DecisionsCmd, LabelsCmd, ModelCmd};
 use output::Output;
 use weir_core::decision::Action;
 use weir_core::rate::RateLimit;
@@ -110,6 +112,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             args.input.socket = cli.socket;
             return eval::run(args, &out);
         }
+        Cmd::Labels(LabelsCmd::Export { out: to }) => return labels::export(cli.socket, to, cli.output),
         Cmd::Model(ModelCmd::Verify { path }) => return model::verify(&path, &out),
         Cmd::Model(ModelCmd::Inspect { which }) if model::is_path(&which) => model::inspect(which.as_ref(), &out)?,
         Cmd::Model(ModelCmd::Compare(args)) if args.is_offline() => return model::compare_over(args, cli.socket, &out),
@@ -221,6 +224,9 @@ async fn ask(mut client: Client, command: Cmd, out: &Output) -> anyhow::Result<E
                 out.text(&render::allow_check(&prefix.to_string(), &by))?;
             }
         }
+        Cmd::Review(args) => review::run(&mut client, args, out).await?,
+        Cmd::Labels(command) => labels::run(&mut client, command, out).await?,
+        Cmd::Suppressions(command) => labels::suppressions(&mut client, command, out).await?,
         Cmd::Learn(args) => return learn::run(&mut client, &args, out).await,
         Cmd::Model(command) => return model::ask(&mut client, command, out).await,
         Cmd::Config(ConfigCmd::Reload) => {

@@ -106,6 +106,8 @@ keys! {
     "policy.max_decisions_per_hour", Reload, [policy.max_decisions_per_hour], within(0, 1_000_000), "automatic decisions an hour; beyond it only alerts";
     "policy.busy_share", Reload, [policy.busy_share], within(0.0, 1.0), "a source with more of the benign flows is never dropped automatically";
     "policy.rules", Reload, [policy.rules], super::rules::fit, "what is to happen to whom, in order: the first that matches decides; empty: proven attackers are dropped, others counted";
+    "review.ttl", Reload, [review.ttl], within(secs(1), secs(30 * DAY)), "how long a question to a person waits for an answer (`weir review`)";
+    "review.unanswered", Reload, [review.unanswered], any, "what happens to a question that nobody answered in time: nothing, or act (what was proposed is done)";
     "lease.lapse", Reload, [lease.lapse], any, "what entries do once the agent is silent: keep (until they expire), shadow (only count) or pass (nothing)";
     "lease.timeout", Reload, [lease.timeout], within(secs(1), secs(DAY)), "how long the agent may be silent";
     "log.level", Reload, [log.level], any, "error, warn, info, debug or trace";

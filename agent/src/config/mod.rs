@@ -16,6 +16,7 @@ use std::time::Duration;
 use weir_core::addr::Prefix;
 use weir_core::event::Mode;
 use weir_core::policy::rule::Rule;
+use weir_core::question::Unanswered;
 use weir_kernel::lease::Lapse;
 
 pub use keys::{Apply, KEYS, Key};
@@ -50,6 +51,7 @@ pub struct Config {
     pub default_model: DefaultModel,
     pub record: Record,
     pub policy: Policy,
+    pub review: Review,
     pub lease: Lease,
     pub log: Log,
     pub xdp: Xdp,
@@ -132,6 +134,14 @@ pub struct Policy {
     pub rules: Vec<Rule>,
 }
 
+/// Questions to people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Review {
+    /// How long a question waits for an answer.
+    pub ttl: Duration,
+    pub unanswered: Unanswered,
+}
+
 /// What entries that drop do once the agent has been silent for too long.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
@@ -201,6 +211,7 @@ impl Default for Config {
                 busy_share: 0.05,
                 rules: Vec::new(),
             },
+            review: Review { ttl: secs(3600), unanswered: Unanswered::Nothing },
             lease: Lease { lapse: Lapse::Keep, timeout: secs(30) },
             log: Log {
                 level: log::LevelFilter::Info,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use weir_core::addr::Prefix;
 use weir_core::event::Mode;
+use weir_core::question::Unanswered;
 use weir_kernel::lease::Lapse;
 
 use super::tree::{At, Kind, Node};
@@ -166,6 +167,8 @@ choices!(
     "auto, native or generic",
     [("auto", XdpChoice::Auto), ("native", XdpChoice::Native), ("generic", XdpChoice::Generic)]
 );
+choices!(impl Unanswered, "nothing or act", UNANSWERED);
+pub const UNANSWERED: &[(&str, Unanswered)] = &[("nothing", Unanswered::Nothing), ("act", Unanswered::Act)];
 choices!(impl Lapse, "keep, shadow or pass", LAPSES);
 pub const LAPSES: &[(&str, Lapse)] = &[("keep", Lapse::Keep), ("shadow", Lapse::Shadow), ("pass", Lapse::Pass)];
 choices!(

@@ -59,6 +59,7 @@ policy:
       mode: review
     - {when: {proven: false, port: 53}, action: limit 100pps burst 200, target: port, for: 5m}
     - {action: shadow, notify: never, ask: yes}
+review: {ttl: 30m, unanswered: act}
 log: {level: debug, to: stderr, events: journald, flows: true}
 lease: {lapse: pass, timeout: 10s}
 xdp: {mode: generic}
@@ -134,6 +135,7 @@ fn every_key_can_be_set() {
         default_model: DefaultModel::Shadow,
         record: Record { enabled: false, max_size: 20_000_000, max_age: s(3 * 86_400) },
         policy: Policy { drop_ttl: s(14_400), shadow_ttl: s(90), max_decisions_per_hour: 7, busy_share: 0.1, rules: rules() },
+        review: Review { ttl: s(1800), unanswered: Unanswered::Act },
         log: Log { level: log::LevelFilter::Debug, to: LogTarget::Stderr, events: EventTarget::Journald, flows: true },
         lease: Lease { lapse: Lapse::Pass, timeout: s(10) },
         xdp: Xdp { mode: XdpChoice::Generic },

@@ -11,6 +11,12 @@ pub struct LeftOut {
     /// Time in which the agent lost flows, or could not count or record them all, µs.
     pub degraded_us: u64,
     pub degraded_rows: u64,
+    /// Rows that people labelled as those of an attack.
+    pub attacks: u64,
+    /// Rows that a suppression covered: nobody looked at them.
+    pub suppressed: u64,
+    /// Rows of false alarms beyond those that may teach.
+    pub false_alarms: u64,
     /// Rows told by exporters that are not listened to any more.
     pub exported: u64,
     /// Windows of another version, with other features.
@@ -32,6 +38,15 @@ impl LeftOut {
         if self.degraded_us > 0 || self.degraded_rows > 0 {
             let time = rough(micros(self.degraded_us));
             words.push(format!("{} of {time} in which not everything was counted", rows(self.degraded_rows)));
+        }
+        for (n, what) in [
+            (self.attacks, "labelled as attacks"),
+            (self.suppressed, "covered by a suppression"),
+            (self.false_alarms, "of false alarms beyond the share that may teach"),
+        ] {
+            if n > 0 {
+                words.push(format!("{} {what}", rows(n)));
+            }
         }
         if self.exported > 0 {
             words.push(format!("{} told by exporters that are not listened to any more", rows(self.exported)));

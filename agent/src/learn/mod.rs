@@ -5,6 +5,7 @@
 
 mod apart;
 mod baseline;
+mod labelled;
 mod left_out;
 mod rows;
 
@@ -20,6 +21,7 @@ use weir_core::window::SourceWindow;
 
 pub use apart::lay_apart;
 pub use baseline::{Baseline, Dealt, LearnError, MODEL_SHARE, said, thresholds_of, to_manifest};
+pub use labelled::{Labelled, MAX_SHARE, Said, taken};
 pub use left_out::LeftOut;
 pub use rows::{Recorded, Rows, flow_matrix, sample_of};
 
@@ -139,6 +141,7 @@ impl Recorder {
             flows: self.flows,
             windows: self.windows,
             exported: self.exported,
+            vouched: 0,
             left_out: LeftOut {
                 sources: self.left_out.len(),
                 rows: rows as u64,
@@ -162,6 +165,8 @@ pub struct RecordingOf {
     pub windows: u64,
     /// Of the flows, told by exporters.
     pub exported: u64,
+    /// Rows of false alarms that people vouched for.
+    pub vouched: u64,
     pub left_out: LeftOut,
     pub started_us: TimeUs,
     pub until_us: TimeUs,
@@ -176,6 +181,8 @@ pub struct Recording {
     baseline: Baseline,
     pub flows: u64,
     pub windows: u64,
+    /// Rows of false alarms that people vouched for.
+    pub vouched: u64,
     pub left_out: LeftOut,
 }
 
@@ -194,6 +201,7 @@ impl Recording {
             },
             flows: r.flows,
             windows: r.windows,
+            vouched: r.vouched,
             left_out: r.left_out,
         }
     }
@@ -206,6 +214,10 @@ fn origin(r: &RecordingOf) -> String {
         0 => of,
         n if n == r.flows => format!("{of}, told by exporters"),
         n => format!("{of}, {n} of the flows told by exporters"),
+    };
+    let of = match r.vouched {
+        0 => of,
+        n => format!("{of}, and {n} rows of false alarms"),
     };
     match r.left_out.words() {
         words if words.is_empty() => of,

@@ -173,6 +173,18 @@ impl Recorded {
         self.add(ProfileId::Source, matrix, origins);
     }
 
+    /// Rows that people vouched for, with time and source of each: they make models and p-values, and no threshold rests on them.
+    pub fn add_vouched(&mut self, matrix: &FeatureMatrix, places: &[(TimeUs, Addr)]) {
+        let window_us = self.window_us;
+        let origins = places.iter().map(|(at, source)| Origin::new(Some(*at), Some(*source), None, window_us));
+        self.add(matrix.profile(), matrix, origins);
+    }
+
+    /// Rows of a profile so far.
+    pub fn rows(&self, profile: ProfileId) -> usize {
+        self.profiles.iter().find(|r| r.profile() == profile).map_or(0, Rows::len)
+    }
+
     fn add(&mut self, profile: ProfileId, matrix: &FeatureMatrix, origins: impl Iterator<Item = Origin>) {
         let Some(rows) = self.profiles.iter_mut().find(|r| r.profile() == profile) else { return };
         for (i, mut o) in origins.enumerate() {

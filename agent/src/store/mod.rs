@@ -6,6 +6,7 @@
 mod alerts;
 mod bundles;
 mod file;
+mod review;
 
 use std::fs;
 use std::io;
@@ -19,6 +20,7 @@ use weir_core::record::TimeUs;
 use crate::lock::{Lock, LockError};
 pub use alerts::{Alerts, MAX_ALERTS};
 pub use bundles::{BundleDir, Bundles, MAX_STEPS, Step, check_id};
+pub use review::ReviewState;
 
 /// Raised when the meaning of [`State`] changes.
 pub const SCHEMA: u32 = 1;
@@ -69,6 +71,9 @@ pub struct State {
     pub table: Snapshot,
     /// Ids are never used twice.
     pub next_alert_id: u64,
+    /// Questions to people, what they answered, and what they said about alerts.
+    #[serde(default)]
+    pub review: ReviewState,
 }
 
 impl State {
@@ -78,6 +83,7 @@ impl State {
             saved: Saved::default(),
             table: Snapshot { taken_us: now_us, next_id: first_id, decisions: Vec::new(), allow: Vec::new() },
             next_alert_id: first_id,
+            review: ReviewState::default(),
         }
     }
 }

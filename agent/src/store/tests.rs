@@ -31,6 +31,7 @@ fn state() -> State {
         saved: Saved { boot_id: "b".into(), boottime_us: 77 },
         table: Snapshot { taken_us: NOW, next_id: 9, decisions: vec![stored], allow: vec![allow] },
         next_alert_id: 4,
+        review: ReviewState::default(),
     }
 }
 

@@ -17,6 +17,7 @@ mod netflow;
 mod raw;
 mod record;
 mod restart;
+mod review;
 mod site;
 mod support;
 mod targets;

@@ -6,6 +6,7 @@ use std::ops::Bound;
 use crate::addr::{Addr, Prefix};
 use crate::decision::Target;
 use crate::event::Severity;
+use crate::evidence::NET6_LEN;
 use crate::record::TimeUs;
 
 /// Sources whose last alert is remembered.
@@ -41,6 +42,12 @@ impl AlertedSources {
             }
         }
         self.0.insert(subject, alerted);
+    }
+
+    /// Forgets the addresses of a prefix, and the /64 around it.
+    pub fn forget(&mut self, within: Prefix) {
+        let around = Prefix::new(within.addr(), NET6_LEN);
+        self.0.retain(|a, _| !within.contains(*a) && Prefix::new(*a, NET6_LEN) != around);
     }
 
     /// Forgets what is older than `age_us`, once there are many.

@@ -295,3 +295,31 @@ fn a_flood_in_made_up_names_neither_trips_the_breaker_nor_buries_people_in_alert
     let v = p.judge(NOW + 3600 * S, &case, &thresholds(), &d);
     assert!(v.alert.is_some() && v.decision.is_some());
 }
+
+#[test]
+fn silence_never_drops_who_may_well_be_normal() {
+    use crate::question::Unanswered;
+    let acting = PolicyConfig { unanswered: Unanswered::Act, question_ttl_us: 7, ..enforce() };
+    let l = level(50.0, 50.0);
+    let case = Case { source: addr("203.0.113.5"), level: &l, net: None, busy_share: 0.12, busy: None };
+    let busy = Policy::new(acting.clone(), 1).judge(NOW, &case, &thresholds(), &empty()).question.unwrap();
+    assert_eq!((busy.unanswered, busy.proposed.action, busy.ttl_us), (Unanswered::Nothing, Action::Drop, 7));
+    let t = Thresholds { strange: vec![case.source], ..thresholds() };
+    let usual = Case { busy_share: 0.0, ..case };
+    let strange = Policy::new(acting.clone(), 1).judge(NOW, &usual, &t, &empty()).question.unwrap();
+    assert_eq!(strange.unanswered, Unanswered::Nothing);
+    // Whom the agent would drop by itself it may drop unanswered, if it was configured so.
+    let mut review = Policy::new(PolicyConfig { mode: Mode::Review, ..acting }, 1);
+    let mut decisions = empty();
+    let v = review.judge(NOW, &usual, &thresholds(), &decisions);
+    assert_eq!(v.question.as_ref().map(|q| q.unanswered), Some(Unanswered::Act));
+    let shadow = v.decision.unwrap();
+    assert_eq!((shadow.action, shadow.alert_id), (Action::Shadow, v.question.unwrap().proposed.alert_id));
+    // The open question hears of more, while the shadow entry holds; one that drops leaves nothing to ask.
+    decisions.add(shadow, NOW).unwrap();
+    let v = review.judge(NOW + 1, &usual, &thresholds(), &decisions);
+    assert!(v.decision.is_none() && v.question.is_some(), "{}", v.note);
+    let dropped = NewDecision { origin: Origin::Manual, action: Action::Drop, ..v.question.unwrap().proposed };
+    decisions.add(dropped, NOW + 2).unwrap();
+    assert!(review.judge(NOW + 3, &usual, &thresholds(), &decisions).question.is_none());
+}

@@ -11,6 +11,7 @@ use crate::addr::Addr;
 use crate::community_id::community_id;
 use crate::decision::{Action, Decision, Origin, Sides, Target};
 use crate::event::{Alert, Anomaly, DecisionChange, Event, Level, Mode, Reason, Severity};
+use crate::question::{Question, QuestionChange, Unanswered};
 use crate::rate::RateLimit;
 use crate::record::{EndReason, FlowRecord, FlowState, Have};
 use crate::role::Role;
@@ -63,6 +64,7 @@ enum Part<'a> {
     Alert(AlertPart<'a>),
     Decision(DecisionPart<'a>),
     Hits(HitsPart),
+    Question(QuestionPart<'a>),
     Agent(AgentPart<'a>),
 }
 
@@ -174,6 +176,27 @@ struct HitsPart {
 }
 
 #[derive(Serialize)]
+struct QuestionPart<'a> {
+    id: u64,
+    change: QuestionChange,
+    /// "open", "answered", "unanswered", "undone".
+    state: &'static str,
+    why: &'a str,
+    target: String,
+    action: Action,
+    reason: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    alert_id: Option<u64>,
+    asked: Rfc3339,
+    expires: Rfc3339,
+    /// What happens then.
+    unanswered: Unanswered,
+    count: u64,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    note: &'a str,
+}
+
+#[derive(Serialize)]
 struct AgentPart<'a> {
     level: Level,
     kind: &'static str,
@@ -223,6 +246,10 @@ impl<'a> Eve<'a> {
                 };
                 Self::bare(*time_us, "hits", Part::Hits(part), context).aimed(*target)
             }
+            Event::Question { time_us, change, question, note } => Self {
+                src_ip: Some(question.source),
+                ..Self::bare(*time_us, "question", Part::Question(question_part(question, *change, note)), context)
+            },
             Event::Agent { time_us, level, kind, message } => {
                 Self::bare(*time_us, "agent", Part::Agent(AgentPart { level: *level, kind, message }), context)
             }
@@ -349,6 +376,24 @@ fn decision_part<'a>(d: &'a Decision, change: DecisionChange, mode: Mode, note: 
         alert_id: d.alert_id,
         mode,
         shadow: d.action == Action::Shadow,
+        note,
+    }
+}
+
+fn question_part<'a>(q: &'a Question, change: QuestionChange, note: &'a str) -> QuestionPart<'a> {
+    QuestionPart {
+        id: q.id,
+        change,
+        state: q.state_name(),
+        why: &q.why,
+        target: q.proposed.target.to_string(),
+        action: q.proposed.action,
+        reason: &q.proposed.reason,
+        alert_id: q.proposed.alert_id,
+        asked: Rfc3339(q.asked_us),
+        expires: Rfc3339(q.expires_us),
+        unanswered: q.unanswered,
+        count: q.count,
         note,
     }
 }

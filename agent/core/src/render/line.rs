@@ -9,6 +9,7 @@ use crate::addr::Addr;
 use crate::decision::{Action, Decision, Origin, Sides};
 use crate::event::{Alert, Anomaly, DecisionChange, Event, Level, Mode, Severity};
 use crate::policy::duration_words;
+use crate::question::{Question, QuestionChange};
 use crate::record::{EndReason, FlowRecord, FlowState};
 
 /// Reasons in a line: three, and what would have made it no anomaly.
@@ -42,6 +43,9 @@ fn words(event: &Event) -> String {
                 rfc3339(*time_us),
                 bytes_words(*bytes)
             )
+        }
+        Event::Question { time_us, change, question, note } => {
+            format!("{} {}", rfc3339(*time_us), question_words(question, *change, note))
         }
         Event::Agent { time_us, level, kind, message } => {
             let level = match level {
@@ -173,6 +177,25 @@ fn decision_words(d: &Decision, change: DecisionChange, mode: Mode, note: &str) 
     }
     if mode != Mode::Enforce {
         let _ = write!(text, " [mode {}]", mode.name());
+    }
+    text
+}
+
+fn question_words(q: &Question, change: QuestionChange, note: &str) -> String {
+    let action = match q.proposed.action {
+        Action::Drop => "drop",
+        Action::Limit => "limit",
+        Action::Shadow => "watch",
+    };
+    let mut text = format!("QUESTION {} {}: {action} {}?", q.id, change.name(), q.proposed.target);
+    let why = if change == QuestionChange::Asked { q.why.as_str() } else { "" };
+    for part in [q.proposed.reason.as_str(), why, note] {
+        if !part.is_empty() {
+            let _ = write!(text, "; {part}");
+        }
+    }
+    if q.is_open() {
+        let _ = write!(text, "; `weir review show {}`, until {}", q.id, rfc3339(q.expires_us));
     }
     text
 }

@@ -102,6 +102,11 @@ impl Slots {
         self.slots.get_mut(slot as usize).and_then(|s| s.flow.as_mut())
     }
 
+    /// In the order of their slots.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Flow> {
+        self.slots.iter().filter_map(|s| s.flow.as_ref())
+    }
+
     #[inline]
     pub(super) fn generation(&self, slot: u32) -> Option<u32> {
         self.slots.get(slot as usize).map(|s| s.generation)

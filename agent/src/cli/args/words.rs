@@ -50,7 +50,7 @@ pub fn confirm_within(s: &str) -> Result<Duration, String> {
     }
 }
 
-fn named<T: Copy>(s: &str, all: &[(&str, T)]) -> Result<T, String> {
+pub(super) fn named<T: Copy>(s: &str, all: &[(&str, T)]) -> Result<T, String> {
     all.iter().find(|(n, _)| *n == s).map(|(_, v)| *v).ok_or_else(|| {
         let names: Vec<_> = all.iter().map(|(n, _)| *n).collect();
         format!("expected one of {}", names.join(", "))

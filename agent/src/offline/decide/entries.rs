@@ -43,6 +43,8 @@ impl Entries {
                     all.lens[usize::from(!p.is_v4())].insert(std::cmp::Reverse(p.len()));
                 }
                 Target::Port { host, proto, port } => drop(all.ports.insert((host, proto, port), entry)),
+                // People alone decide about these, and in a replay there are none.
+                Target::FarPort { .. } | Target::Flow(_) => {}
             }
         }
         all

@@ -276,6 +276,7 @@ fn time_of(event: &Event) -> TimeUs {
         Event::Source { time_us, .. }
         | Event::Decision { time_us, .. }
         | Event::Hits { time_us, .. }
+        | Event::Question { time_us, .. }
         | Event::Agent { time_us, .. } => *time_us,
     }
 }
