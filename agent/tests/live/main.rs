@@ -18,6 +18,7 @@ mod raw;
 mod record;
 mod restart;
 mod site;
+mod strangers;
 mod support;
 mod targets;
 mod unblock;
