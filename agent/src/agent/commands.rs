@@ -6,12 +6,14 @@ use weir_core::decision::{Decision, Origin, Target};
 use weir_core::decisions::{Added, NewDecision as Wanted};
 use weir_core::event::{DecisionChange, Level, Mode};
 use weir_core::guard::Allow;
+use weir_core::home::Home;
 
 use super::{Agent, host_of};
 use crate::clock::wall_us;
 use crate::command::{
     AllowAdded, AllowReport, Caller, Command, CommandError, DecisionRef, DecisionReport, NewDecision, ReloadReport,
 };
+use crate::surroundings;
 use weir_core::addr::Prefix;
 
 /// Carries out a command and answers. Whoever asked may have hung up, which is no error.
@@ -134,8 +136,8 @@ impl Agent {
 
     /// The far end of a flow first, however it was copied from a list of flows.
     fn oriented(&self, target: Target) -> Target {
-        let home = super::home(&self.config);
-        target.oriented(|addr| home.contains(addr))
+        let (home, own) = (super::home(&self.config), Home::new(surroundings::home("")));
+        target.oriented(|addr| home.contains(addr)).oriented(|addr| own.contains(addr))
     }
 
     fn delete_decision(&mut self, which: DecisionRef, by: &Caller) -> Result<Vec<Decision>, CommandError> {

@@ -60,8 +60,15 @@ fn words(ip: &str) -> (i32, i32) {
     (i32::from_ne_bytes(octets), i32::from_be_bytes(octets))
 }
 
-/// Of 16 packets 8 are of `bad`, 1 of `good` and the others of strangers; each goes out of the interface.
-fn sender(bad: &str, good: &str, ifindex: u32, sent: &OwnedFd) -> OwnedFd {
+/// What becomes of 128 packets: so many are of who is bad, so many of who is good, and the others of strangers.
+#[derive(Clone, Copy)]
+pub struct Mix {
+    pub bad: i32,
+    pub good: i32,
+}
+
+/// Each packet goes out of the interface.
+fn sender(bad: &str, good: &str, mix: Mix, ifindex: u32, sent: &OwnedFd) -> OwnedFd {
     const SOURCE: i16 = 26;
     const PRANDOM: i32 = 7;
     const REDIRECT: i32 = 23;
@@ -76,13 +83,13 @@ fn sender(bad: &str, good: &str, ifindex: u32, sent: &OwnedFd) -> OwnedFd {
         insn(0x95, 0, 0, 0, 0),
         insn(0x85, 0, 0, 0, PRANDOM),
         insn(0xbf, 6, 0, 0, 0),
-        insn(0x57, 6, 0, 0, 15),
+        insn(0x57, 6, 0, 0, 127),
         insn(0xb7, 7, 0, 0, 0),
         insn(0xb4, 0, 0, 0, words(bad).0),
-        insn(0xa5, 6, 0, 7, 8),
+        insn(0xa5, 6, 0, 7, mix.bad),
         insn(0xb7, 7, 0, 0, 1),
         insn(0xb4, 0, 0, 0, words(good).0),
-        insn(0xa5, 6, 0, 4, 9),
+        insn(0xa5, 6, 0, 4, mix.bad + mix.good),
         insn(0xb7, 7, 0, 0, 2),
         insn(0x85, 0, 0, 0, PRANDOM),
         insn(0x54, 0, 0, 0, !0xff),
@@ -153,7 +160,7 @@ impl Drop for Pinned {
 
 impl Flood {
     /// The agent's program must be attached: a veth takes no packets from a program for an end without one.
-    pub fn start(site: &Site, bad: &str, good: &str) -> Self {
+    pub fn start(site: &Site, bad: &str, good: &str, mix: Mix) -> Self {
         let (sent, seen) = (raw::counters(4).unwrap(), raw::counters(4).unwrap());
         let pinned = Pinned(format!("/sys/fs/bpf/weir-witness-{}", site.server.inode()));
         raw::pin(witness(bad, good, &seen).as_raw_fd(), &pinned.0).unwrap();
@@ -173,7 +180,7 @@ impl Flood {
             }
         };
         let ifindex = site.peer.enter(|| link::index_of(INTERFACE).unwrap());
-        let program = sender(bad, good, ifindex, &sent);
+        let program = sender(bad, good, mix, ifindex, &sent);
         let (stop, calls) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let (stopping, called) = (stop.clone(), calls.clone());
         let namespace = site.peer.file();

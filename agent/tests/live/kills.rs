@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use weir_common::counters::Reason;
 
-use crate::flood::{Flood, counter};
+use crate::flood::{Flood, Mix, counter};
 use crate::site::*;
 use crate::support::*;
 
@@ -202,7 +202,7 @@ fn fifty_kills_under_a_flood_let_no_blocked_packet_in_and_lose_none_that_passed(
     let (good, bad) = ("10.77.0.67", "10.77.0.66");
     let site = Site::new(&[good, bad]);
     let agent = site.start();
-    let mut flood = Flood::start(&site, bad, good);
+    let mut flood = Flood::start(&site, bad, good, Mix { bad: 104, good: 8 });
     flood.settle();
     assert!(flood.seen().bad > 0, "nothing but the block stops it");
     site.ok(&format!("decisions add {bad} -a drop --for 1h"));

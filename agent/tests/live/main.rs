@@ -19,6 +19,7 @@ mod record;
 mod restart;
 mod review;
 mod site;
+mod strangers;
 mod support;
 mod targets;
 mod unblock;
