@@ -22,7 +22,7 @@ const PORT: u16 = 8080;
 
 fn settings(review: &str) -> String {
     format!(
-        "flow:\n  linger: 0s\nlearn:\n  duration: 20s\n  min_flows: 1000\n  min_windows: 2400\npolicy:\n  busy_share: 100%\n{review}"
+        "home: [{SERVER_V4}/32]\nalert_budget_per_day: 1000\nflow:\n  linger: 0s\nlearn:\n  duration: 20s\n  min_flows: 1000\n  min_windows: 2400\npolicy:\n  busy_share: 100%\n{review}"
     )
 }
 
