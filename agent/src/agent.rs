@@ -206,7 +206,7 @@ impl Agent {
         let outcome = self.pipeline.epoch(&adoption.flows, Vec::new(), end_us, offset, &self.decisions);
         self.carry_out(now, outcome);
         if let Some(Kernel { enforcer, .. }) = &mut self.kernel {
-            enforcer.reconcile(&self.decisions, self.config.mode, now, true)?;
+            enforcer.reconcile(&mut self.decisions, self.config.mode, now, true)?;
             enforcer.remember_hits(&self.decisions, now)?;
         }
         self.unwritten = false;
@@ -328,7 +328,7 @@ impl Agent {
     fn write(&mut self, now: TimeUs) {
         let Some(Kernel { enforcer, .. }) = &mut self.kernel else { return };
         if self.unwritten {
-            match enforcer.reconcile(&self.decisions, self.config.mode, now, false) {
+            match enforcer.reconcile(&mut self.decisions, self.config.mode, now, false) {
                 Ok(_) => self.unwritten = false,
                 // The next epoch tries again.
                 Err(e) => return self.warn("entries", format!("entries could not be written: {e}")),
@@ -357,7 +357,7 @@ impl Agent {
         self.set_safe(now);
         self.look_at_exporters();
         let Some(Kernel { enforcer, .. }) = &mut self.kernel else { return };
-        match enforcer.reconcile(&self.decisions, self.config.mode, now, true) {
+        match enforcer.reconcile(&mut self.decisions, self.config.mode, now, true) {
             Ok(pass) => {
                 self.unwritten = false;
                 if pass.drift > 0 {

@@ -15,8 +15,8 @@ mod words;
 use std::collections::{HashMap, VecDeque};
 
 use crate::addr::{Addr, Prefix};
-use crate::decision::{Action, Decision, Origin, Sides, Target};
-use crate::decisions::{Decisions, NewDecision};
+use crate::decision::{Action, Origin, Sides, Target};
+use crate::decisions::{Decisions, Held, NewDecision};
 use crate::drift::Place;
 use crate::event::{Alert, Mode, Severity};
 use crate::evidence::{Level, NET6_LEN, Thresholds};
@@ -323,8 +323,8 @@ impl Policy {
         let ttl_us =
             if would_drop { self.config.drop_ttl_us } else { self.config.unproven_ttl_us.min(MAX_UNPROVEN_TTL_US) };
 
-        if let Some(held) = held(asked.target, now, decisions, action, would_drop) {
-            return Ruling::none(format!("decision {} on {} holds already", held.id, held.target));
+        if let Some((on, held)) = held(asked.target, now, decisions, action, would_drop) {
+            return Ruling::none(format!("decision {} on {} holds already", held.id, on));
         }
         if self.recent.len() >= 2 * self.config.max_per_hour {
             self.refused += 1;
@@ -419,10 +419,11 @@ impl Policy {
 }
 
 /// The live decision that makes another one needless, if there is one: on the target or on the /64 around it.
-fn held(target: Target, now: TimeUs, decisions: &Decisions, action: Action, would_drop: bool) -> Option<&Decision> {
+fn held(target: Target, now: TimeUs, decisions: &Decisions, action: Action, would_drop: bool) -> Option<(Target, Held)> {
     let around = Target::Net(Prefix::new(target.prefix().addr(), NET6_LEN));
     let around = (!target.prefix().is_v4()).then_some(around);
-    [Some(target), around].into_iter().flatten().filter_map(|t| decisions.wanted_on(t, now)).find(|d| {
+    let on = |t: Target| Some((t, decisions.wanted_on(t, now)?));
+    [Some(target), around].into_iter().flatten().filter_map(on).find(|(_, d)| {
         let as_strict = !would_drop || d.instead_of == Some(Action::Drop);
         d.action == Action::Drop || (action == Action::Shadow && as_strict)
     })
