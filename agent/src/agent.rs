@@ -4,6 +4,7 @@ mod collecting;
 mod commands;
 mod default_model;
 mod learning;
+mod listing;
 mod models;
 mod recording;
 mod report;
@@ -97,6 +98,7 @@ pub struct Agent {
     /// `None`: its thread could not be started.
     archive: Option<Archive>,
     alerts: Alerts,
+    lists: listing::Lists,
     /// Roles that have drifted, as they were told of.
     drifted: BTreeSet<Place>,
     /// Packets that found no room in the flow map, and flows of exporters in the epoch, so far.
@@ -150,6 +152,7 @@ impl Agent {
             loading: None,
             archive: None,
             alerts,
+            lists: listing::Lists::new(),
             drifted: BTreeSet::new(),
             overflow: None,
             against: Vec::new(),
@@ -178,6 +181,7 @@ impl Agent {
         if let Some(words) = unread {
             agent.warn("alerts", words);
         }
+        agent.restore_lists(now);
         agent.tell_of_the_collector(now);
         agent.start_record();
         agent.load_current();
@@ -232,6 +236,7 @@ impl Agent {
         self.default_arrived(now);
         self.learn(now);
         self.expire(now);
+        self.look_at_lists(now);
         self.look_at_hits(now);
         // The next agent removes what it does not know of: a new decision must not wait.
         let new = !self.unconfirmed.is_empty();
@@ -421,6 +426,7 @@ impl Agent {
         self.follow_default();
         let now = wall_us();
         self.set_safe(now);
+        self.configure_feeds();
         self.unwritten = true;
         // In force before it is said to be.
         self.settle(now);
@@ -435,6 +441,7 @@ impl Agent {
         self.carry_out(now, outcome);
         self.write(now);
         self.save(now, true);
+        self.lists.close();
         if let Err(e) = self.alerts.save() {
             log::warn!("alerts are not all kept: {e}");
         }
@@ -446,6 +453,7 @@ impl Agent {
 
     /// What somebody is about to be told holds from now on: in the kernel, and over a kill at any moment.
     fn settle(&mut self, now: TimeUs) {
+        self.look_at_lists(now);
         self.write(now);
         self.save(now, self.unsaved);
     }

@@ -5,6 +5,7 @@
 pub mod client;
 pub mod convert;
 pub mod events;
+pub mod lists;
 mod service;
 mod socket;
 mod upload;

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod files;
+mod lists;
 mod model;
 mod words;
 
@@ -21,6 +22,7 @@ use crate::proto::EventKind;
 
 pub use files::{DecideArgs, EvalArgs, FlowsArgs, InputArgs, ProfileChoice, ReplayArgs, TrainArgs};
 use files::{EVAL, INPUTS, TRAIN};
+pub use lists::{ImportArgs, ListArgs, ListsCmd};
 pub use model::{CompareArgs, ModelCmd};
 pub use words::{Lifetime, budget, train_profile, window};
 use words::{action, confirm_within, decision_ref, kind, level, lifetime, listen, mode, prefix, rate, sides, target};
@@ -71,7 +73,8 @@ impl Cli {
         let asked = self.output.unwrap_or(Format::Table);
         let able: &[Format] = match self.command {
             Cmd::Flows(_) | Cmd::Replay(_) => &[Format::Table, Format::Json, Format::Csv, Format::Parquet],
-            Cmd::Decisions(DecisionsCmd::List)
+            Cmd::Decisions(DecisionsCmd::List(_))
+            | Cmd::Lists(ListsCmd::List | ListsCmd::Show { .. })
             | Cmd::Allowlist(AllowCmd::List)
             | Cmd::Alerts(_)
             | Cmd::Model(ModelCmd::List | ModelCmd::Drift) => &[Format::Table, Format::Json, Format::Csv],
@@ -103,6 +106,9 @@ pub enum Cmd {
     /// What is blocked, until when and why
     #[command(subcommand, alias = "decision")]
     Decisions(DecisionsCmd),
+    /// Lists of targets that come, change and go as a whole
+    #[command(subcommand, alias = "list")]
+    Lists(ListsCmd),
     /// What was found, and why: the last alerts
     #[command(subcommand, alias = "alert")]
     Alerts(AlertsCmd),
@@ -171,8 +177,10 @@ pub struct UnloadArgs {
 
 #[derive(Debug, Subcommand)]
 pub enum DecisionsCmd {
-    /// Every decision, newest last
-    List,
+    /// Every decision, newest last; those of lists by --list and --origin list
+    List(ListArgs),
+    /// Take a list of targets: as a whole or not at all
+    Import(ImportArgs),
     /// Block a target
     Add {
         /// ADDRESS, ADDRESS/LENGTH or ADDRESS/tcp|udp/PORT

@@ -8,7 +8,9 @@ mod drift;
 mod eval;
 mod flows;
 mod foreign;
+mod import;
 mod learn;
+mod lists;
 mod model;
 mod output;
 mod recorded;
@@ -151,10 +153,9 @@ async fn ask(mut client: Client, command: Cmd, out: &Output) -> anyhow::Result<E
             if out.json() { out.object(&report)? } else { out.text(&render::status(&report))? }
         }
         Cmd::Watch { kind } => return watch(client, &kind, out).await,
-        Cmd::Decisions(DecisionsCmd::List) => {
-            let list = client.list_decisions().await?;
-            out.list(&list, |l| render::decisions(l, wall_us()))?;
-        }
+        Cmd::Decisions(DecisionsCmd::List(args)) => lists::decisions(&mut client, args, out).await?,
+        Cmd::Decisions(DecisionsCmd::Import(args)) => return import::run(&mut client, args, out).await,
+        Cmd::Lists(command) => return lists::run(&mut client, command, out).await,
         Cmd::Decisions(DecisionsCmd::Add {
             target,
             action,

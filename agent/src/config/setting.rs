@@ -248,7 +248,7 @@ impl Setting for Option<String> {
 }
 
 /// What a list is made of.
-trait Item: Sized {
+pub trait Item: Sized {
     fn item(node: &Node, path: &str, problems: &mut Vec<Problem>) -> Option<Self>;
     fn show_item(&self) -> Shown;
 }
