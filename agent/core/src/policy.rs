@@ -419,7 +419,13 @@ impl Policy {
 }
 
 /// The live decision that makes another one needless, if there is one: on the target or on the /64 around it.
-fn held(target: Target, now: TimeUs, decisions: &Decisions, action: Action, would_drop: bool) -> Option<(Target, Held)> {
+fn held(
+    target: Target,
+    now: TimeUs,
+    decisions: &Decisions,
+    action: Action,
+    would_drop: bool,
+) -> Option<(Target, Held)> {
     let around = Target::Net(Prefix::new(target.prefix().addr(), NET6_LEN));
     let around = (!target.prefix().is_v4()).then_some(around);
     let on = |t: Target| Some((t, decisions.wanted_on(t, now)?));

@@ -65,13 +65,23 @@ impl Agent {
         for (list, saved) in stored {
             let name = list.draft.name.clone();
             if list.draft.from != From::Import && !wanted.contains(&name) {
-                self.news(now, Level::Info, "lists", format!("the list {name} is gone: the configuration names it no more"));
+                self.news(
+                    now,
+                    Level::Info,
+                    "lists",
+                    format!("the list {name} is gone: the configuration names it no more"),
+                );
                 self.keep_list(&name, None);
                 continue;
             }
             let elapsed = Saved::now().ok().and_then(|n| saved.elapsed_us(&n));
             match self.decisions.restore_list(list, now, elapsed) {
-                Ok(n) => self.news(now, Level::Info, "lists", format!("took over the list {name} with {} entries", grouped(n as u64))),
+                Ok(n) => self.news(
+                    now,
+                    Level::Info,
+                    "lists",
+                    format!("took over the list {name} with {} entries", grouped(n as u64)),
+                ),
                 Err(e) => self.warn("lists", format!("the stored list {name} is not in force: {e}")),
             }
         }
@@ -94,7 +104,12 @@ impl Agent {
         for name in gone {
             if self.decisions.remove_list(&name).is_ok() {
                 self.unwritten = true;
-                self.news(now, Level::Info, "lists", format!("the list {name} is gone: the configuration names it no more"));
+                self.news(
+                    now,
+                    Level::Info,
+                    "lists",
+                    format!("the list {name} is gone: the configuration names it no more"),
+                );
                 self.keep_list(&name, None);
             }
         }
@@ -119,15 +134,15 @@ impl Agent {
         }
         let taken = what.and_then(|brought| match brought {
             Some(brought) => self.take_brought(&name, brought, now),
-            None => Ok(String::new()),
+            None => Ok(None),
         });
         let state = self.lists.feeds.states.entry(name.clone()).or_default();
         let before = std::mem::take(&mut state.error);
         match taken {
             Ok(warning) => {
                 state.last_success_us = Some(now);
-                // Said until a full answer is believed again.
-                state.error = if warning.is_empty() && before.contains("`weir lists remove") { before.clone() } else { warning };
+                // What was said of a full answer holds until the next one.
+                state.error = warning.unwrap_or_else(|| before.clone());
             }
             Err(why) => state.error = why,
         }
@@ -141,7 +156,7 @@ impl Agent {
         self.settle(now);
     }
 
-    fn take_brought(&mut self, name: &str, brought: Brought, now: TimeUs) -> Result<String, String> {
+    fn take_brought(&mut self, name: &str, brought: Brought, now: TimeUs) -> Result<Option<String>, String> {
         let held = self.decisions.list(name).map_or(0, List::len);
         let comes = brought.draft.members.len();
         if let Some(most) = brought.max_shrink
@@ -232,7 +247,9 @@ impl Agent {
         self.list_changed(now, &name, &change, Some(by));
         self.settle(now);
         let note = match self.config.mode {
-            _ if self.unwritten => "the kernel does not hold the list yet; `weir status` says why, and it is tried again",
+            _ if self.unwritten => {
+                "the kernel does not hold the list yet; `weir status` says why, and it is tried again"
+            }
             Mode::Review | Mode::Enforce => "",
             Mode::Shadow => "mode shadow: it counts what it would have dropped, and drops nothing",
             Mode::Observe => "mode observe: nothing is entered",
@@ -254,12 +271,19 @@ impl Agent {
             Err(e) => return drop(reply.send(Err(e.into()))),
         };
         self.unwritten = true;
-        self.news(now, Level::Info, "lists", by.sign(&format!("list {name} is gone, with {} entries", grouped(gone.len() as u64))));
+        self.news(
+            now,
+            Level::Info,
+            "lists",
+            by.sign(&format!("list {name} is gone, with {} entries", grouped(gone.len() as u64))),
+        );
         self.settle(now);
         let members = gone.len() as u64;
         let then = move |stored: std::io::Result<()>| {
             let failed = |e: std::io::Error| {
-                CommandError::Failed(format!("the list is gone, but its file is not and it would come back at a restart: {e}"))
+                CommandError::Failed(format!(
+                    "the list is gone, but its file is not and it would come back at a restart: {e}"
+                ))
             };
             drop(reply.send(stored.map(|()| members).map_err(failed)));
         };
@@ -270,10 +294,19 @@ impl Agent {
     fn list_reports(&self) -> Vec<ListReport> {
         let states = &self.lists.feeds.states;
         let report = |l: &List| {
-            let actions: BTreeSet<String> = l.rules.iter().map(|r| r.limit.map_or_else(|| format!("{:?}", r.action).to_lowercase(), |l| format!("limit {l}"))).collect();
+            let actions: BTreeSet<String> = l
+                .rules
+                .iter()
+                .map(|r| r.limit.map_or_else(|| format!("{:?}", r.action).to_lowercase(), |l| format!("limit {l}")))
+                .collect();
             let used: BTreeSet<u8> = l.members().iter().chain(l.masked().iter()).map(|m| m.rule).collect();
-            let actions = if used.len() == l.rules.len() { actions } else {
-                used.iter().filter_map(|r| l.rules.get(usize::from(*r))).map(|r| r.limit.map_or_else(|| format!("{:?}", r.action).to_lowercase(), |l| format!("limit {l}"))).collect()
+            let actions = if used.len() == l.rules.len() {
+                actions
+            } else {
+                used.iter()
+                    .filter_map(|r| l.rules.get(usize::from(*r)))
+                    .map(|r| r.limit.map_or_else(|| format!("{:?}", r.action).to_lowercase(), |l| format!("limit {l}")))
+                    .collect()
             };
             let state = states.get(&l.name).cloned().unwrap_or_default();
             ListReport {
@@ -315,7 +348,8 @@ impl Agent {
 
     fn show_list(&self, name: &str, after: Option<Target>) -> Result<Vec<DecisionReport>, CommandError> {
         let list = self.decisions.list(name);
-        let list = list.ok_or_else(|| CommandError::NotFound(format!("there is no list {name}; `weir lists list` shows all")))?;
+        let list = list
+            .ok_or_else(|| CommandError::NotFound(format!("there is no list {name}; `weir lists list` shows all")))?;
         let from = after.map_or(0, |t| list.members().partition_point(|m| Target::Net(m.prefix) <= t));
         let behind = &list.members()[from..];
         // A target with several actions is not torn apart.
@@ -334,14 +368,24 @@ impl Agent {
             if told.len() == n {
                 told.into_iter().for_each(|d| self.decided(now, DecisionChange::Expired, d, String::new()));
             } else {
-                self.news(now, Level::Info, "lists", format!("list {name}: the time of {} entries is over", grouped(n as u64)));
+                self.news(
+                    now,
+                    Level::Info,
+                    "lists",
+                    format!("list {name}: the time of {} entries is over", grouped(n as u64)),
+                );
             }
         }
         for Remasked { name, lifted, back } in self.decisions.take_remasked() {
             self.unwritten = true;
             let words = match (lifted, back) {
-                (0, back) => format!("list {name}: {} entries are enforced again: nothing protects them any more", grouped(back as u64)),
-                (lifted, _) => format!("list {name}: {} entries are not enforced: they are protected now", grouped(lifted as u64)),
+                (0, back) => format!(
+                    "list {name}: {} entries are enforced again: nothing protects them any more",
+                    grouped(back as u64)
+                ),
+                (lifted, _) => {
+                    format!("list {name}: {} entries are not enforced: they are protected now", grouped(lifted as u64))
+                }
             };
             self.news(now, Level::Info, "lists", words);
         }

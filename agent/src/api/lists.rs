@@ -48,10 +48,12 @@ pub async fn receive(mut stream: Streaming<pb::ImportListRequest>) -> Result<Imp
     if (action == Action::Limit) != limit.is_some() {
         return Err(invalid("a list that limits needs a rate, and no other has one".to_owned()));
     }
-    let sides = if start.sides == pb::Sides::Unspecified as i32 { Sides::Both } else { convert::sides_in(start.sides)? };
+    let sides =
+        if start.sides == pb::Sides::Unspecified as i32 { Sides::Both } else { convert::sides_in(start.sides)? };
     let rule = Rule { action, limit, sides };
     let mut draft = Draft::new(start.name, From::Import, start.comment);
-    let (Some(own), Some(shadow)) = (draft.rule(rule), draft.rule(Rule { action: Action::Shadow, limit: None, sides })) else {
+    let (Some(own), Some(shadow)) = (draft.rule(rule), draft.rule(Rule { action: Action::Shadow, limit: None, sides }))
+    else {
         return Err(Status::internal("no room for two rules"));
     };
     let mut reasons: HashMap<String, u16> = HashMap::from([(String::new(), 0)]);
@@ -72,7 +74,10 @@ pub async fn receive(mut stream: Streaming<pb::ImportListRequest>) -> Result<Imp
                 Some(why) => *why,
                 None if reasons.len() < MAX_REASONS => {
                     if e.reason.chars().count() > MAX_TEXT || e.reason.contains(char::is_control) {
-                        return Err(invalid(format!("{}: its reason is too long, or holds control characters", e.target)));
+                        return Err(invalid(format!(
+                            "{}: its reason is too long, or holds control characters",
+                            e.target
+                        )));
                     }
                     let at = reasons.len() as u16;
                     draft.reasons.push(e.reason.clone());
@@ -95,7 +100,10 @@ pub async fn receive(mut stream: Streaming<pb::ImportListRequest>) -> Result<Imp
 }
 
 /// What a client sends, made while it is sent.
-pub fn parts(start: pb::ImportListStart, parsed: Vec<(Parsed, Option<u64>, bool)>) -> impl Stream<Item = pb::ImportListRequest> {
+pub fn parts(
+    start: pb::ImportListStart,
+    parsed: Vec<(Parsed, Option<u64>, bool)>,
+) -> impl Stream<Item = pb::ImportListRequest> {
     let (to, stream) = mpsc::channel(4);
     std::thread::spawn(move || {
         let send = |part| to.blocking_send(pb::ImportListRequest { part: Some(part) }).is_ok();
@@ -156,6 +164,8 @@ macro_rules! same_fields {
         }
     };
 }
-same_fields!(ListReport, pb::ListState, [
-    name, kind, comment, members, protected, actions, created_us, replaced_us, last_success_us, error, left_out
-]);
+same_fields!(
+    ListReport,
+    pb::ListState,
+    [name, kind, comment, members, protected, actions, created_us, replaced_us, last_success_us, error, left_out]
+);

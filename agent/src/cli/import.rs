@@ -59,7 +59,10 @@ pub async fn run(client: &mut Client, args: ImportArgs, out: &Output) -> anyhow:
         dry_run: args.dry_run,
     };
     if io::stderr().is_terminal() && entries > 100_000 {
-        let _ = io::Write::write_all(&mut io::stderr(), format!("sending {} entries\n", grouped(entries as u64)).as_bytes());
+        let _ = io::Write::write_all(
+            &mut io::stderr(),
+            format!("sending {} entries\n", grouped(entries as u64)).as_bytes(),
+        );
     }
     let taken = client.import_list(start, parsed.into_iter().map(|p| (p, ttl_us, all)).collect()).await?;
     // What is left out is said whatever the format.

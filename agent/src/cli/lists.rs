@@ -52,7 +52,11 @@ pub async fn decisions(client: &mut Client, args: ListArgs, out: &Output) -> any
     let lists = client.list_lists().await.unwrap_or_default();
     let listed: u64 = lists.iter().map(|l| l.members).sum();
     if listed > 0 && args.origin.is_none() {
-        let words = format!("and {} on {} lists: `weir lists list`, `weir decisions list --list NAME`\n", grouped(listed), lists.len());
+        let words = format!(
+            "and {} on {} lists: `weir lists list`, `weir decisions list --list NAME`\n",
+            grouped(listed),
+            lists.len()
+        );
         let _ = io::Write::write_all(&mut io::stderr(), words.as_bytes());
     }
     Ok(())
@@ -63,7 +67,12 @@ async fn members(client: &mut Client, name: &str, out: &Output) -> anyhow::Resul
     let mut parts = client.show_list(name).await?;
     let mut first = true;
     while let Some(part) = parts.message().await.map_err(crate::api::client::ClientError::from)? {
-        let part: Vec<DecisionReport> = part.members.into_iter().map(TryInto::try_into).collect::<Result<_, _>>().map_err(crate::api::client::ClientError::Malformed)?;
+        let part: Vec<DecisionReport> = part
+            .members
+            .into_iter()
+            .map(TryInto::try_into)
+            .collect::<Result<_, _>>()
+            .map_err(crate::api::client::ClientError::Malformed)?;
         match out.format {
             // One header.
             super::args::Format::Csv if !first => {

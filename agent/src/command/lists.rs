@@ -9,12 +9,28 @@ use super::{Caller, CommandError, DecisionReport, Reply};
 
 #[derive(Debug)]
 pub enum ListsCommand {
-    Take { draft: Draft, take: Take, dry_run: bool, by: Caller, reply: Reply<ListTaken> },
-    List { reply: Reply<Vec<ListReport>> },
+    Take {
+        draft: Draft,
+        take: Take,
+        dry_run: bool,
+        by: Caller,
+        reply: Reply<ListTaken>,
+    },
+    List {
+        reply: Reply<Vec<ListReport>>,
+    },
     /// Some members, those behind a target.
-    Show { name: String, after: Option<Target>, reply: Reply<Vec<DecisionReport>> },
+    Show {
+        name: String,
+        after: Option<Target>,
+        reply: Reply<Vec<DecisionReport>>,
+    },
     /// The number of members that are gone.
-    Remove { name: String, by: Caller, reply: Reply<u64> },
+    Remove {
+        name: String,
+        by: Caller,
+        reply: Reply<u64>,
+    },
 }
 
 /// What became of an import.

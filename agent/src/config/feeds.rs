@@ -44,8 +44,6 @@ pub struct CrowdSec {
     pub actions: Remedies,
     /// Origins whose decisions are taken; empty: all.
     pub origins: Vec<String>,
-    /// PEM: who signs the API's certificate, instead of the system's own.
-    pub ca: Option<String>,
     pub max_shrink: f64,
 }
 
@@ -77,7 +75,6 @@ impl Default for CrowdSec {
                 simulated: Some(Act::Shadow),
             },
             origins: Vec::new(),
-            ca: None,
             max_shrink: MAX_SHRINK,
         }
     }
@@ -122,7 +119,13 @@ impl Word for Form {
 }
 
 /// Reads the keys of a mapping one by one; says what is none of them.
-fn fields(node: &Node, path: &str, names: &[&str], problems: &mut Vec<Problem>, mut take: impl FnMut(&str, &Node, &str, &mut Vec<Problem>)) {
+fn fields(
+    node: &Node,
+    path: &str,
+    names: &[&str],
+    problems: &mut Vec<Problem>,
+    mut take: impl FnMut(&str, &Node, &str, &mut Vec<Problem>),
+) {
     let Kind::Map(entries) = &node.kind else {
         let message = format!("expected a mapping with the keys {}; found {}", names.join(", "), node.describe());
         return problems.push(Problem::new(node.at, path, message));
@@ -140,20 +143,26 @@ impl Setting for Remedies {
     fn read(node: &Node, path: &str, problems: &mut Vec<Problem>) -> Option<Self> {
         let mut all = CrowdSec::default().actions;
         let before = problems.len();
-        fields(node, path, &["ban", "captcha", "throttle", "other", "simulated"], problems, |key, value, path, problems| {
-            let act = match &value.kind {
-                Kind::Scalar(text, _) if text == "none" => Some(None),
-                _ => Act::read(value, path, problems).map(Some),
-            };
-            let Some(act) = act else { return };
-            match key {
-                "ban" => all.ban = act,
-                "captcha" => all.captcha = act,
-                "throttle" => all.throttle = act,
-                "simulated" => all.simulated = act,
-                _ => all.other = act,
-            }
-        });
+        fields(
+            node,
+            path,
+            &["ban", "captcha", "throttle", "other", "simulated"],
+            problems,
+            |key, value, path, problems| {
+                let act = match &value.kind {
+                    Kind::Scalar(text, _) if text == "none" => Some(None),
+                    _ => Act::read(value, path, problems).map(Some),
+                };
+                let Some(act) = act else { return };
+                match key {
+                    "ban" => all.ban = act,
+                    "captcha" => all.captcha = act,
+                    "throttle" => all.throttle = act,
+                    "simulated" => all.simulated = act,
+                    _ => all.other = act,
+                }
+            },
+        );
         (problems.len() == before).then_some(all)
     }
     fn show(&self) -> Shown {
@@ -195,7 +204,8 @@ impl Item for Source {
             "interval" => s.interval = Duration::read(value, path, problems).unwrap_or(s.interval),
             _ => s.max_shrink = f64::read(value, path, problems).unwrap_or(s.max_shrink),
         });
-        let mut wrong = |key: &str, message: String| problems.push(Problem::new(node.at, &format!("{path}.{key}"), message));
+        let mut wrong =
+            |key: &str, message: String| problems.push(Problem::new(node.at, &format!("{path}.{key}"), message));
         if s.lifetime == Some(Duration::ZERO) {
             wrong("for", "0 would end at once; for no end write `ever`".into());
         }
@@ -207,9 +217,16 @@ impl Item for Source {
         }
         match &name {
             Some(n) if !is_name(n) || n == crate::lists::crowdsec::LIST => {
-                wrong("name", format!("`{n}` cannot be the name of a source: at most 64 letters, digits, `.`, `_` and `-`, and not `crowdsec`"));
+                wrong(
+                    "name",
+                    format!(
+                        "`{n}` cannot be the name of a source: at most 64 letters, digits, `.`, `_` and `-`, and not `crowdsec`"
+                    ),
+                );
             }
-            None if problems.len() == before => problems.push(Problem::new(node.at, path, "`name` is missing; it names the list".into())),
+            None if problems.len() == before => {
+                problems.push(Problem::new(node.at, path, "`name` is missing; it names the list".into()))
+            }
             _ => {}
         }
         if file.is_none() && problems.len() == before {
@@ -253,8 +270,8 @@ impl Config {
         if let Err(why) = crate::lists::crowdsec::check_url(url) {
             wrong("crowdsec.url", why);
         }
-        if c.api_key.is_some() == c.api_key_file.is_some() {
-            let words = "one of crowdsec.api_key and crowdsec.api_key_file is needed; `cscli bouncers add weir` makes a key";
+        if c.api_key.is_none() && c.api_key_file.is_none() {
+            let words = "crowdsec.api_key or crowdsec.api_key_file is needed; `cscli bouncers add weir` makes a key";
             wrong("crowdsec.url", words.into());
         }
     }

@@ -122,7 +122,6 @@ keys! {
     "crowdsec.interval", Reload, [crowdsec.interval], within(secs(1), secs(3600)), "how often it is asked what is new";
     "crowdsec.actions", Reload, [crowdsec.actions], any, "what becomes of each type of decision: drop, shadow, a rate such as 100pps, or none";
     "crowdsec.origins", Reload, [crowdsec.origins], any, "origins whose decisions are taken, such as crowdsec, cscli, CAPI or lists; empty: all";
-    "crowdsec.ca", Reload, [crowdsec.ca], any, "PEM file with who signs the API's certificate; none: whom the system trusts";
     "crowdsec.max_shrink", Reload, [crowdsec.max_shrink], within(0.0, 1.0), "what a full answer may lack of what is held; of one that lacks more nothing is lifted";
 }
 

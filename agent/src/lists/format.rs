@@ -95,8 +95,23 @@ pub enum ReadError {
 }
 
 const TARGET: [&str; 17] = [
-    "target", "ip", "value", "address", "cidr", "prefix", "network", "subnet", "ip_address", "ipaddress", "ip_range", "range",
-    "src_ip", "source", "source_ip", "indicator", "start_ip",
+    "target",
+    "ip",
+    "value",
+    "address",
+    "cidr",
+    "prefix",
+    "network",
+    "subnet",
+    "ip_address",
+    "ipaddress",
+    "ip_range",
+    "range",
+    "src_ip",
+    "source",
+    "source_ip",
+    "indicator",
+    "start_ip",
 ];
 const END: [&str; 3] = ["end_ip", "end", "last"];
 const DURATION: [&str; 4] = ["duration", "ttl", "lifetime", "remaining"];
@@ -176,10 +191,13 @@ impl Parsed {
         let ttl_us = match (raw.duration, raw.expires) {
             ("" | "null", "" | "null") => None,
             ("" | "null", at) => {
-                let at: jiff::Timestamp = at.parse().map_err(|_| format!("`{at}` is no time such as 2026-01-31T12:00:00Z"))?;
+                let at: jiff::Timestamp =
+                    at.parse().map_err(|_| format!("`{at}` is no time such as 2026-01-31T12:00:00Z"))?;
                 Some(at.as_microsecond().saturating_sub_unsigned(now_us))
             }
-            (duration, _) => Some(duration::parse(duration).ok_or_else(|| format!("`{duration}` is no length of time"))?),
+            (duration, _) => {
+                Some(duration::parse(duration).ok_or_else(|| format!("`{duration}` is no length of time"))?)
+            }
         };
         if ttl_us.is_some_and(|t| t <= 0) {
             self.over += 1;
@@ -328,7 +346,9 @@ fn csv_rows(reader: impl BufRead, parsed: &mut Parsed, now_us: u64, passed: u64)
         // `cscli decisions list -o csv` and others write `Ip:192.0.2.7`.
         let value = field(Some(target));
         let (prefixed, value) = match value.split_once(':') {
-            Some((scope, value)) if scope.eq_ignore_ascii_case("ip") || scope.eq_ignore_ascii_case("range") => (scope, value),
+            Some((scope, value)) if scope.eq_ignore_ascii_case("ip") || scope.eq_ignore_ascii_case("range") => {
+                (scope, value)
+            }
             _ => ("", value),
         };
         let scope = if prefixed.is_empty() { field(scope) } else { prefixed };
@@ -390,7 +410,8 @@ impl Items<'_> {
             return;
         }
         self.n += 1;
-        let field = |names: &[&str]| names.iter().find_map(|n| value.get(n)).and_then(Value::as_str).unwrap_or_default();
+        let field =
+            |names: &[&str]| names.iter().find_map(|n| value.get(n)).and_then(Value::as_str).unwrap_or_default();
         let raw = match value {
             Value::String(target) => Raw { target, ..Raw::default() },
             Value::Object(_) => Raw {
@@ -406,7 +427,11 @@ impl Items<'_> {
             _ => return self.parsed.bad(self.n, &value.to_string(), "is neither a target nor an object with one"),
         };
         if raw.target.is_empty() {
-            return self.parsed.bad(self.n, &value.to_string(), format!("names no target: none of {}", TARGET.join(", ")));
+            return self.parsed.bad(
+                self.n,
+                &value.to_string(),
+                format!("names no target: none of {}", TARGET.join(", ")),
+            );
         }
         self.full |= self.parsed.take(self.n, &raw, self.now_us).is_err();
     }

@@ -34,8 +34,8 @@ pub struct Brought {
     pub max_shrink: Option<f64>,
     /// What was left out on the way, in words.
     pub left_out: String,
-    /// What an operator should know.
-    pub warning: String,
+    /// What an operator should know of a full answer; empty: all is well. `None`: it is none, and leaves it as it was.
+    pub warning: Option<String>,
 }
 
 /// How a list is fed, for those who look.
@@ -134,7 +134,9 @@ pub fn rule(act: crate::config::Act) -> Rule {
 
 /// Puts what a file holds into a list. `ttl_us` is for entries that say nothing, or for all.
 pub fn fill(draft: &mut Draft, parsed: Parsed, rule: Rule, ttl_us: Option<u64>, all: bool, now: TimeUs) {
-    let (Some(own), Some(shadow)) = (draft.rule(rule), draft.rule(Rule { action: Action::Shadow, limit: None, ..rule })) else {
+    let (Some(own), Some(shadow)) =
+        (draft.rule(rule), draft.rule(Rule { action: Action::Shadow, limit: None, ..rule }))
+    else {
         return;
     };
     draft.reasons = parsed.reasons;

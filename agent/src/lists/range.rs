@@ -6,7 +6,8 @@ use weir_core::addr::{Addr, Prefix};
 
 /// From the first to the last address, both with it.
 pub fn prefixes(first: &str, last: &str) -> Result<Vec<Prefix>, String> {
-    let parse = |s: &str| s.trim().parse::<IpAddr>().map(Addr::from).map_err(|_| format!("`{}` is no address", s.trim()));
+    let parse =
+        |s: &str| s.trim().parse::<IpAddr>().map(Addr::from).map_err(|_| format!("`{}` is no address", s.trim()));
     let (from, to) = (parse(first)?, parse(last)?);
     if from.is_v4() != to.is_v4() {
         return Err("the two ends of a range are of one family".to_owned());

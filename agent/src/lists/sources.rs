@@ -108,7 +108,7 @@ pub fn read(source: &Source) -> Result<Brought, String> {
     let mut draft = Draft::new(source.name.clone(), From::Source(path.to_string()), format!("from {path}"));
     let ttl_us = source.lifetime.map(|d| d.as_micros() as u64);
     fill(&mut draft, parsed, rule(source.action), ttl_us, false, now);
-    Ok(Brought { draft, max_shrink: Some(source.max_shrink), left_out, warning: String::new() })
+    Ok(Brought { draft, max_shrink: Some(source.max_shrink), left_out, warning: Some(String::new()) })
 }
 
 /// "3 lines are none of a list; line 7: `x`: is no address".

@@ -124,8 +124,12 @@ impl Keeper {
             match read {
                 Ok(list) => lists.push(list),
                 Err(why) => {
-                    let aside = file::set_aside(&path).map_or_else(|e| format!("which could not be moved ({e})"), |p| format!("now {}", p.display()));
-                    wrong.push(format!("the stored list {} cannot be read ({why}) and is not in force; {aside}", path.display()));
+                    let aside = file::set_aside(&path)
+                        .map_or_else(|e| format!("which could not be moved ({e})"), |p| format!("now {}", p.display()));
+                    wrong.push(format!(
+                        "the stored list {} cannot be read ({why}) and is not in force; {aside}",
+                        path.display()
+                    ));
                 }
             }
         }
@@ -203,7 +207,12 @@ mod tests {
         let rule = d.rule(Rule { action: Action::Drop, limit: None, sides: Sides::Both }).unwrap();
         d.reasons.push("because".into());
         for i in 0..n {
-            d.push(Prefix::host(std::net::IpAddr::from([10, 0, 0, i]).into()), rule, u16::from(i % 2), if i == 3 { NEVER } else { 1 << 60 });
+            d.push(
+                Prefix::host(std::net::IpAddr::from([10, 0, 0, i]).into()),
+                rule,
+                u16::from(i % 2),
+                if i == 3 { NEVER } else { 1 << 60 },
+            );
         }
         d.push("2001:db8::/32".parse().unwrap(), rule, 0, NEVER);
         t.take_list(d, Take::Replace, 5).unwrap();

@@ -4,10 +4,14 @@
 mod allow;
 #[path = "../common/mod.rs"]
 mod common;
+#[expect(dead_code, reason = "the lab uses the rest")]
+#[path = "../../../xtask/src/lab/roles/crowdsec.rs"]
+mod crowdsec;
 mod default_model;
 mod kills;
 mod learning;
 mod limits;
+mod lists;
 mod models;
 mod modes;
 mod netflow;

@@ -223,7 +223,9 @@ pub struct Change {
 /// Why a list was not taken. What was there before stays as it is.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ListRefusal {
-    #[error("`{0}` is no name of a list; at most 64 letters, digits, `.`, `_` and `-`, beginning with a letter or digit")]
+    #[error(
+        "`{0}` is no name of a list; at most 64 letters, digits, `.`, `_` and `-`, beginning with a letter or digit"
+    )]
     Name(String),
     #[error("the list {name} comes from {from}; choose another name, or change it there")]
     Owned { name: String, from: String },
@@ -359,7 +361,8 @@ impl Decisions {
         for m in draft.members.iter().filter(|m| too_wide(m.prefix)) {
             change.too_wide += 1;
             if change.named.len() < NAMED {
-                let words = format!("too wide: a prefix of at least /{} is needed to stop anyone", self.least(m.prefix));
+                let words =
+                    format!("too wide: a prefix of at least /{} is needed to stop anyone", self.least(m.prefix));
                 change.named.push((m.prefix, words));
             }
         }
@@ -402,16 +405,12 @@ impl Decisions {
     fn number(&self, members: &mut [Member], rules: &[Rule], old: Option<&List>, change: &mut Change) {
         let mut next = self.next_id;
         let was: Vec<Option<u8>> = match old {
-            Some(old) => {
-                rules.iter().map(|r| old.rules.iter().position(|o| o == r).map(|at| at as u8)).collect()
-            }
+            Some(old) => rules.iter().map(|r| old.rules.iter().position(|o| o == r).map(|at| at as u8)).collect(),
             None => vec![None; rules.len()],
         };
         let empty = Vec::new();
         let (enforced, masked) = old.map_or((&empty, &empty), |o| (&*o.members, &*o.masked));
-        let find = |all: &[Member], place| {
-            all.binary_search_by_key(&place, Member::place).ok().map(|at| all[at].id)
-        };
+        let find = |all: &[Member], place| all.binary_search_by_key(&place, Member::place).ok().map(|at| all[at].id);
         // Both sides are in order, so what is looked for lies near; a search in each step is quick enough all the same.
         for m in members {
             let place = was.get(usize::from(m.rule)).copied().flatten().map(|rule| (m.prefix, rule));
@@ -519,7 +518,12 @@ impl Decisions {
     }
 
     /// A stored list with what is left of its members' lifetimes (see [`remaining_us`]). Numbers stay as they were.
-    pub fn restore_list(&mut self, stored: StoredList, now: TimeUs, elapsed_us: Option<u64>) -> Result<usize, ListRefusal> {
+    pub fn restore_list(
+        &mut self,
+        stored: StoredList,
+        now: TimeUs,
+        elapsed_us: Option<u64>,
+    ) -> Result<usize, ListRefusal> {
         let StoredList { draft, created_us, replaced_us, taken_us } = stored;
         if self.list(&draft.name).is_some() || self.lists.len() >= MAX_LISTS {
             return Err(ListRefusal::TooMany);

@@ -6,8 +6,8 @@ use clap::{Args, Subcommand};
 use weir_core::decision::{Action, Origin};
 use weir_core::rate::RateLimit;
 
-use super::words::{action, lifetime, list_form, origin, rate};
 use super::Lifetime;
+use super::words::{action, lifetime, list_form, origin, rate};
 use crate::lists::format::Form;
 
 #[derive(Debug, Args)]

@@ -37,7 +37,9 @@ fn parse(url: &str) -> Result<(Uri, String, u16), String> {
     let uri: Uri = url.parse().map_err(|_| wrong("it is no URL"))?;
     match uri.scheme_str() {
         Some("http") => {}
-        Some("https") => return Err(wrong("this build speaks plain HTTP alone; let a local proxy or tunnel speak TLS")),
+        Some("https") => {
+            return Err(wrong("this build speaks plain HTTP alone; let a local proxy or tunnel speak TLS"));
+        }
         _ => return Err(wrong("it does not begin with http://")),
     }
     let authority = uri.authority().ok_or_else(|| wrong("it names no host"))?;
@@ -54,7 +56,9 @@ impl Client {
         let (uri, host, port) = parse(config.url.as_deref().unwrap_or_default())?;
         let key = match (&config.api_key, &config.api_key_file) {
             (Some(key), _) => key.clone(),
-            (None, Some(path)) => fs::read_to_string(path).map_err(|e| format!("the key in {path} cannot be read: {e}"))?,
+            (None, Some(path)) => {
+                fs::read_to_string(path).map_err(|e| format!("the key in {path} cannot be read: {e}"))?
+            }
             (None, None) => return Err("no key is configured".to_owned()),
         };
         let key = key.trim().to_owned();
@@ -68,12 +72,15 @@ impl Client {
     pub async fn stream(&self, whole: bool) -> Result<Vec<u8>, String> {
         let at = format!("{}:{}", self.host, self.port);
         let all = tokio::time::timeout(WHOLE, self.get(whole));
-        all.await.map_err(|_| format!("no whole answer came from {at} within {WHOLE:?}"))?.map_err(|e| format!("{at}: {e}"))
+        all.await
+            .map_err(|_| format!("no whole answer came from {at} within {WHOLE:?}"))?
+            .map_err(|e| format!("{at}: {e}"))
     }
 
     async fn get(&self, whole: bool) -> Result<Vec<u8>, String> {
         let connect = tokio::time::timeout(PATIENCE, TcpStream::connect((self.host.as_str(), self.port)));
-        let stream = connect.await.map_err(|_| format!("no connection within {PATIENCE:?}"))?.map_err(|e| e.to_string())?;
+        let stream =
+            connect.await.map_err(|_| format!("no connection within {PATIENCE:?}"))?.map_err(|e| e.to_string())?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| e.to_string())?;
         let driven = tokio::spawn(connection);
@@ -107,7 +114,10 @@ impl Client {
             }
             other => return Err(format!("it answers {other}")),
         }
-        let body = Limited::new(answer.into_body(), MAX_BODY).collect().await.map_err(|e| format!("the answer broke off: {e}"))?;
+        let body = Limited::new(answer.into_body(), MAX_BODY)
+            .collect()
+            .await
+            .map_err(|e| format!("the answer broke off: {e}"))?;
         Ok(body.to_bytes().to_vec())
     }
 }

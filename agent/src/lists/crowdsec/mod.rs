@@ -19,8 +19,8 @@ use weir_core::decisions::lists::Draft;
 use super::{Arrived, Brought};
 use crate::clock::wall_us;
 use crate::config::CrowdSec;
-pub use client::check_url;
 use client::Client;
+pub use client::check_url;
 use state::State;
 
 /// The list of this bouncer.
@@ -132,7 +132,7 @@ fn take(config: &CrowdSec, state: &mut State, body: &[u8], whole: bool) -> Resul
     if whole {
         // What is not believed lifts nothing; what is new in it holds.
         let warning = state.replace(&answer, config, now).err().unwrap_or_default();
-        let brought = Brought { warning, ..state.brought(now) };
+        let brought = Brought { warning: Some(warning), ..state.brought(now) };
         return Ok(Step { brought: Some(brought), whole_next: false });
     }
     let changed = state.change(&answer, config, now);

@@ -1,6 +1,6 @@
 //! What the API has decided so far, by the numbers it gave.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use weir_core::addr::Prefix;
 use weir_core::decisions::lists::{Draft, From, MAX_REASONS, Member, NEVER, Rule};
@@ -162,10 +162,12 @@ impl State {
     pub fn change(&mut self, answer: &Answer<'_>, config: &CrowdSec, now: TimeUs) -> Changed {
         let mut changed = Changed { any: !answer.new.is_empty(), ambiguous: false };
         for d in &answer.deleted {
-            let Ok(prefix) = d.value.parse::<Prefix>() else { continue };
             changed.any |= self.by_id.remove(&d.id).is_some();
-            let others = self.by_id.values().any(|h| h.prefix == prefix) || self.kept.iter().any(|(_, m)| m.prefix == prefix);
-            changed.ambiguous |= others;
+        }
+        let deleted: HashSet<Prefix> = answer.deleted.iter().filter_map(|d| d.value.parse().ok()).collect();
+        if !deleted.is_empty() {
+            let left = self.by_id.values().map(|h| h.prefix).chain(self.kept.iter().map(|(_, m)| m.prefix));
+            changed.ambiguous = left.into_iter().any(|p| deleted.contains(&p));
         }
         for d in &answer.new {
             self.add(d, config, now);
@@ -189,9 +191,10 @@ impl State {
         let mut left_out: Vec<_> = self.left_out.iter().collect();
         left_out.sort();
         let words: Vec<String> = left_out.into_iter().map(|(why, n)| format!("{n} {why}")).collect();
-        let left_out = if words.is_empty() { String::new() } else { format!("decisions left out: {}", words.join(", ")) };
+        let left_out =
+            if words.is_empty() { String::new() } else { format!("decisions left out: {}", words.join(", ")) };
         // The state itself knows what may shrink.
-        Brought { draft, max_shrink: None, left_out, warning: String::new() }
+        Brought { draft, max_shrink: None, left_out, warning: None }
     }
 }
 
@@ -202,9 +205,7 @@ mod tests {
     const NOW: TimeUs = 1_000_000_000_000;
 
     fn answer(new: &[(i64, &str, &str)], deleted: &[(i64, &str)]) -> String {
-        let one = |id: i64, value: &str, duration: &str| {
-            serde_json::json!({"id": id, "origin": "crowdsec", "type": "ban", "scope": "Ip", "value": value, "duration": duration, "scenario": "ssh-bf", "uuid": "x"})
-        };
+        let one = |id: i64, value: &str, duration: &str| serde_json::json!({"id": id, "origin": "crowdsec", "type": "ban", "scope": "Ip", "value": value, "duration": duration, "scenario": "ssh-bf", "uuid": "x"});
         let new: Vec<_> = new.iter().map(|(id, v, d)| one(*id, v, d)).collect();
         let deleted: Vec<_> = deleted.iter().map(|(id, v)| one(*id, v, "-1s")).collect();
         serde_json::json!({"new": new, "deleted": deleted}).to_string()
@@ -253,7 +254,11 @@ mod tests {
     #[test]
     fn a_full_answer_that_lacks_most_lifts_nothing_and_its_new_ones_hold() {
         let config = CrowdSec::default();
-        for (text, after) in [(answer(&[], &[]), 10), (answer(&[(50, "203.0.113.1", "1h")], &[]), 11), (r#"{"new": null, "deleted": null}"#.to_owned(), 10)] {
+        for (text, after) in [
+            (answer(&[], &[]), 10),
+            (answer(&[(50, "203.0.113.1", "1h")], &[]), 11),
+            (r#"{"new": null, "deleted": null}"#.to_owned(), 10),
+        ] {
             let mut state = started(&config, 10);
             let why = state.replace(&Answer::read(text.as_bytes()).unwrap(), &config, NOW).unwrap_err();
             assert!(why.contains("10 are in force"), "{why}");
@@ -262,7 +267,12 @@ mod tests {
         }
         let mut state = started(&config, 10);
         let most: Vec<String> = (1..=6).map(|i| format!("192.0.2.{i}")).collect();
-        let most: Vec<_> = most.iter().map(|v| (100, v.as_str(), "1h")).enumerate().map(|(i, (n, v, d))| (n + i as i64, v, d)).collect();
+        let most: Vec<_> = most
+            .iter()
+            .map(|v| (100, v.as_str(), "1h"))
+            .enumerate()
+            .map(|(i, (n, v, d))| (n + i as i64, v, d))
+            .collect();
         state.replace(&Answer::read(answer(&most, &[]).as_bytes()).unwrap(), &config, NOW).unwrap();
         assert_eq!(held(&mut state, NOW).len(), 6);
     }
@@ -295,7 +305,8 @@ mod tests {
         state.replace(&Answer::read(text.as_bytes()).unwrap(), &config, NOW).unwrap();
         let brought = state.brought(NOW);
         let rules = &brought.draft.rules;
-        let members: Vec<_> = brought.draft.members.iter().map(|m| (m.prefix.to_string(), rules[usize::from(m.rule)].action)).collect();
+        let members: Vec<_> =
+            brought.draft.members.iter().map(|m| (m.prefix.to_string(), rules[usize::from(m.rule)].action)).collect();
         use weir_core::decision::Action::{Drop, Shadow};
         let expected = [("10.1.0.0/16", Drop), ("192.0.2.1", Shadow), ("192.0.2.3", Shadow)];
         let found: Vec<_> = members.iter().map(|(p, a)| (p.as_str(), *a)).collect();
@@ -310,7 +321,16 @@ mod tests {
 
     #[test]
     fn what_is_no_answer_is_an_error() {
-        for bad in ["", "null", "[]", "{}", r#"{"new": []}"#, "<html>504</html>", r#"{"message": "access forbidden"}"#, r#"{"new": [{"id": 1}], "deleted"#] {
+        for bad in [
+            "",
+            "null",
+            "[]",
+            "{}",
+            r#"{"new": []}"#,
+            "<html>504</html>",
+            r#"{"message": "access forbidden"}"#,
+            r#"{"new": [{"id": 1}], "deleted"#,
+        ] {
             assert!(Answer::read(bad.as_bytes()).is_err(), "{bad}");
         }
         let e = Answer::read(b"<html>504").unwrap_err();

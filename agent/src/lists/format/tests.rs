@@ -19,7 +19,15 @@ fn plain_lists_are_read_with_comments_ranges_and_what_stands_behind() {
     let text = "\u{feff}# a list\n; another comment\n\n192.0.2.7\n10.1.0.0/16 ; SBL123\n2001:db8::/32\t# v6\n\
                 198.51.100.9,4\n203.0.113.1-203.0.113.3\r\n203.0.113.8 - 203.0.113.8\n";
     let p = parse(text);
-    let expected = ["192.0.2.7 -", "10.1.0.0/16 -", "2001:db8::/32 -", "198.51.100.9 -", "203.0.113.1 -", "203.0.113.2/31 -", "203.0.113.8 -"];
+    let expected = [
+        "192.0.2.7 -",
+        "10.1.0.0/16 -",
+        "2001:db8::/32 -",
+        "198.51.100.9 -",
+        "203.0.113.1 -",
+        "203.0.113.2/31 -",
+        "203.0.113.8 -",
+    ];
     assert_eq!(shown(&p), expected);
     assert_eq!(p.bad, 0);
 }
@@ -60,7 +68,10 @@ fn csv_is_read_by_the_names_of_its_columns() {
 
 #[test]
 fn json_is_read_as_a_list_line_by_line_and_as_crowdsec_and_weir_write_it() {
-    assert_eq!(shown(&parse("[\"192.0.2.1\", {\"ip\": \"192.0.2.2\", \"duration\": \"1h\"}]")), ["192.0.2.1 -", "192.0.2.2 3600"]);
+    assert_eq!(
+        shown(&parse("[\"192.0.2.1\", {\"ip\": \"192.0.2.2\", \"duration\": \"1h\"}]")),
+        ["192.0.2.1 -", "192.0.2.2 3600"]
+    );
     assert_eq!(shown(&parse("{\"ip\": \"192.0.2.2\"}\n\n\"192.0.2.3\"\n")), ["192.0.2.2 -", "192.0.2.3 -"]);
     let cscli = r#"[{"capacity":0,"created_at":"2026-01-01T00:00:00Z","decisions":[{"duration":"3h59m","id":1,"origin":"crowdsec",
         "scenario":"crowdsecurity/ssh-bf","scope":"Ip","simulated":false,"type":"ban","value":"192.0.2.9"},{"duration":"1h","id":2,
@@ -71,7 +82,10 @@ fn json_is_read_as_a_list_line_by_line_and_as_crowdsec_and_weir_write_it() {
 {"id":8,"target":"192.0.2.4","action":"limit","limit":{"unit":"packets"},"expires":"2027-01-15T09:00:00Z","reason":""}
 {"id":9,"target":"192.0.2.5","action":"shadow","expires":"2027-01-15T09:00:00Z","reason":"" }"#;
     let p = parse(weir);
-    assert_eq!((shown(&p), p.bad), (vec!["192.0.2.0/24 - port scan".to_owned(), "192.0.2.5 3600 shadow".to_owned()], 1));
+    assert_eq!(
+        (shown(&p), p.bad),
+        (vec!["192.0.2.0/24 - port scan".to_owned(), "192.0.2.5 3600 shadow".to_owned()], 1)
+    );
 }
 
 proptest! {

@@ -1,7 +1,7 @@
 use super::*;
+use crate::addr::Addr;
 use crate::decisions::{Limits, NewDecision};
 use crate::guard::{Allow, Guard, Safe};
-use crate::addr::Addr;
 use crate::testkit::{S, prefix};
 use proptest::prelude::*;
 
@@ -53,7 +53,8 @@ fn a_list_is_replaced_as_a_whole_and_what_stays_keeps_its_number() {
     let first = t.take_list(draft("a", DROP, &[("203.0.113.1", NEVER), ("203.0.113.2", NEVER)]), Take::Replace, NOW);
     assert_eq!((first.as_ref().unwrap().added, first.unwrap().members), (2, 2));
     let id = t.wanted_on("203.0.113.2".parse().unwrap(), NOW).unwrap().id;
-    let next = draft("a", DROP, &[("203.0.113.9", NEVER), ("203.0.113.2", NOW + HOUR), ("203.0.113.2", NOW + 2 * HOUR)]);
+    let next =
+        draft("a", DROP, &[("203.0.113.9", NEVER), ("203.0.113.2", NOW + HOUR), ("203.0.113.2", NOW + 2 * HOUR)]);
     let change = t.take_list(next, Take::Replace, NOW).unwrap();
     assert_eq!((change.members, change.added, change.kept, change.removed), (2, 1, 1, 1));
     assert_eq!(wanted(&t, NOW), ["203.0.113.2 Drop 1", "203.0.113.9 Drop 1"]);
