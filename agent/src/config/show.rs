@@ -177,21 +177,26 @@ fn write_value(out: &mut String, value: &Shown, indent: &str) {
             out.push('\n');
             for item in items {
                 let text = match item {
-                    Shown::Map(entries) => {
-                        let fields = entries.iter().map(|(k, v)| match v {
-                            Shown::Scalar(s) => format!("{k}: {}", scalar(s)),
-                            _ => format!("{k}: ~"),
-                        });
-                        format!("{{{}}}", fields.collect::<Vec<_>>().join(", "))
-                    }
+                    Shown::Map(entries) => mapping(entries),
                     Shown::Scalar(s) => scalar(s),
                     _ => "~".into(),
                 };
                 let _ = writeln!(out, "{indent}  - {text}");
             }
         }
-        Shown::Map(_) => unreachable!("no key is a mapping by itself"),
+        Shown::Map(entries) => {
+            let _ = writeln!(out, " {}", mapping(entries));
+        }
     }
+}
+
+/// On one line.
+fn mapping(entries: &[(&'static str, Shown)]) -> String {
+    let fields = entries.iter().map(|(k, v)| match v {
+        Shown::Scalar(s) => format!("{k}: {}", scalar(s)),
+        _ => format!("{k}: ~"),
+    });
+    format!("{{{}}}", fields.collect::<Vec<_>>().join(", "))
 }
 
 /// Quoted unless it is surely a plain word.

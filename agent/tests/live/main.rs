@@ -4,7 +4,6 @@
 mod allow;
 #[path = "../common/mod.rs"]
 mod common;
-#[expect(dead_code, reason = "the lab uses the rest")]
 #[path = "../../../xtask/src/lab/roles/crowdsec.rs"]
 mod crowdsec;
 mod default_model;
