@@ -5,6 +5,7 @@ mod commands;
 mod default_model;
 mod feedback;
 mod learning;
+mod listing;
 mod models;
 mod recording;
 mod report;
@@ -101,6 +102,7 @@ pub struct Agent {
     archive: Option<Archive>,
     alerts: Alerts,
     review: reviewing::Review,
+    lists: listing::Lists,
     /// Roles that have drifted, as they were told of.
     drifted: BTreeSet<Place>,
     /// Packets that found no room in the flow map, and flows of exporters in the epoch, so far.
@@ -156,6 +158,7 @@ impl Agent {
             archive: None,
             alerts,
             review,
+            lists: listing::Lists::new(),
             drifted: BTreeSet::new(),
             overflow: None,
             against: Vec::new(),
@@ -186,6 +189,7 @@ impl Agent {
             agent.warn("alerts", words);
         }
         agent.pipeline.policy.recall(agent.decisions.iter());
+        agent.restore_lists(now);
         agent.tell_of_the_collector(now);
         agent.start_record();
         agent.load_current();
@@ -214,7 +218,7 @@ impl Agent {
         let outcome = self.pipeline.epoch(&adoption.flows, Vec::new(), end_us, offset, &self.decisions);
         self.carry_out(now, outcome);
         if let Some(Kernel { enforcer, .. }) = &mut self.kernel {
-            enforcer.reconcile(&self.decisions, self.config.mode, now, true)?;
+            enforcer.reconcile(&mut self.decisions, self.config.mode, now, true)?;
             enforcer.remember_hits(&self.decisions, now)?;
         }
         self.unwritten = false;
@@ -241,6 +245,7 @@ impl Agent {
         self.learn(now);
         self.expire(now);
         self.lapse_questions(now);
+        self.look_at_lists(now);
         self.look_at_hits(now);
         // The next agent removes what it does not know of: a new decision must not wait.
         let new = !self.unconfirmed.is_empty();
@@ -351,7 +356,7 @@ impl Agent {
     fn write(&mut self, now: TimeUs) {
         let Some(Kernel { enforcer, .. }) = &mut self.kernel else { return };
         if self.unwritten {
-            match enforcer.reconcile(&self.decisions, self.config.mode, now, false) {
+            match enforcer.reconcile(&mut self.decisions, self.config.mode, now, false) {
                 Ok(_) => self.unwritten = false,
                 // The next epoch tries again.
                 Err(e) => return self.warn("entries", format!("entries could not be written: {e}")),
@@ -380,7 +385,7 @@ impl Agent {
         self.set_safe(now);
         self.look_at_exporters();
         let Some(Kernel { enforcer, .. }) = &mut self.kernel else { return };
-        match enforcer.reconcile(&self.decisions, self.config.mode, now, true) {
+        match enforcer.reconcile(&mut self.decisions, self.config.mode, now, true) {
             Ok(pass) => {
                 self.unwritten = false;
                 if pass.drift > 0 {
@@ -444,6 +449,7 @@ impl Agent {
         self.follow_default();
         let now = wall_us();
         self.set_safe(now);
+        self.configure_feeds();
         self.unwritten = true;
         // In force before it is said to be.
         self.settle(now);
@@ -458,6 +464,7 @@ impl Agent {
         self.carry_out(now, outcome);
         self.write(now);
         self.save(now, true);
+        self.lists.close();
         if let Err(e) = self.alerts.save() {
             log::warn!("alerts are not all kept: {e}");
         }
@@ -469,6 +476,7 @@ impl Agent {
 
     /// What somebody is about to be told holds from now on: in the kernel, and over a kill at any moment.
     fn settle(&mut self, now: TimeUs) {
+        self.look_at_lists(now);
         self.write(now);
         self.save(now, self.unsaved);
     }

@@ -181,6 +181,7 @@ async fn start(options: RunOptions, config: Config) -> anyhow::Result<()> {
         None => Drainer::start(drain::nothing, config.epoch)?,
     };
 
+    let lists = agent.feeds();
     let (commands_tx, commands) = command::queue();
     let (stop_api, api_stopped) = oneshot::channel::<()>();
     let server = tokio::spawn(api::serve(socket, commands_tx, bus, render, async move {
@@ -190,7 +191,7 @@ async fn start(options: RunOptions, config: Config) -> anyhow::Result<()> {
     let on = interface.as_deref().unwrap_or("exported flows alone");
     log::info!("running on {on}; control socket {}", config.socket.display());
 
-    let end = event_loop(&mut agent, &drainer, Inputs { epochs, commands, finished, logger, collects }).await;
+    let end = event_loop(&mut agent, &drainer, Inputs { epochs, commands, finished, lists, logger, collects }).await;
     drop(drainer);
     let _ = stop_api.send(());
     if let Ok(Err(e)) = server.await {
@@ -211,6 +212,8 @@ struct Inputs {
     epochs: mpsc::Receiver<Result<Epoch, weir_kernel::KernelError>>,
     commands: mpsc::Receiver<Command>,
     finished: mpsc::Receiver<Finished>,
+    /// Lists that feeds bring.
+    lists: Option<mpsc::Receiver<crate::lists::Arrived>>,
     logger: Option<KernelLogger>,
     /// There is a collector to be emptied.
     collects: bool,
@@ -241,6 +244,7 @@ async fn event_loop(agent: &mut Agent, drainer: &Drainer, mut inputs: Inputs) ->
             },
             Some(command) = inputs.commands.recv(), if !stopping => agent.command(command),
             Some(finished) = inputs.finished.recv() => agent.finished(finished),
+            Some(list) = arrived(&mut inputs.lists), if !stopping => agent.list_arrived(list),
             _ = care.tick() => agent.care(),
             _ = collect.tick(), if inputs.collects => agent.collect(),
             readable = log_readable(&mut kernel_log) => readable?,
@@ -248,6 +252,13 @@ async fn event_loop(agent: &mut Agent, drainer: &Drainer, mut inputs: Inputs) ->
             _ = terminate.recv(), if !stopping => { stopping = true; drainer.stop(); }
             _ = interrupt.recv(), if !stopping => { stopping = true; drainer.stop(); }
         }
+    }
+}
+
+async fn arrived(lists: &mut Option<mpsc::Receiver<crate::lists::Arrived>>) -> Option<crate::lists::Arrived> {
+    match lists {
+        Some(lists) => lists.recv().await,
+        None => std::future::pending().await,
     }
 }
 

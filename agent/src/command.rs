@@ -2,6 +2,7 @@
 //!
 //! The API server is the only one that makes commands from outside; nobody but the event loop holds state.
 
+mod lists;
 mod review;
 mod watched;
 
@@ -22,6 +23,7 @@ use weir_core::render::Rfc3339;
 use crate::model::Staging;
 use crate::proto as pb;
 use crate::store::StoreError;
+pub use lists::{ListReport, ListTaken, ListsCommand};
 pub use review::{FeedbackCommand, LabelScope, NewAnswer, ReviewCommand};
 pub use watched::{
     AlertReason, AlertReport, DriftStatus, EvidencePoint, FeatureDriftReport, RecordReport, RoleDriftReport,
@@ -146,6 +148,7 @@ pub enum Command {
     ModelDrift {
         reply: Reply<DriftStatus>,
     },
+    Lists(ListsCommand),
     ReloadConfig {
         by: Caller,
         reply: Reply<ReloadReport>,

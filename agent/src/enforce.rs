@@ -1,12 +1,12 @@
 //! The reconciler: makes the kernel's entries equal to the wanted state, and reads them back.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use weir_common::entry::{self, Entry, FOREVER, Hits};
 use weir_common::limit::Limit;
 use weir_core::addr::Prefix;
 use weir_core::decision::{Action, Origin, Sides, Target};
-use weir_core::decisions::Decisions;
+use weir_core::decisions::{Decisions, Held, Touched};
 use weir_core::event::Mode;
 use weir_core::rate::RateLimit;
 use weir_core::record::TimeUs;
@@ -17,6 +17,8 @@ use weir_kernel::lists::{EntryTable, Key, List};
 const EXPIRY_SLACK_NS: u64 = 500_000_000;
 /// Entries whose hit counters are read in one go; more take turns.
 const HITS_AT_ONCE: usize = 10_000;
+/// So many changes are made by replacing the list as a whole.
+const AT_ONCE: usize = 4096;
 
 /// What a pass over the entries did.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -42,21 +44,26 @@ pub struct NewHits {
 #[derive(Debug)]
 pub struct Enforcer {
     table: EntryTable,
-    /// Hits when last looked, and when any came that were seen to come, by target.
+    /// Hits when last looked, and when any came that were seen to come, by target; only where there are any.
     seen: HashMap<Target, (Hits, Option<TimeUs>)>,
-    turn: usize,
+    /// Whose hits were looked at last; more than [`HITS_AT_ONCE`] take turns.
+    turn: Option<Target>,
+    /// The mode in which every entry was last compared with what is wanted; `None`: some may be missing.
+    whole: Option<Mode>,
 }
 
 impl Enforcer {
     pub fn new(table: EntryTable) -> Self {
-        Self { table, seen: HashMap::new(), turn: 0 }
+        Self { table, seen: HashMap::new(), turn: None, whole: None }
     }
 
     /// Takes the hits that adopted entries have for old ones: they came while an earlier agent ran, or none.
     pub fn remember_hits(&mut self, decisions: &Decisions, now: TimeUs) -> Result<(), KernelError> {
         for w in decisions.wanted(now) {
             let total = self.table.hits(List::Block, &key_of(w.target))?;
-            self.seen.insert(w.target, (total, None));
+            if total.packets > 0 {
+                self.seen.insert(w.target, (total, None));
+            }
         }
         Ok(())
     }
@@ -68,70 +75,135 @@ impl Enforcer {
 
     /// Makes the kernel hold what is wanted. With `read_back`, what it really holds is looked at; otherwise, what was
     /// written. `mode` is the configured one: in `observe` nothing is on the block list, in `shadow` nothing drops.
+    ///
+    /// Where only single targets have changed, only those are looked at; where much has, the block list is replaced in one
+    /// step, so that each packet meets the old one or the new one.
     pub fn reconcile(
         &mut self,
-        decisions: &Decisions,
+        decisions: &mut Decisions,
         mode: Mode,
         now: TimeUs,
         read_back: bool,
     ) -> Result<Pass, KernelError> {
-        let monotonic_ns = weir_kernel::sys::monotonic_ns();
-        let wanted = wanted(decisions, mode, now, monotonic_ns);
+        let touched = decisions.take_touched();
+        let few = self.whole == Some(mode) && !read_back && !touched.all;
+        // Until this pass is through, something may be missing.
+        self.whole = None;
+        let pen = Pen { mode, now, monotonic_ns: weir_kernel::sys::monotonic_ns() };
         let mut pass = Pass::default();
         if read_back {
             pass.drift = self.repair()?;
         }
-        let (mut gone, mut known) = (HashMap::<List, Vec<Key>>::new(), HashMap::new());
-        for (list, key, entry) in self.table.known() {
-            if wanted.contains_key(&(list, *key)) {
-                known.insert((list, *key), *entry);
-            } else {
-                gone.entry(list).or_default().push(*key);
-            }
-        }
-        let mut set = HashMap::<List, Vec<(Key, Entry)>>::new();
-        for ((list, key), entry) in wanted {
-            if known.get(&(list, key)).is_none_or(|k| !same(k, &entry)) {
-                set.entry(list).or_default().push((key, entry));
-            }
-        }
+        let allowed = pen.allowed(decisions);
+        let (allow_gone, allow_set) = self.compare_allowed(&allowed);
+        let block = if few { self.compare_few(decisions, &pen, &touched) } else { self.compare(decisions, &pen) };
         // Who may pass comes first, then who may not any more, then who must not.
-        for list in [List::Allow, List::Block] {
-            if let Some(keys) = gone.get(&list).filter(|_| list == List::Block) {
-                pass.removed += self.table.remove(list, keys)?;
-            }
-            if let Some(entries) = set.get(&list) {
-                self.table.set(list, entries)?;
-                pass.written += entries.len();
-            }
+        self.table.set(List::Allow, &allow_set)?;
+        self.write_blocks(decisions, &pen, &block)?;
+        self.table.remove(List::Allow, &allow_gone)?;
+        pass.written = allow_set.len() + block.set.len();
+        pass.removed = allow_gone.len() + block.gone.len();
+        if !few {
+            self.seen.retain(|target, _| decisions.wanted_on(*target, now).is_some());
         }
-        if let Some(keys) = gone.get(&List::Allow) {
-            pass.removed += self.table.remove(List::Allow, keys)?;
-        }
-        self.seen.retain(|target, _| decisions.wanted_on(*target, now).is_some());
+        self.whole = Some(mode);
         Ok(pass)
+    }
+
+    fn compare_allowed(&self, allowed: &HashMap<Key, Entry>) -> (Vec<Key>, Vec<(Key, Entry)>) {
+        let known = self.table.len(List::Allow);
+        let there = allowed.keys().filter(|k| self.table.known_entry(List::Allow, k).is_some()).count();
+        let mut gone = Vec::new();
+        if there < known {
+            let listed = self.table.known().filter(|(l, ..)| *l == List::Allow).map(|(_, k, _)| *k);
+            gone.extend(listed.filter(|k| !allowed.contains_key(k)));
+        }
+        let stale = |(k, e): &(&Key, &Entry)| self.table.known_entry(List::Allow, k).is_none_or(|old| !same(old, e));
+        (gone, allowed.iter().filter(stale).map(|(k, e)| (*k, *e)).collect())
+    }
+
+    /// What the block list lacks and has too much.
+    fn compare(&self, decisions: &Decisions, pen: &Pen) -> Blocks {
+        let mut block = Blocks::default();
+        let mut there = 0;
+        for (key, entry) in pen.blocks(decisions) {
+            let known = self.table.known_entry(List::Block, &key);
+            there += usize::from(known.is_some());
+            if known.is_none_or(|k| !same(k, &entry)) {
+                block.set.push((key, entry));
+            }
+        }
+        if there < self.table.len(List::Block) {
+            let wanted: HashSet<Key> = pen.blocks(decisions).map(|(key, _)| key).collect();
+            let known = self.table.known().filter(|(l, ..)| *l == List::Block).map(|(_, k, _)| *k);
+            block.gone.extend(known.filter(|k| !wanted.contains(k)));
+        }
+        block
+    }
+
+    /// The same for targets that are known to have changed.
+    fn compare_few(&mut self, decisions: &Decisions, pen: &Pen, touched: &Touched) -> Blocks {
+        let mut block = Blocks::default();
+        for target in &touched.targets {
+            let key = key_of(*target);
+            let known = self.table.known_entry(List::Block, &key);
+            let wanted = decisions.wanted_on(*target, pen.now).and_then(|held| pen.block(&held));
+            match (wanted, known) {
+                (Some(entry), known) if known.is_none_or(|k| !same(k, &entry)) => block.set.push((key, entry)),
+                (None, Some(_)) => block.gone.push(key),
+                _ => {}
+            }
+            if decisions.wanted_on(*target, pen.now).is_none() {
+                self.seen.remove(target);
+            }
+        }
+        block
+    }
+
+    fn write_blocks(&mut self, decisions: &Decisions, pen: &Pen, block: &Blocks) -> Result<(), KernelError> {
+        if block.set.len() + block.gone.len() > AT_ONCE {
+            let all: Vec<(Key, Entry)> = pen.blocks(decisions).collect();
+            match self.table.replace(List::Block, &all) {
+                Err(KernelError::TooSmall { .. }) => log::warn!(
+                    "there is no room for the old and the new block list at once, so entries are changed one after the other; \
+                     raise `capacity.blocks`"
+                ),
+                other => return other,
+            }
+        }
+        self.table.remove(List::Block, &block.gone)?;
+        self.table.set(List::Block, &block.set)
     }
 
     /// Writes again what is missing or different in the kernel, and takes out what nobody here wrote.
     fn repair(&mut self) -> Result<usize, KernelError> {
-        let held: HashMap<(List, Key), Entry> =
-            self.table.read_back()?.into_iter().map(|(l, k, e)| ((l, k), e)).collect();
-        let known: HashMap<(List, Key), Entry> = self.table.known().map(|(l, k, e)| ((l, *k), *e)).collect();
+        let held = self.table.read_back()?;
+        let mut strange = HashMap::<List, Vec<Key>>::new();
+        let mut right = 0;
+        for (list, key, entry) in &held {
+            match self.table.known_entry(*list, key) {
+                Some(known) if known == entry => right += 1,
+                Some(_) => {}
+                None => strange.entry(*list).or_default().push(*key),
+            }
+        }
+        let mut lost = HashMap::<List, Vec<(Key, Entry)>>::new();
+        if right < self.table.len(List::Block) + self.table.len(List::Allow) {
+            let held: HashMap<(List, Key), Entry> = held.into_iter().map(|(l, k, e)| ((l, k), e)).collect();
+            let missing = self.table.known().filter(|(l, k, e)| held.get(&(*l, **k)) != Some(e));
+            for (list, key, entry) in missing {
+                lost.entry(list).or_default().push((*key, *entry));
+            }
+        }
         let mut drift = 0;
         for list in [List::Allow, List::Block] {
-            let lost: Vec<(Key, Entry)> = known
-                .iter()
-                .filter(|((l, k), e)| *l == list && held.get(&(*l, *k)) != Some(e))
-                .map(|((_, k), e)| (*k, *e))
-                .collect();
-            let strange: Vec<Key> =
-                held.keys().filter(|(l, k)| *l == list && !known.contains_key(&(*l, *k))).map(|(_, k)| *k).collect();
-            drift += lost.len() + strange.len();
-            if !lost.is_empty() {
-                self.table.set(list, &lost)?;
+            if let Some(lost) = lost.get(&list) {
+                drift += lost.len();
+                self.table.set(list, lost)?;
             }
-            if !strange.is_empty() {
-                self.table.remove(list, &strange)?;
+            if let Some(strange) = strange.get(&list) {
+                drift += strange.len();
+                self.table.remove(list, strange)?;
             }
         }
         Ok(drift)
@@ -150,11 +222,15 @@ impl Enforcer {
 
     /// Entries that met packets since they were last looked at.
     pub fn new_hits(&mut self, decisions: &Decisions, now: TimeUs) -> Result<Vec<NewHits>, KernelError> {
-        let wanted: Vec<_> = decisions.wanted(now).collect();
         let mut met = Vec::new();
-        let start = if self.turn < wanted.len() { self.turn } else { 0 };
-        for w in wanted.iter().skip(start).take(HITS_AT_ONCE) {
+        let mut last = None;
+        for (n, w) in decisions.wanted_after(self.turn, now).take(HITS_AT_ONCE).enumerate() {
+            last = (n + 1 == HITS_AT_ONCE).then_some(w.target);
             let total = self.table.hits(List::Block, &key_of(w.target))?;
+            if total.packets == 0 {
+                self.seen.remove(&w.target);
+                continue;
+            }
             let (before, at) = self.seen.entry(w.target).or_default();
             // Fewer than before: the entry was made anew.
             let packets = total.packets.checked_sub(before.packets).unwrap_or(total.packets);
@@ -165,9 +241,16 @@ impl Enforcer {
                 met.push(NewHits { decision_id: d.id, target: w.target, action: d.action, packets, total });
             }
         }
-        self.turn = start + HITS_AT_ONCE;
+        self.turn = last;
         Ok(met)
     }
+}
+
+/// What the block list lacks, and what it has too much.
+#[derive(Default)]
+struct Blocks {
+    set: Vec<(Key, Entry)>,
+    gone: Vec<Key>,
 }
 
 fn key_of(target: Target) -> Key {
@@ -198,30 +281,49 @@ fn same(a: &Entry, b: &Entry) -> bool {
     close && (Entry { expires_ns: 0, ..*a }) == (Entry { expires_ns: 0, ..*b })
 }
 
-fn wanted(decisions: &Decisions, mode: Mode, now: TimeUs, monotonic_ns: u64) -> HashMap<(List, Key), Entry> {
-    // The kernel's clock stands still in suspend, and wall clocks are set: what is left of a lifetime is what counts.
-    let expires = |at: Option<TimeUs>| {
-        at.map_or(FOREVER, |at| monotonic_ns.saturating_add(at.saturating_sub(now).saturating_mul(1000)))
-    };
-    let entry =
-        |expires_ns, action, sides, origin| Entry { expires_ns, reason: 0, action, sides, origin, limit: Limit::NONE };
-    let mut wanted = HashMap::new();
-    for (prefix, until) in decisions.allowed(now) {
-        let e = entry(expires(until), 0, entry::side::IN | entry::side::OUT, entry::origin::MANUAL);
-        let key = (List::Allow, net(prefix));
-        let longer = wanted.get(&key).is_none_or(|old: &Entry| old.expires_ns < e.expires_ns);
-        if longer {
-            wanted.insert(key, e);
+/// Writes decisions as entries of the kernel.
+struct Pen {
+    mode: Mode,
+    now: TimeUs,
+    monotonic_ns: u64,
+}
+
+impl Pen {
+    /// The kernel's clock stands still in suspend, and wall clocks are set: what is left of a lifetime is what counts.
+    fn expires(&self, at: Option<TimeUs>) -> u64 {
+        at.map_or(FOREVER, |at| self.monotonic_ns.saturating_add(at.saturating_sub(self.now).saturating_mul(1000)))
+    }
+
+    fn allowed(&self, decisions: &Decisions) -> HashMap<Key, Entry> {
+        let mut allowed = HashMap::new();
+        for (prefix, until) in decisions.allowed(self.now) {
+            let e = Entry {
+                expires_ns: self.expires(until),
+                reason: 0,
+                action: 0,
+                sides: entry::side::IN | entry::side::OUT,
+                origin: entry::origin::MANUAL,
+                limit: Limit::NONE,
+            };
+            let longer = |old: &Entry| old.expires_ns < e.expires_ns;
+            if allowed.get(&net(prefix)).is_none_or(longer) {
+                allowed.insert(net(prefix), e);
+            }
         }
+        allowed
     }
-    if mode == Mode::Observe {
-        return wanted;
+
+    fn blocks(&self, decisions: &Decisions) -> impl Iterator<Item = (Key, Entry)> {
+        decisions.wanted(self.now).filter_map(|w| Some((key_of(w.target), self.block(&w.decision)?)))
     }
-    for w in decisions.wanted(now) {
-        let d = w.decision;
+
+    fn block(&self, d: &Held) -> Option<Entry> {
+        if self.mode == Mode::Observe {
+            return None;
+        }
         let action = match d.action {
-            Action::Drop if mode.enforces() => entry::action::DROP,
-            Action::Limit if mode.enforces() => entry::action::LIMIT,
+            Action::Drop if self.mode.enforces() => entry::action::DROP,
+            Action::Limit if self.mode.enforces() => entry::action::LIMIT,
             Action::Drop | Action::Limit | Action::Shadow => entry::action::SHADOW,
         };
         let limit = d.limit.filter(|_| action == entry::action::LIMIT).map(RateLimit::entry).unwrap_or_default();
@@ -231,13 +333,12 @@ fn wanted(decisions: &Decisions, mode: Mode, now: TimeUs, monotonic_ns: u64) -> 
             Sides::Both => entry::side::IN | entry::side::OUT,
         };
         let origin = match d.origin {
-            Origin::Manual => entry::origin::MANUAL,
+            // A list is what people chose to enforce.
+            Origin::Manual | Origin::List => entry::origin::MANUAL,
             Origin::Automatic => entry::origin::AUTOMATIC,
         };
-        let e = Entry { limit, ..entry(expires(d.expires_us), action, sides, origin) };
-        wanted.insert((List::Block, key_of(w.target)), e);
+        Some(Entry { expires_ns: self.expires(d.expires_us), reason: 0, action, sides, origin, limit })
     }
-    wanted
 }
 
 #[cfg(test)]
@@ -247,6 +348,12 @@ mod tests {
     use weir_core::guard::{Guard, Safe};
 
     const S: u64 = 1_000_000;
+
+    fn wanted(decisions: &Decisions, mode: Mode, now: TimeUs, monotonic_ns: u64) -> HashMap<(List, Key), Entry> {
+        let pen = Pen { mode, now, monotonic_ns };
+        let allowed = pen.allowed(decisions).into_iter().map(|(k, e)| ((List::Allow, k), e));
+        allowed.chain(pen.blocks(decisions).map(|(k, e)| ((List::Block, k), e))).collect()
+    }
 
     fn table(action: Action) -> Decisions {
         let safe = vec![Safe { prefix: "192.0.2.1".parse().unwrap(), why: "gateway".into() }];

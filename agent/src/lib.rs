@@ -19,6 +19,7 @@ pub mod enforce;
 pub mod exported;
 pub mod human;
 pub mod learn;
+pub mod lists;
 pub mod lock;
 pub mod logging;
 pub mod model;

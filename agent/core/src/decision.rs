@@ -28,6 +28,8 @@ pub enum Origin {
     Manual,
     /// The agent, from evidence.
     Automatic,
+    /// A list that came as a whole.
+    List,
 }
 
 /// Which packets of the target are meant, as seen from the protected host.

@@ -2,7 +2,9 @@
 //!
 //! Bounded by [`Limits`]: a full table refuses, it never drops a decision to make room for another.
 
+pub mod lists;
 mod restore;
+mod wanted;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +17,9 @@ use crate::guard::{Allow, AllowFull, Guard, Protected, Safe};
 use crate::rate::RateLimit;
 use crate::record::TimeUs;
 
+use lists::{List, Remasked};
 pub use restore::{Snapshot, Stored, remaining_us};
+pub use wanted::{Held, Touched, Wanted};
 
 /// Packets in the last span of this length extend an automatic decision, µs: 60 s.
 pub const EXTEND_WITHIN_US: u64 = 60_000_000;
@@ -117,16 +121,6 @@ struct Entry {
     awaiting: Option<Option<u64>>,
 }
 
-/// What is to hold for one target.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Wanted<'a> {
-    pub target: Target,
-    /// The strictest live decision on the target.
-    pub decision: &'a Decision,
-    /// Live decisions on the target, this one included.
-    pub decisions: usize,
-}
-
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct Decisions {
@@ -138,6 +132,9 @@ pub struct Decisions {
     expiries: BTreeSet<(TimeUs, u64)>,
     automatic: usize,
     flows: usize,
+    lists: Vec<List>,
+    touched: Touched,
+    remasked: Vec<Remasked>,
 }
 
 impl Decisions {
@@ -152,12 +149,16 @@ impl Decisions {
             expiries: BTreeSet::new(),
             automatic: 0,
             flows: 0,
+            lists: Vec::new(),
+            touched: Touched { all: true, ..Touched::default() },
+            remasked: Vec::new(),
         }
     }
 
     pub fn next_id(&self) -> u64 {
         self.next_id
     }
+    /// Decisions, members of lists not counted.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
@@ -170,7 +171,7 @@ impl Decisions {
     pub fn get(&self, id: u64) -> Option<&Decision> {
         self.entries.get(&id).map(|e| &e.decision)
     }
-    /// All decisions, by id. Expired ones stay until [`Decisions::expire`] takes them out.
+    /// All decisions but those of lists, by id. Expired ones stay until [`Decisions::expire`] takes them out.
     pub fn iter(&self) -> impl Iterator<Item = &Decision> {
         self.entries.values().map(|e| &e.decision)
     }
@@ -178,7 +179,7 @@ impl Decisions {
     /// Whether [`Decisions::add`] would refuse this target, and why.
     pub fn check(&self, target: Target, now: TimeUs) -> Result<(), Refusal> {
         let prefix = target.prefix();
-        let min = if prefix.is_v4() { self.limits.min_len_v4 } else { self.limits.min_len_v6 };
+        let min = self.least(prefix);
         if prefix.len() < min {
             return Err(Refusal::TooWide { target: prefix, min });
         }
@@ -189,6 +190,11 @@ impl Decisions {
             return Err(Refusal::Reversed { why: why.clone(), instead: Target::Flow(flow.reversed()) });
         }
         Ok(checked?)
+    }
+
+    /// The shortest prefix of this family that may be stopped.
+    fn least(&self, prefix: Prefix) -> u8 {
+        if prefix.is_v4() { self.limits.min_len_v4 } else { self.limits.min_len_v6 }
     }
 
     pub fn add(&mut self, new: NewDecision, now: TimeUs) -> Result<Added, Refusal> {
@@ -203,7 +209,7 @@ impl Decisions {
         if let Some(added) = self.join(&new, expires_us, now) {
             return Ok(added);
         }
-        if self.entries.len() >= self.limits.max {
+        if self.entries.len() + self.listed() >= self.limits.max {
             return Err(Refusal::Full { max: self.limits.max });
         }
         if new.origin == Origin::Automatic && self.automatic >= self.limits.max_automatic {
@@ -320,7 +326,11 @@ impl Decisions {
                 }
             }
         }
-        (gone, self.guard.expire(now))
+        let allowed = self.guard.expire(now);
+        if !allowed.is_empty() {
+            self.remask();
+        }
+        (gone, allowed)
     }
 
     /// `packets` kept hitting a decision in the interval that ends at `now`. An automatic block in its last 60 s is
@@ -350,54 +360,29 @@ impl Decisions {
     pub fn allow(&mut self, entry: Allow) -> Result<Vec<Decision>, AllowFull> {
         let prefix = entry.prefix;
         self.guard.add_allow(entry)?;
+        self.remask();
         Ok(self.purge(|target| prefix.overlaps(target) && prefix.len() <= target.len()))
     }
 
     pub fn unallow(&mut self, prefix: Prefix) -> Option<Allow> {
-        self.guard.remove_allow(prefix)
+        let gone = self.guard.remove_allow(prefix);
+        self.remask();
+        gone
     }
 
     /// Replaces the safe set and deletes the decisions that reach into it.
     pub fn set_safe(&mut self, safe: Vec<Safe>) -> Vec<Decision> {
         let prefixes: Vec<Prefix> = safe.iter().map(|s| s.prefix).collect();
-        self.guard.set_safe(safe);
+        if self.guard.set_safe(safe) {
+            self.remask();
+        }
         self.purge(|target| prefixes.iter().any(|p| p.overlaps(target)))
-    }
-
-    /// The strictest live decision on exactly this target.
-    pub fn wanted_on(&self, target: Target, now: TimeUs) -> Option<&Decision> {
-        self.strictest(self.by_target.get(&target)?, now).map(|(d, _)| d)
-    }
-
-    /// What is to hold now, by target in ascending order: of several decisions on one target the strictest live one
-    /// (drop before limit, of limits the lower, limit before shadow, shadow that stands for a drop before other ones, both sides before one, then the longest).
-    pub fn wanted(&self, now: TimeUs) -> impl Iterator<Item = Wanted<'_>> {
-        self.by_target.iter().filter_map(move |(&target, ids)| {
-            self.strictest(ids, now).map(|(decision, decisions)| Wanted { target, decision, decisions })
-        })
     }
 
     /// What is to pass now, whatever is decided: the live allow entries and the safe set.
     pub fn allowed(&self, now: TimeUs) -> impl Iterator<Item = (Prefix, Option<TimeUs>)> {
         let listed = self.guard.allow().iter().filter(move |a| a.expires_us.is_none_or(|e| e > now));
         listed.map(|a| (a.prefix, a.expires_us)).chain(self.guard.safe().iter().map(|s| (s.prefix, None)))
-    }
-
-    fn strictest(&self, ids: &[u64], now: TimeUs) -> Option<(&Decision, usize)> {
-        let live = || ids.iter().filter_map(|id| self.get(*id)).filter(|d| live(d, now));
-        let rank = |d: &&Decision| {
-            let both = d.sides == Sides::Both;
-            let meant = d.instead_of == Some(Action::Drop);
-            (d.action, meant, both, d.expires_us.unwrap_or(TimeUs::MAX), std::cmp::Reverse(d.id))
-        };
-        let lower = |a: &Decision, b: &Decision| a.limit.zip(b.limit).is_some_and(|(a, b)| a.stricter_than(b));
-        let strictest = live().reduce(|a, b| match (lower(a, b), lower(b, a)) {
-            (true, _) => a,
-            (_, true) => b,
-            _ if rank(&b) > rank(&a) => b,
-            _ => a,
-        });
-        strictest.map(|d| (d, live().count()))
     }
 
     fn purge(&mut self, covered: impl Fn(Prefix) -> bool) -> Vec<Decision> {
@@ -407,6 +392,7 @@ impl Decisions {
 
     fn insert(&mut self, entry: Entry) {
         let d = &entry.decision;
+        self.touched.note(d.target);
         self.by_target.entry(d.target).or_default().push(d.id);
         self.expiries.extend(d.expires_us.map(|e| (e, d.id)));
         self.automatic += usize::from(d.origin == Origin::Automatic);
@@ -416,6 +402,7 @@ impl Decisions {
 
     fn set_expiry(&mut self, id: u64, expires_us: Option<TimeUs>) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
+        self.touched.note(entry.decision.target);
         if let Some(old) = entry.decision.expires_us {
             self.expiries.remove(&(old, id));
         }
@@ -425,6 +412,7 @@ impl Decisions {
 
     fn remove(&mut self, id: u64) -> Option<Decision> {
         let d = self.entries.remove(&id)?.decision;
+        self.touched.note(d.target);
         if let Some(e) = d.expires_us {
             self.expiries.remove(&(e, id));
         }

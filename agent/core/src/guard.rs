@@ -1,5 +1,7 @@
 //! Who must never be stopped: the allow list that people keep, and the safe set that the agent finds by itself.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::addr::Prefix;
@@ -79,8 +81,20 @@ impl Guard {
         Some(self.allow.swap_remove(i))
     }
 
-    pub fn set_safe(&mut self, safe: Vec<Safe>) {
+    /// Says whether anything is different from before.
+    pub fn set_safe(&mut self, safe: Vec<Safe>) -> bool {
+        let prefixes = |all: &[Safe]| all.iter().map(|s| s.prefix).collect::<BTreeSet<_>>();
+        let changed = prefixes(&self.safe) != prefixes(&safe);
         self.safe = safe;
+        changed
+    }
+
+    /// The same for many questions.
+    pub fn spans(&self) -> Spans {
+        Spans {
+            safe: Span::joined(self.safe.iter().map(|s| s.prefix)),
+            allow: Span::joined(self.allow.iter().map(|a| a.prefix)),
+        }
     }
 
     /// Takes out what has expired.
@@ -100,6 +114,60 @@ impl Guard {
             Some(a) => Err(Protected::Allowed { target, prefix: a.prefix, comment: a.comment.clone() }),
             None => Ok(()),
         }
+    }
+}
+
+/// What is protected, in order: for lists of a million targets.
+#[derive(Clone, Debug, Default)]
+pub struct Spans {
+    safe: Vec<Span>,
+    allow: Vec<Span>,
+}
+
+/// First and last address, both within one family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Span {
+    v4: bool,
+    first: u128,
+    last: u128,
+}
+
+impl Span {
+    fn of(p: Prefix) -> Self {
+        let first = u128::from_be_bytes(p.addr().0);
+        let host = if p.is_v4() { 32 - u32::from(p.len()) } else { 128 - u32::from(p.len()) };
+        let last = if host == 128 { u128::MAX } else { first | ((1 << host) - 1) };
+        Self { v4: p.is_v4(), first, last }
+    }
+
+    /// In order, those that overlap or touch made one.
+    fn joined(all: impl Iterator<Item = Prefix>) -> Vec<Span> {
+        let mut spans: Vec<Span> = all.map(Span::of).collect();
+        spans.sort_unstable();
+        let mut joined: Vec<Span> = Vec::with_capacity(spans.len());
+        for s in spans {
+            match joined.last_mut() {
+                Some(l) if l.v4 == s.v4 && s.first <= l.last.saturating_add(1) => l.last = l.last.max(s.last),
+                _ => joined.push(s),
+            }
+        }
+        joined
+    }
+
+    /// The first of them that ends at or behind the beginning of `s`, if it begins before the end of `s`.
+    fn met(spans: &[Span], s: Span) -> Option<Span> {
+        let at = spans.partition_point(|x| (x.v4, x.last) < (s.v4, s.first));
+        spans.get(at).copied().filter(|x| x.v4 == s.v4 && x.first <= s.last)
+    }
+}
+
+impl Spans {
+    /// Whether a member of a list must not be enforced: it reaches into the safe set, or the allow list covers it. One that
+    /// is wider than what the allow list has of it is enforced: the kernel looks at the allow list first.
+    pub fn protect(&self, prefix: Prefix) -> bool {
+        let s = Span::of(prefix);
+        let covers = |a: Span| a.first <= s.first && a.last >= s.last;
+        Span::met(&self.safe, s).is_some() || Span::met(&self.allow, s).is_some_and(covers)
     }
 }
 

@@ -28,7 +28,7 @@ use std::sync::Arc;
 use crate::addr::{Addr, Prefix};
 use crate::busy::Busy;
 use crate::decision::{Action, Decision, Origin, Sides, Target};
-use crate::decisions::{Decisions, NewDecision};
+use crate::decisions::{Decisions, Held, NewDecision};
 use crate::drift::Place;
 use crate::event::{Alert, Mode, Severity};
 use crate::evidence::{Level, NET6_LEN, Thresholds};
@@ -516,10 +516,10 @@ impl Policy {
         let ttl_us =
             if weakened { self.config.unproven_ttl_us.min(MAX_UNPROVEN_TTL_US) } else { self.lifetime(b, meant) };
 
-        if let Some(held) = held(b, done, meant) {
+        if let Some((on, held)) = held(b, done, meant) {
             // The question that came with it hears of what comes on top.
             let asks = meant.stops() && mode == Mode::Review && held.action == Action::Shadow;
-            let note = format!("decision {} on {} holds already", held.id, held.target);
+            let note = format!("decision {} on {on} holds already", held.id);
             let question = asks.then(|| self.question(b, meant, self.ask_of(b), "mode review".to_owned()));
             return Ruling { question, ..Ruling::none(note) };
         }
@@ -658,7 +658,7 @@ fn within(ranges: &[(u16, u16)], port: u16) -> bool {
 
 /// The live decision that makes another one needless, if there is one: on the target, on its host, or on a network around it
 /// that rules may be about.
-fn held<'d>(b: &Bench<'d>, done: Act, meant: Act) -> Option<&'d Decision> {
+fn held(b: &Bench<'_>, done: Act, meant: Act) -> Option<(Target, Held)> {
     let prefix = b.target.prefix();
     let (net4, net6) = match b.then.width {
         Width::Net { v4, v6 } => (v4, v6),
@@ -668,7 +668,7 @@ fn held<'d>(b: &Bench<'d>, done: Act, meant: Act) -> Option<&'d Decision> {
     let around =
         nets.into_iter().filter(|len| *len <= prefix.len()).map(|len| Target::Net(Prefix::new(prefix.addr(), len)));
     let (done_as, meant_as) = (done.action(), meant.action());
-    let strict = |d: &&Decision| {
+    let strict = |(_, d): &(Target, Held)| {
         let as_meant = Some(d.instead_of.unwrap_or(d.action).max(d.action)) >= meant_as;
         let as_done = Some(d.action) >= done_as;
         let looser = match (done, d.limit) {
@@ -678,7 +678,7 @@ fn held<'d>(b: &Bench<'d>, done: Act, meant: Act) -> Option<&'d Decision> {
         // What only stops what goes out stops nobody from coming in.
         as_done && as_meant && !looser && d.sides != Sides::Out
     };
-    let on = |t: Target| b.decisions.wanted_on(t, b.now);
+    let on = |t: Target| Some((t, b.decisions.wanted_on(t, b.now)?));
     [b.target, Target::Net(prefix)].into_iter().chain(around).filter_map(on).find(strict)
 }
 

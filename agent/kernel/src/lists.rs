@@ -123,6 +123,11 @@ impl EntryTable {
         self.known.iter().map(|((list, key), known)| (*list, key, &known.entry))
     }
 
+    /// What this table has written or adopted under a key.
+    pub fn known_entry(&self, list: List, key: &Key) -> Option<&Entry> {
+        self.known.get(&(list, *key)).map(|known| &known.entry)
+    }
+
     /// Entries on `list`.
     pub fn len(&self, list: List) -> usize {
         let nets: u32 = self.lengths[list as usize].iter().flat_map(BTreeMap::values).sum();

@@ -126,6 +126,20 @@ impl BufRead for Rest {
     }
 }
 
+/// What is in a stream of bytes, unpacked where its first bytes are those of gzip or zstd; and whether they are.
+pub fn decompressed(stream: impl Read + Send + 'static) -> io::Result<(Box<dyn BufRead + Send>, bool)> {
+    let mut reader: Box<dyn BufRead + Send> = Box::new(BufReader::with_capacity(BUFFER, stream));
+    Ok(match reader.fill_buf()? {
+        [0x1f, 0x8b, ..] => {
+            (Box::new(BufReader::with_capacity(BUFFER, flate2::bufread::MultiGzDecoder::new(reader))), true)
+        }
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => {
+            (Box::new(BufReader::with_capacity(BUFFER, zstd::stream::Decoder::with_buffer(reader)?)), true)
+        }
+        _ => (reader, false),
+    })
+}
+
 impl Input {
     /// `-` is standard input.
     pub fn open(path: &Path, options: &Options) -> Result<Self, SourceError> {
@@ -153,20 +167,7 @@ impl Input {
     ) -> Result<Self, SourceError> {
         let read = Arc::new(AtomicU64::new(0));
         let counted = Counted { inner: stream, read: read.clone() };
-        let mut reader: Box<dyn BufRead + Send> = Box::new(BufReader::with_capacity(BUFFER, counted));
-        let mut compressed = true;
-        reader = match reader.fill_buf()? {
-            [0x1f, 0x8b, ..] => {
-                Box::new(BufReader::with_capacity(BUFFER, flate2::bufread::MultiGzDecoder::new(reader)))
-            }
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => {
-                Box::new(BufReader::with_capacity(BUFFER, zstd::stream::Decoder::with_buffer(reader)?))
-            }
-            _ => {
-                compressed = false;
-                reader
-            }
-        };
+        let (mut reader, compressed) = decompressed(counted)?;
         // A pipe may give its first bytes in crumbs.
         let mut head = Vec::with_capacity(LOOK);
         let failed = match (&mut reader).take(LOOK as u64).read_to_end(&mut head) {

@@ -53,6 +53,7 @@ pub(super) fn carry_out(agent: &mut Agent, command: Command) {
         Command::ModelCompare { reply } => agent.compare(reply),
         Command::Review(command) => super::reviewing::carry_out(agent, command),
         Command::Feedback(command) => super::feedback::carry_out(agent, command),
+        Command::Lists(command) => agent.lists_command(command),
         Command::ReloadConfig { by, reply } => drop(reply.send(agent.reload_by(&by))),
     }
 }
@@ -62,7 +63,7 @@ impl Agent {
         self.decisions.iter().map(|d| self.report(d.clone(), String::new())).collect()
     }
 
-    fn report(&self, decision: Decision, note: String) -> DecisionReport {
+    pub(super) fn report(&self, decision: Decision, note: String) -> DecisionReport {
         let enforcer = self.kernel.as_ref().map(|k| &k.enforcer);
         let (hits, last_hit_us) = enforcer.map(|e| e.hits(decision.target)).unwrap_or_default();
         // An error reads as not enforced, which is what the list is looked at for.
@@ -143,9 +144,17 @@ impl Agent {
     fn delete_decision(&mut self, which: DecisionRef, by: &Caller) -> Result<Vec<Decision>, CommandError> {
         let now = wall_us();
         let gone = match which {
-            DecisionRef::Id(id) => vec![self.decisions.delete(id)?],
+            DecisionRef::Id(id) => vec![self.decisions.delete(id).map_err(|e| match self.decisions.list_of(id) {
+                Some(list) => CommandError::Refused(on_list(&list.name)),
+                None => e.into(),
+            })?],
             DecisionRef::Target(target) => self.decisions.delete_target(self.oriented(target)),
         };
+        if let (true, DecisionRef::Target(target)) = (gone.is_empty(), which)
+            && let Some(name) = self.decisions.lists_with(target).first()
+        {
+            return Err(CommandError::Refused(on_list(name)));
+        }
         if gone.is_empty() {
             return Err(CommandError::NotFound(format!(
                 "there is no decision on {which}; `weir decisions list` shows all"
@@ -232,4 +241,9 @@ impl Agent {
         self.news(wall_us(), Level::Info, "reloaded", by.sign(&super::report_words(&report)));
         Ok(report)
     }
+}
+
+/// A list is a unit: what frees one of its members.
+fn on_list(name: &str) -> String {
+    format!("it is on the list {name}: `weir allowlist add` exempts it, `weir lists remove {name}` ends the whole list")
 }

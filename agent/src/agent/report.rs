@@ -69,7 +69,7 @@ impl Agent {
     }
 
     fn all_warnings(&self) -> Vec<String> {
-        let mut all: Vec<String> = self.warnings.values().cloned().collect();
+        let mut all: Vec<String> = self.warnings.values().cloned().chain(self.lists.warnings()).collect();
         if self.config.mode == Mode::Enforce && self.pipeline.policy.tripped() {
             all.push(
                 "the breaker has tripped: automatic decisions are shadow entries until the hour's are fewer".into(),
@@ -88,6 +88,15 @@ impl Agent {
                 }
             }
         }
+        let mut listed = std::collections::BTreeMap::<Action, u64>::new();
+        for list in self.decisions.lists() {
+            for m in list.members().iter() {
+                if let Some(rule) = list.rules.get(usize::from(m.rule)) {
+                    *listed.entry(rule.action).or_default() += 1;
+                }
+            }
+        }
+        counts.extend(listed.into_iter().map(|(action, count)| DecisionCount { action, origin: Origin::List, count }));
         counts
     }
 

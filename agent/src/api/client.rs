@@ -17,8 +17,9 @@ use super::convert::{Malformed, action_out, learn_from_out, sides_out};
 use super::upload;
 use crate::command::{
     AlertReport, AllowAdded, AllowReport, BundleReport, DecisionRef, DecisionReport, DriftStatus, LearnFrom,
-    LearnReport, Purpose, RecordReport, ReloadReport, StatusReport,
+    LearnReport, ListReport, ListTaken, Purpose, RecordReport, ReloadReport, StatusReport,
 };
+use crate::lists::format::Parsed;
 use crate::proto::weir_client::WeirClient;
 use crate::proto::{self as pb};
 
@@ -325,5 +326,29 @@ impl Client {
     pub async fn remove_suppression(&mut self, id: u64) -> Result<pb::Suppression> {
         let answer = self.0.remove_suppression(pb::RemoveSuppressionRequest { id }).await?.into_inner();
         Ok(answer.suppression.ok_or(Malformed::Missing { field: "suppression" })?)
+    }
+
+    /// What files hold, each with the lifetime of entries that say nothing, or of all.
+    pub async fn import_list(
+        &mut self,
+        start: pb::ImportListStart,
+        parsed: Vec<(Parsed, Option<u64>, bool)>,
+    ) -> Result<ListTaken> {
+        Ok(self.0.import_list(super::lists::parts(start, parsed)).await?.into_inner().into())
+    }
+
+    pub async fn list_lists(&mut self) -> Result<Vec<ListReport>> {
+        let answer = self.0.list_lists(pb::ListListsRequest {}).await?.into_inner();
+        Ok(answer.lists.into_iter().map(Into::into).collect())
+    }
+
+    /// Its members, part by part.
+    pub async fn show_list(&mut self, name: &str) -> Result<Streaming<pb::ShowListResponse>> {
+        Ok(self.0.show_list(pb::ShowListRequest { name: name.to_owned() }).await?.into_inner())
+    }
+
+    /// How many members went.
+    pub async fn remove_list(&mut self, name: &str) -> Result<u64> {
+        Ok(self.0.remove_list(pb::RemoveListRequest { name: name.to_owned() }).await?.into_inner().members)
     }
 }

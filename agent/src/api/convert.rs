@@ -43,7 +43,7 @@ macro_rules! enums {
 enums!(mode_out, mode_in, "mode", Mode, Mode, [Observe, Shadow, Review, Enforce]);
 enums!(action_out, action_in, "action", Action, Action, [Shadow, Limit, Drop]);
 enums!(sides_out, sides_in, "sides", Sides, Sides, [In, Out, Both]);
-enums!(origin_out, origin_in, "origin", Origin, Origin, [Manual, Automatic]);
+enums!(origin_out, origin_in, "origin", Origin, Origin, [Manual, Automatic, List]);
 enums!(xdp_out, xdp_in, "xdp_mode", XdpMode, XdpMode, [Native, Generic]);
 
 /// A text field that has a syntax of its own.

@@ -5,6 +5,7 @@
 pub mod client;
 pub mod convert;
 pub mod events;
+pub mod lists;
 pub mod review;
 mod service;
 mod socket;

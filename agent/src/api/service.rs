@@ -12,9 +12,9 @@ use tonic::{Request, Response, Status, Streaming};
 use weir_core::decision::Sides;
 
 use super::convert::{self, Malformed, text};
-use super::{events, review, upload};
+use super::{events, lists, review, upload};
 use crate::bus::{EventBus, Item};
-use crate::command::{AskError, Caller, Command, CommandError, DecisionRef, NewDecision, Reply, ask};
+use crate::command::{AskError, Caller, Command, CommandError, DecisionRef, ListsCommand, NewDecision, Reply, ask};
 use crate::proto::weir_server::Weir;
 use crate::proto::{self as pb, watch_events_response};
 use crate::sink::Render;
@@ -421,5 +421,58 @@ impl Weir for Service {
         request: Request<pb::RemoveSuppressionRequest>,
     ) -> Result<Response<pb::RemoveSuppressionResponse>, Status> {
         review::remove_suppression(self, request).await
+    }
+
+    async fn import_list(
+        &self,
+        request: Request<Streaming<pb::ImportListRequest>>,
+    ) -> Result<Response<pb::ImportListResponse>, Status> {
+        let by = caller(&request)?;
+        let lists::Import { draft, take, dry_run } = lists::receive(request.into_inner()).await?;
+        let command = |reply| Command::Lists(ListsCommand::Take { draft, take, dry_run, by, reply });
+        Ok(Response::new(self.ask(command).await?.into()))
+    }
+
+    async fn list_lists(&self, _: Request<pb::ListListsRequest>) -> Result<Response<pb::ListListsResponse>, Status> {
+        let all = self.ask(|reply| Command::Lists(ListsCommand::List { reply })).await?;
+        Ok(Response::new(pb::ListListsResponse { lists: all.into_iter().map(Into::into).collect() }))
+    }
+
+    type ShowListStream = Pin<Box<dyn Stream<Item = Result<pb::ShowListResponse, Status>> + Send>>;
+
+    async fn show_list(&self, request: Request<pb::ShowListRequest>) -> Result<Response<Self::ShowListStream>, Status> {
+        let name = request.into_inner().name;
+        let part = |name: &str, after| {
+            let name = name.to_owned();
+            self.ask(move |reply| Command::Lists(ListsCommand::Show { name, after, reply }))
+        };
+        let mut members = part(&name, None).await?;
+        let (items, stream) = mpsc::channel(2);
+        let service = self.clone();
+        tokio::spawn(async move {
+            while let Some(after) = lists::last(&members) {
+                let part = pb::ShowListResponse { members: members.into_iter().map(Into::into).collect() };
+                if items.send(Ok(part)).await.is_err() {
+                    return;
+                }
+                let name = name.clone();
+                let next = |reply| Command::Lists(ListsCommand::Show { name, after: Some(after), reply });
+                members = match service.ask(next).await {
+                    Ok(members) => members,
+                    Err(e) => return drop(items.send(Err(e)).await),
+                };
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+    }
+
+    async fn remove_list(
+        &self,
+        request: Request<pb::RemoveListRequest>,
+    ) -> Result<Response<pb::RemoveListResponse>, Status> {
+        let by = caller(&request)?;
+        let name = request.into_inner().name;
+        let members = self.ask(|reply| Command::Lists(ListsCommand::Remove { name, by, reply })).await?;
+        Ok(Response::new(pb::RemoveListResponse { members }))
     }
 }

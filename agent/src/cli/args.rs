@@ -1,6 +1,7 @@
 //! The command line.
 
 mod files;
+mod lists;
 mod model;
 mod review;
 mod words;
@@ -23,6 +24,7 @@ use crate::proto::EventKind;
 
 pub use files::{DecideArgs, EvalArgs, FlowsArgs, InputArgs, ProfileChoice, ReplayArgs, TrainArgs};
 use files::{EVAL, INPUTS, TRAIN};
+pub use lists::{ImportArgs, ListArgs, ListsCmd};
 pub use model::{CompareArgs, ModelCmd};
 pub use review::{LabelArgs, LabelsCmd, ReviewArgs, ReviewCmd, ScopePart, SuppressionsCmd};
 pub use words::{Lifetime, budget, mode, prefix, source_format, train_profile, window};
@@ -76,7 +78,8 @@ impl Cli {
             Cmd::Flows(_) | Cmd::Replay(_) | Cmd::Labels(LabelsCmd::Export { .. }) => {
                 &[Format::Table, Format::Json, Format::Csv, Format::Parquet]
             }
-            Cmd::Decisions(DecisionsCmd::List)
+            Cmd::Decisions(DecisionsCmd::List(_))
+            | Cmd::Lists(ListsCmd::List | ListsCmd::Show { .. })
             | Cmd::Allowlist(AllowCmd::List)
             | Cmd::Alerts(AlertsCmd::List { .. } | AlertsCmd::Show { .. })
             | Cmd::Review(ReviewArgs { command: Some(ReviewCmd::List { .. }), .. })
@@ -111,6 +114,9 @@ pub enum Cmd {
     /// What is blocked, until when and why
     #[command(subcommand, alias = "decision")]
     Decisions(DecisionsCmd),
+    /// Lists of targets that come, change and go as a whole
+    #[command(subcommand, alias = "list")]
+    Lists(ListsCmd),
     /// What was found, and why: the last alerts
     #[command(subcommand, alias = "alert")]
     Alerts(AlertsCmd),
@@ -190,8 +196,10 @@ pub struct UnloadArgs {
 
 #[derive(Debug, Subcommand)]
 pub enum DecisionsCmd {
-    /// Every decision, newest last
-    List,
+    /// Every decision, newest last; those of lists by --list and --origin list
+    List(ListArgs),
+    /// Take a list of targets: as a whole or not at all
+    Import(ImportArgs),
     /// Block a target
     Add {
         /// ADDRESS, ADDRESS/LENGTH, ADDRESS/tcp|udp/PORT (a port of ours), ADDRESS/tcp|udp/from/PORT (the port it sends

@@ -8,8 +8,10 @@ mod drift;
 mod eval;
 mod flows;
 mod foreign;
+mod import;
 mod labels;
 mod learn;
+mod lists;
 mod model;
 mod output;
 mod policy;
@@ -156,10 +158,9 @@ async fn ask(mut client: Client, command: Cmd, out: &Output) -> anyhow::Result<E
             if out.json() { out.object(&report)? } else { out.text(&render::status(&report))? }
         }
         Cmd::Watch { kind } => return watch(client, &kind, out).await,
-        Cmd::Decisions(DecisionsCmd::List) => {
-            let list = client.list_decisions().await?;
-            out.list(&list, |l| render::decisions(l, wall_us()))?;
-        }
+        Cmd::Decisions(DecisionsCmd::List(args)) => lists::decisions(&mut client, args, out).await?,
+        Cmd::Decisions(DecisionsCmd::Import(args)) => return import::run(&mut client, args, out).await,
+        Cmd::Lists(command) => return lists::run(&mut client, command, out).await,
         Cmd::Decisions(DecisionsCmd::Add {
             target,
             action,
@@ -176,8 +177,16 @@ async fn ask(mut client: Client, command: Cmd, out: &Output) -> anyhow::Result<E
                 (limit, _) => limit,
             };
             let action = if limit.is_some() { Action::Limit } else { action };
-            let added =
-                client.add_decision(target, (action, limit), direction, lifetime.time(), &reason, (confirm_within, no_confirm)).await?;
+            let added = client
+                .add_decision(
+                    target,
+                    (action, limit),
+                    direction,
+                    lifetime.time(),
+                    &reason,
+                    (confirm_within, no_confirm),
+                )
+                .await?;
             if out.json() { out.object(&added)? } else { out.text(&render::decision_added(&added, wall_us()))? }
         }
         Cmd::Decisions(DecisionsCmd::Confirm { id }) => {

@@ -25,6 +25,7 @@ fn origin(o: Origin) -> &'static str {
     match o {
         Origin::Manual => "by hand",
         Origin::Automatic => "automatic",
+        Origin::List => "list",
     }
 }
 

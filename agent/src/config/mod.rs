@@ -1,12 +1,13 @@
 //! The configuration: `/etc/weir/weir.yaml`, checked as a whole, every mistake named with its place.
 
+mod feeds;
 mod keys;
 mod rules;
 mod setting;
 mod show;
+pub mod tree;
 mod useless;
 mod zone;
-pub mod tree;
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -19,6 +20,7 @@ use weir_core::policy::rule::Rule;
 use weir_core::question::Unanswered;
 use weir_kernel::lease::Lapse;
 
+pub use feeds::{Act, CrowdSec, Remedies, Source};
 pub use keys::{Apply, KEYS, Key};
 pub use setting::{LEVELS, MODES, Shown};
 use tree::At;
@@ -56,6 +58,9 @@ pub struct Config {
     pub log: Log,
     pub xdp: Xdp,
     pub netflow: NetFlow,
+    /// Lists in files.
+    pub sources: Vec<Source>,
+    pub crowdsec: CrowdSec,
 }
 
 /// What the bundle that came with the program may lead to, until one was learned here.
@@ -221,6 +226,8 @@ impl Default for Config {
             },
             xdp: Xdp { mode: XdpChoice::Auto },
             netflow: NetFlow { enabled: false, listen: DEFAULT_NETFLOW, exporters: Vec::new() },
+            sources: Vec::new(),
+            crowdsec: CrowdSec::default(),
         }
     }
 }
@@ -314,6 +321,7 @@ impl Config {
             let (path, at) = set.copied().unwrap_or((paths[0], At { line: 1, column: 1 }));
             problems.push(Problem::new(at, path, message));
         };
+        self.check_feeds(|path, message| wrong([path, path], message));
         let word = crate::human::duration;
         for (path, value) in [("flow.idle", self.flow.idle), ("flow.active", self.flow.active)] {
             if value < self.epoch {

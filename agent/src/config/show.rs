@@ -77,6 +77,13 @@ impl Config {
             };
             lines.push(format!("Collects NetFlow and IPFIX on {} from {from}.", netflow.listen));
         }
+        for s in &self.sources {
+            let action = super::setting::Word::word(&s.action);
+            lines.push(format!("Takes the list {} from {}, to {action}.", s.name, s.path.display()));
+        }
+        if let Some(url) = &self.crowdsec.url {
+            lines.push(format!("Asks CrowdSec at {url} every {} what is decided.", d(self.crowdsec.interval)));
+        }
         if netflow.enabled && netflow.reachable() {
             lines.push(
                 "Warning: exporters are not authenticated; whoever reaches that address can make flows up, and teach by them."
@@ -173,7 +180,9 @@ fn write_value(out: &mut String, value: &Shown, indent: &str) {
                 let _ = writeln!(out, "{indent}  - {}", in_line(item));
             }
         }
-        Shown::Map(_) => unreachable!("no key is a mapping by itself"),
+        Shown::Map(_) => {
+            let _ = writeln!(out, " {}", in_line(value));
+        }
     }
 }
 

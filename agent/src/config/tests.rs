@@ -64,6 +64,16 @@ log: {level: debug, to: stderr, events: journald, flows: true}
 lease: {lapse: pass, timeout: 10s}
 xdp: {mode: generic}
 netflow: {listen: "[::]:9995", exporters: [192.0.2.1, "2001:db8:1::/48"]}
+sources:
+  - {name: drop, path: /a/drop.txt, format: plain, action: shadow, for: 1d, interval: 30s, max_shrink: 20%}
+crowdsec:
+  url: http://127.0.0.1:8080
+  api_key: abc
+  api_key_file: /a/key
+  interval: 30s
+  actions: {ban: shadow, captcha: 100pps, throttle: none, other: drop, simulated: none}
+  origins: [CAPI, cscli]
+  max_shrink: 10%
 "#;
 
 fn rules() -> Vec<Rule> {
@@ -134,7 +144,13 @@ fn every_key_can_be_set() {
         learn: Learn { duration: s(5400), min_flows: 5000, min_windows: 300 },
         default_model: DefaultModel::Shadow,
         record: Record { enabled: false, max_size: 20_000_000, max_age: s(3 * 86_400) },
-        policy: Policy { drop_ttl: s(14_400), shadow_ttl: s(90), max_decisions_per_hour: 7, busy_share: 0.1, rules: rules() },
+        policy: Policy {
+            drop_ttl: s(14_400),
+            shadow_ttl: s(90),
+            max_decisions_per_hour: 7,
+            busy_share: 0.1,
+            rules: rules(),
+        },
         review: Review { ttl: s(1800), unanswered: Unanswered::Act },
         log: Log { level: log::LevelFilter::Debug, to: LogTarget::Stderr, events: EventTarget::Journald, flows: true },
         lease: Lease { lapse: Lapse::Pass, timeout: s(10) },
@@ -143,6 +159,30 @@ fn every_key_can_be_set() {
             enabled: true,
             listen: "[::]:9995".parse().unwrap(),
             exporters: vec!["192.0.2.1".parse().unwrap(), "2001:db8:1::/48".parse().unwrap()],
+        },
+        sources: vec![Source {
+            name: "drop".into(),
+            path: "/a/drop.txt".into(),
+            format: crate::lists::format::Form::Plain,
+            action: Act::Shadow,
+            lifetime: Some(s(86_400)),
+            interval: s(30),
+            max_shrink: 0.2,
+        }],
+        crowdsec: CrowdSec {
+            url: Some("http://127.0.0.1:8080".into()),
+            api_key: Some("abc".into()),
+            api_key_file: Some("/a/key".into()),
+            interval: s(30),
+            actions: Remedies {
+                ban: Some(Act::Shadow),
+                captcha: Some(Act::Limit("100pps".parse().unwrap())),
+                throttle: None,
+                other: Some(Act::Drop),
+                simulated: None,
+            },
+            origins: vec!["CAPI".into(), "cscli".into()],
+            max_shrink: 0.1,
         },
     };
     assert_eq!(c, expected);
@@ -382,5 +422,38 @@ policy:
     assert_eq!(parse(&all).policy.rules.len(), 5, "{all}");
     for example in [plain, &all, include_str!("../../../deploy/policy-limits.yaml")] {
         assert_eq!(parse(example).warnings(), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn lists_from_elsewhere_are_read_shown_and_checked_with_their_places() {
+    let text = "sources:\n  - {name: drop, path: /a/drop.txt}\n  - {name: slow, path: /a/slow.csv, format: csv, action: 100pps, for: 1d, \
+                interval: 30s, max_shrink: 20%}\ncrowdsec:\n  url: http://127.0.0.1:8080\n  api_key_file: /a/key\n  actions: {captcha: none, ban: shadow}\n  origins: [CAPI]\n";
+    let config = Config::parse(text).unwrap();
+    assert_eq!((config.sources.len(), config.sources[1].max_shrink), (2, 0.2));
+    assert_eq!((config.sources[0].action, config.crowdsec.actions.captcha), (Act::Drop, None));
+    assert_eq!(config.crowdsec.actions.ban, Some(Act::Shadow));
+    assert_eq!(Config::parse(&config.to_yaml()).unwrap(), config);
+    let bad = "sources:\n  - {name: a/b, path: /a}\n  - {path: /a}\n  - {name: x, path: rel, acton: drop, for: 0s}\ncrowdsec:\n  interval: 10s\n  actions: {ban: dorp}\n";
+    let problems = Config::parse(bad).unwrap_err();
+    let problems: Vec<String> =
+        problems.into_iter().map(|p| format!("{} {}: {}", p.at.line, p.path, p.message)).collect();
+    for words in [
+        "2 sources[0].name: `a/b`",
+        "3 sources[1]: `name` is missing",
+        "sources[2].path: `rel`",
+        "did you mean `action`?",
+        "sources[2].for: 0",
+        "crowdsec.actions.ban: `dorp`",
+    ] {
+        assert!(problems.iter().any(|p| p.contains(words)), "{words}: {problems:#?}");
+    }
+    for (bad, words) in [
+        ("crowdsec: {url: 'http://127.0.0.1:8080'}\n", "api_key_file is needed"),
+        ("crowdsec: {url: '127.0.0.1:8080', api_key: x}\n", "cannot be asked"),
+        ("sources: [{name: a, path: /a}, {name: a, path: /b}]\n", "two sources have the name a"),
+    ] {
+        let problems = Config::parse(bad).unwrap_err();
+        assert!(problems[0].message.contains(words), "{problems:?}");
     }
 }

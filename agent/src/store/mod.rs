@@ -5,7 +5,7 @@
 
 mod alerts;
 mod bundles;
-mod file;
+pub(crate) mod file;
 mod review;
 
 use std::fs;

@@ -4,11 +4,14 @@
 mod allow;
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../../../xtask/src/lab/roles/crowdsec.rs"]
+mod crowdsec;
 mod default_model;
 mod flood;
 mod kills;
 mod learning;
 mod limits;
+mod lists;
 mod models;
 mod modes;
 mod netflow;

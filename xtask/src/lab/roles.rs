@@ -2,6 +2,8 @@
 
 mod attack;
 mod clients;
+pub mod crowdsec;
+mod local_api;
 pub mod random;
 mod raw;
 mod server;
@@ -17,6 +19,8 @@ pub enum Role {
     Clients,
     /// One attack
     Attack(attack::Options),
+    /// A local API of CrowdSec
+    LocalApi(local_api::Options),
 }
 
 pub fn run(role: Role) -> Result<()> {
@@ -24,5 +28,6 @@ pub fn run(role: Role) -> Result<()> {
         Role::Server => server::run(),
         Role::Clients => clients::run(),
         Role::Attack(options) => attack::run(&options),
+        Role::LocalApi(options) => local_api::run(&options),
     }
 }

@@ -162,6 +162,7 @@ fn decision_words(d: &Decision, change: DecisionChange, mode: Mode, note: &str) 
     let origin = match d.origin {
         Origin::Manual => "by hand",
         Origin::Automatic => "automatic",
+        Origin::List => "by a list",
     };
     let until = match d.expires_us {
         Some(e) => {

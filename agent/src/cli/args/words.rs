@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use weir_core::addr::Prefix;
-use weir_core::decision::{Action, Sides, Target};
+use weir_core::decision::{Action, Origin, Sides, Target};
 use weir_core::event::Mode;
 use weir_core::profile::ProfileId;
 use weir_core::rate::RateLimit;
@@ -127,4 +127,10 @@ pub fn decision_ref(s: &str) -> Result<DecisionRef, String> {
         return s.parse().map(DecisionRef::Id).map_err(|_| format!("`{s}` is too large for the number of a decision"));
     }
     target(s).map(DecisionRef::Target)
+}
+pub fn origin(s: &str) -> Result<Origin, String> {
+    named(s, &[("manual", Origin::Manual), ("automatic", Origin::Automatic), ("list", Origin::List)])
+}
+pub fn list_form(s: &str) -> Result<crate::lists::format::Form, String> {
+    named(s, &crate::lists::format::Form::ALL)
 }
