@@ -59,7 +59,11 @@ fn a_flow_map_filled_twice_over_changes_no_verdict_and_every_packet_is_accounted
         let [all_dropped, passed, overflow] =
             [Reason::InDropped, Reason::InPass, Reason::InOverflow].map(|r| l.packets(r));
         assert_eq!(all_dropped, epoch * dropped.into_inner());
-        assert_eq!(all_dropped + passed + overflow, epoch * sent_each, "dropped, counted or overflowed: all that was sent");
+        assert_eq!(
+            all_dropped + passed + overflow,
+            epoch * sent_each,
+            "dropped, counted or overflowed: all that was sent"
+        );
         assert_eq!(passed, counted, "what counts as passed is in a flow");
         // Where both began the same flow at once, a record stays empty.
         let full = CAPACITY as usize - 16..=CAPACITY as usize;
