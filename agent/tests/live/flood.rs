@@ -17,8 +17,8 @@ use crate::site::*;
 
 /// Where all of it goes: nobody listens there.
 pub const PORT: u16 = 7778;
-/// Packets of one call.
-const BURST: u32 = 64 * 64;
+/// Packets of one call, which begins and ends with tens of milliseconds of nothing.
+const BURST: u32 = 64 * 2048;
 
 /// Who sent it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
