@@ -123,9 +123,11 @@ impl Client {
         Ok(self.0.status(pb::StatusRequest {}).await?.into_inner().try_into()?)
     }
 
-    pub async fn watch(&mut self, kinds: &[pb::EventKind]) -> Result<Streaming<pb::WatchEventsResponse>> {
+    /// Events behind the one that the token came with; without one (`""`), from now on.
+    pub async fn watch(&mut self, kinds: &[pb::EventKind], token: &str) -> Result<Streaming<pb::WatchEventsResponse>> {
         let kinds = kinds.iter().map(|k| *k as i32).collect();
-        Ok(self.0.watch_events(pb::WatchEventsRequest { kinds }).await?.into_inner())
+        let request = pb::WatchEventsRequest { kinds, resume_token: token.to_owned() };
+        Ok(self.0.watch_events(request).await?.into_inner())
     }
 
     pub async fn list_decisions(&mut self) -> Result<Vec<DecisionReport>> {

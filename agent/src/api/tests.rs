@@ -594,8 +594,8 @@ async fn subscribed(agent: &Agent, n: usize) {
 #[tokio::test]
 async fn watchers_get_the_kinds_they_asked_for() {
     let agent = agent(drop);
-    let mut all = agent.client().await.watch(&[]).await.unwrap();
-    let mut hits = agent.client().await.watch(&[EventKind::Hits]).await.unwrap();
+    let mut all = agent.client().await.watch(&[], "").await.unwrap();
+    let mut hits = agent.client().await.watch(&[EventKind::Hits], "").await.unwrap();
     subscribed(&agent, 2).await;
     agent.bus.publish(news(1));
     let target = "10.0.0.1".parse().unwrap();
@@ -621,7 +621,7 @@ async fn watchers_get_the_kinds_they_asked_for() {
 #[tokio::test]
 async fn a_slow_watcher_is_told_how_many_events_it_missed() {
     let agent = agent(drop);
-    let mut stream = agent.client().await.watch(&[]).await.unwrap();
+    let mut stream = agent.client().await.watch(&[], "").await.unwrap();
     subscribed(&agent, 1).await;
     // Nobody else runs until the first await: the bus holds 8 of these.
     for n in 1..=100 {

@@ -243,7 +243,7 @@ async fn ask(mut client: Client, command: Cmd, out: &Output) -> anyhow::Result<E
 }
 
 async fn watch(mut client: Client, kinds: &[crate::proto::EventKind], out: &Output) -> anyhow::Result<ExitCode> {
-    let mut stream = client.watch(kinds).await?;
+    let mut stream = client.watch(kinds, "").await?;
     if io::stderr().is_terminal() && !out.json() {
         let _ = io::Write::write_all(&mut io::stderr(), b"watching; Ctrl-C ends it\n");
     }

@@ -84,6 +84,7 @@ keys! {
     "state_dir", Restart, [state_dir], any, "decisions, allow list and models";
     "socket", Restart, [socket], any, "control socket, mode 0660";
     "group", Restart, [group], any, "group that may use the control socket; none: root's";
+    "read_group", Restart, [read_group], any, "group that may look through the control socket and change nothing; with it, the socket is 0666 and credentials alone decide";
     "epoch", Restart, [epoch], within(Duration::from_millis(100), secs(60)), "how often the kernel's counts are read";
     "window", Restart, [window], within(secs(1), secs(300)), "length of a source's window";
     "alert_budget_per_day", Reload, [alert_budget_per_day], within(0.01, 1e6), "false alerts a day that are bearable; sets the thresholds";
@@ -115,6 +116,8 @@ keys! {
     "netflow.enabled", Restart, [netflow.enabled], any, "collect NetFlow v5, v9 and IPFIX, beside an interface or without one; true where the section is written";
     "netflow.listen", Restart, [netflow.listen], any, "where exporters send to; beyond loopback anybody who reaches it can make flows up";
     "netflow.exporters", Reload, [netflow.exporters], any, "addresses and prefixes whose datagrams are taken; empty: anybody's";
+    "api.listen", Restart, [api.listen], any, "addresses for clients on other hosts, with certificates on both sides; [] for none";
+    "api.tls", Reload, [api.tls], any, "cert, key and client_ca (PEM files, read again when they change), and roles by a name in the client's certificate: {NAME: operator|viewer}; without roles, those of `weir tls client` hold";
 }
 
 /// What follows `prefix` in the table, in its order, each name once. `""` is the top.

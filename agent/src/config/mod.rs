@@ -1,5 +1,6 @@
 //! The configuration: `/etc/weir/weir.yaml`, checked as a whole, every mistake named with its place.
 
+mod api;
 mod keys;
 mod setting;
 mod show;
@@ -14,6 +15,7 @@ use weir_core::addr::Prefix;
 use weir_core::event::Mode;
 use weir_kernel::lease::Lapse;
 
+pub use api::{Api, ApiTls};
 pub use keys::{Apply, KEYS, Key};
 pub use setting::{LEVELS, MODES, Shown};
 use tree::At;
@@ -36,6 +38,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     pub socket: PathBuf,
     pub group: Option<String>,
+    /// Its members may look and change nothing.
+    pub read_group: Option<String>,
     pub epoch: Duration,
     pub window: Duration,
     pub alert_budget_per_day: f64,
@@ -50,6 +54,7 @@ pub struct Config {
     pub log: Log,
     pub xdp: Xdp,
     pub netflow: NetFlow,
+    pub api: Api,
 }
 
 /// What the bundle that came with the program may lead to, until one was learned here.
@@ -179,6 +184,7 @@ impl Default for Config {
             state_dir: DEFAULT_STATE_DIR.into(),
             socket: DEFAULT_SOCKET.into(),
             group: None,
+            read_group: None,
             epoch: secs(1),
             window: secs(10),
             alert_budget_per_day: DEFAULT_ALERT_BUDGET,
@@ -203,6 +209,7 @@ impl Default for Config {
             },
             xdp: Xdp { mode: XdpChoice::Auto },
             netflow: NetFlow { enabled: false, listen: DEFAULT_NETFLOW, exporters: Vec::new() },
+            api: Api::default(),
         }
     }
 }
@@ -311,6 +318,11 @@ impl Config {
                 format!("lease.timeout ({timeout}) must be at least three epochs of {epoch} ({least})"),
             );
         }
+        if !self.api.listen.is_empty() && self.api.tls.is_none() {
+            let message = "TCP is for mutual TLS alone: add `api.tls` with cert, key and client_ca (`weir tls init` makes \
+                           them), or use the socket";
+            wrong(["api.listen", "api.tls"], message.into());
+        }
         if !self.window.as_micros().is_multiple_of(self.epoch.as_micros()) {
             let message =
                 format!("window ({}) must be a whole number of epochs ({})", word(self.window), word(self.epoch));
@@ -335,6 +347,7 @@ impl Config {
             state_dir: self.state_dir.clone(),
             socket: self.socket.clone(),
             group: self.group.clone(),
+            read_group: self.read_group.clone(),
             epoch: self.epoch,
             window: self.window,
             capacity: self.capacity.clone(),
@@ -342,6 +355,7 @@ impl Config {
             xdp: self.xdp.clone(),
             netflow: NetFlow { exporters: new.netflow.exporters.clone(), ..self.netflow.clone() },
             log: Log { to: self.log.to, ..new.log.clone() },
+            api: Api { listen: self.api.listen.clone(), ..new.api.clone() },
             ..new.clone()
         }
     }

@@ -19,6 +19,8 @@ pub enum Shown {
     Scalar(String),
     List(Vec<Shown>),
     Map(Vec<(&'static str, Shown)>),
+    /// By names that people choose.
+    Named(Vec<(String, String)>),
 }
 
 pub trait Setting: Sized {
@@ -118,7 +120,7 @@ impl Word for PathBuf {
 }
 
 /// The value named `text` among `all`, or what would have been allowed.
-fn choice<T: Copy>(text: &str, all: &[(&str, T)]) -> Result<T, String> {
+pub fn choice<T: Copy>(text: &str, all: &[(&str, T)]) -> Result<T, String> {
     all.iter().find(|(name, _)| *name == text).map(|(_, v)| *v).ok_or_else(|| {
         let names: Vec<_> = all.iter().map(|(n, _)| *n).collect();
         format!("`{text}` is not allowed; expected one of {}", names.join(", "))
@@ -248,7 +250,7 @@ impl Setting for Option<String> {
 }
 
 /// What a list is made of.
-trait Item: Sized {
+pub trait Item: Sized {
     fn item(node: &Node, path: &str, problems: &mut Vec<Problem>) -> Option<Self>;
     fn show_item(&self) -> Shown;
 }
