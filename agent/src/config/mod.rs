@@ -243,6 +243,11 @@ pub enum ConfigError {
     NoInterface(PathBuf),
 }
 
+/// The port of the API over TCP where none is named.
+pub const fn api_port() -> u16 {
+    api::DEFAULT_PORT
+}
+
 /// An address to listen at, as the configuration and the command line take it.
 pub fn parse_listen(text: &str) -> Result<SocketAddr, String> {
     <SocketAddr as setting::Word>::parse(text)

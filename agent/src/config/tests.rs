@@ -247,9 +247,9 @@ fn tcp_without_certificates_on_both_sides_cannot_be_configured() {
             "weir.yaml:1:16: api.listen[0]: `everywhere` is nowhere to listen; write an address and port such as 10.0.0.1:8471, [2001:db8::1]:8471 or 10.0.0.1",
             "weir.yaml:1:34: api.tls: `client_ca` is missing; add the path of a PEM file",
             "weir.yaml:1:41: api.tls.cert: `a.pem` is no absolute path; start it with `/`",
-            "weir.yaml:1:70: api.tls.roles.x: `admin` is not allowed; expected one of viewer, operator",
-            "weir.yaml:1:77: api.tls.roles: a role is for a name; this one is empty",
-            "weir.yaml:1:90: api.tls.ca: unknown key; allowed here: cert, key, client_ca, roles",
+            "weir.yaml:1:68: api.tls.roles.x: `admin` is not allowed; expected one of viewer, operator",
+            "weir.yaml:1:75: api.tls.roles: a role is for a name; this one is empty",
+            "weir.yaml:1:88: api.tls.ca: unknown key; allowed here: cert, key, client_ca, roles",
         ]
     );
 }
