@@ -255,6 +255,16 @@ fn peer_groups(stream: &UnixStream) -> std::io::Result<Vec<Gid>> {
 mod tests {
     use super::*;
 
+    #[tokio::test]
+    async fn all_groups_of_the_process_at_the_other_end_are_known() {
+        let (here, _there) = UnixStream::pair().unwrap();
+        let mut groups = peer_groups(&here).unwrap();
+        let mut own = nix::unistd::getgroups().unwrap();
+        groups.sort_by_key(|g| g.as_raw());
+        own.sort_by_key(|g| g.as_raw());
+        assert_eq!(groups, own);
+    }
+
     #[test]
     fn the_configuration_decides_over_roles_and_without_it_the_certificate() {
         let strings = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();

@@ -166,6 +166,7 @@ async fn tls_stream(remote: &Remote) -> Result<TlsStream<TcpStream>> {
 
 type Result<T, E = ClientError> = std::result::Result<T, E>;
 
+#[derive(Clone)]
 pub struct Client(WeirClient<Channel>);
 
 impl Client {

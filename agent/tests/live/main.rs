@@ -2,6 +2,7 @@
 //! kernel programs are needed, and named where they are missing.
 
 mod allow;
+mod api;
 #[path = "../common/mod.rs"]
 mod common;
 mod default_model;
