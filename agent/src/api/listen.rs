@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::mpsc;
 use tokio::time::Sleep;
@@ -28,6 +28,8 @@ const STRANGERS: (usize, usize, usize) = (16, 4, 0);
 const UNKNOWN: (usize, usize, usize) = (128, 16, 0);
 /// How long a certificate may take.
 const HANDSHAKE: Duration = Duration::from_secs(5);
+/// How long a refusal may take to arrive.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How long HTTP/2 may take to begin; then its own pings take over.
 const OPENING: Duration = Duration::from_secs(10);
 /// What HTTP/2 begins with, bytes.
@@ -119,7 +121,13 @@ impl Door {
     async fn greet(&self, stream: TcpStream, from: SocketAddr) -> io::Result<(Peer, Stream)> {
         let trust = self.access.trust().ok_or_else(|| io::Error::other("TLS is not configured any more"))?;
         stream.set_nodelay(true)?;
-        let stream = TlsAcceptor::from(trust.server.clone()).accept(stream).await?;
+        let stream = match TlsAcceptor::from(trust.server.clone()).accept(stream).into_fallible().await {
+            Ok(stream) => stream,
+            Err((e, stream)) => {
+                let _ = tokio::time::timeout(LAST_WORDS, hang_up(stream)).await;
+                return Err(e);
+            }
+        };
         let (_, session) = stream.get_ref();
         let certificate = session.peer_certificates().and_then(<[_]>::first);
         let peer = certificate.and_then(|c| self.access.remote(c, from.ip().to_canonical(), &trust));
@@ -142,6 +150,15 @@ impl Door {
         let opening = Some((0, Box::pin(tokio::time::sleep(OPENING))));
         let io = Io { stream, peer, opening, _slot: slot, _connected: connected };
         self.to.send(Ok(io)).await.map_err(drop)
+    }
+}
+
+/// Closes a connection so that the last words arrive: what came and was not read would have them thrown away.
+async fn hang_up(mut stream: TcpStream) {
+    const MAX: u64 = 64 << 10;
+    if stream.shutdown().await.is_ok() {
+        // Whatever comes: it is only waited for.
+        let _ = tokio::io::copy(&mut stream.take(MAX), &mut tokio::io::sink()).await;
     }
 }
 

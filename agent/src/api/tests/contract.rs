@@ -1,7 +1,6 @@
 //! The interface as others see it: every call has a right and every field its words, and nothing that was published changes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write;
 use std::path::Path;
 
 use prost_types::field_descriptor_proto::{Label, Type};
@@ -249,8 +248,7 @@ fn every_published_field_and_call_is_still_what_it_was() {
     assert!(broken.is_empty(), "clients that exist would break; reserve the number and take a new one: {broken:#?}");
     let new: Vec<_> = now.keys().filter(|k| before.get(*k) != now.get(*k)).collect();
     if std::env::var_os("WEIR_WRITE_SNAPSHOT").is_some() {
-        let mut text = String::new();
-        now.iter().for_each(|(key, value)| drop(writeln!(text, "{key}: {value}")));
+        let text: String = now.iter().map(|(key, value)| format!("{key}: {value}\n")).collect();
         std::fs::write(here(SNAPSHOT), text).unwrap();
         return;
     }
