@@ -342,7 +342,8 @@ fn certificates_are_made_for_each_and_never_overwritten() {
     assert!(text(&out.stdout).contains("client_ca: ") && text(&out.stdout).contains("sensor.example, 192.0.2.1"));
     let out = run("tls client alice --role viewer --dir DIR");
     assert!(text(&out.stdout).contains("made a certificate for alice, viewer"), "{}", text(&out.stderr));
-    let before: Vec<_> = ["ca", "server", "alice"].map(|n| std::fs::read(tls.join(n).with_extension("key")).unwrap()).into();
+    let before: Vec<_> =
+        ["ca", "server", "alice"].map(|n| std::fs::read(tls.join(n).with_extension("key")).unwrap()).into();
     for name in ["ca.key", "server.key", "alice.key"] {
         let mode = std::fs::metadata(tls.join(name)).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode, 0o600, "{name}");
@@ -359,7 +360,8 @@ fn certificates_are_made_for_each_and_never_overwritten() {
     }
     let out = run("tls client ../x --role viewer --dir DIR");
     assert_eq!((out.status.code(), text(&out.stderr).contains("is no name for a certificate")), (Some(2), true));
-    let after: Vec<_> = ["ca", "server", "alice"].map(|n| std::fs::read(tls.join(n).with_extension("key")).unwrap()).into();
+    let after: Vec<_> =
+        ["ca", "server", "alice"].map(|n| std::fs::read(tls.join(n).with_extension("key")).unwrap()).into();
     assert_eq!(before, after);
     // A key of another authority signs nothing.
     assert!(run("tls init --dir DIR/other").status.success());

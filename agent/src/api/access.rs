@@ -64,7 +64,9 @@ struct Named {
 pub enum Denied {
     #[error("you are {who}, and {whose} may use this agent; {hint}")]
     Stranger { who: String, whose: String, hint: &'static str },
-    #[error("the certificate {0} is named by no role: the agent's administrator can add it to `api.tls.roles`, or make one with `weir tls client NAME --role viewer`")]
+    #[error(
+        "the certificate {0} is named by no role: the agent's administrator can add it to `api.tls.roles`, or make one with `weir tls client NAME --role viewer`"
+    )]
     NoRole(String),
     #[error("the certificate {0} has expired; ask the agent's administrator for a new one (`weir tls client`)")]
     Expired(String),
@@ -161,7 +163,10 @@ impl Access {
     fn stranger(&self, peer: &Peer) -> Denied {
         let groups: Vec<_> = [&self.operators, &self.viewers].into_iter().flatten().map(|g| g.name.as_str()).collect();
         let (whose, hint) = match groups.as_slice() {
-            [] => ("only root".to_owned(), "run this with sudo, or have an administrator set `group` in the configuration"),
+            [] => (
+                "only root".to_owned(),
+                "run this with sudo, or have an administrator set `group` in the configuration",
+            ),
             names => (
                 format!("only root and members of {}", names.join(" and ")),
                 "run this with sudo, or have an administrator add you (`usermod -aG GROUP USER`) and log in again",
@@ -236,7 +241,13 @@ fn peer_groups(stream: &UnixStream) -> std::io::Result<Vec<Gid>> {
         let mut bytes = libc::socklen_t::try_from(size_of_val(gids.as_slice())).unwrap_or(libc::socklen_t::MAX);
         // SAFETY: `gids` has room for `bytes` bytes, of which the kernel writes at most that many and says how many.
         let answer = unsafe {
-            libc::getsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_PEERGROUPS, gids.as_mut_ptr().cast(), &raw mut bytes)
+            libc::getsockopt(
+                fd.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_PEERGROUPS,
+                gids.as_mut_ptr().cast(),
+                &raw mut bytes,
+            )
         };
         let count = bytes as usize / size_of::<libc::gid_t>();
         if answer == 0 {
@@ -268,7 +279,8 @@ mod tests {
     #[test]
     fn the_configuration_decides_over_roles_and_without_it_the_certificate() {
         let strings = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
-        let holder = Holder { names: strings(&["ops", "ops.example"]), units: strings(&["weir-operator"]), not_after: 0 };
+        let holder =
+            Holder { names: strings(&["ops", "ops.example"]), units: strings(&["weir-operator"]), not_after: 0 };
         assert_eq!(role_of(&holder, &[]), Some(Role::Operator));
         let list = |entries: &[(&str, Role)]| entries.iter().map(|(n, r)| ((*n).to_owned(), *r)).collect::<Vec<_>>();
         assert_eq!(role_of(&holder, &list(&[("other", Role::Operator)])), None, "the list names others alone");

@@ -1,11 +1,12 @@
 //! The CLI's side of the control socket.
 
-use std::io;
+use std::io::{self, Cursor};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, Chain, Join, ReadHalf, WriteHalf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -51,7 +52,9 @@ pub enum ClientError {
         }
     )]
     Denied { path: PathBuf, group: Option<String> },
-    #[error("cannot reach the agent at {at}: {cause}; does it run with `api.listen`, and does a firewall let you through?")]
+    #[error(
+        "cannot reach the agent at {at}: {cause}; does it run with `api.listen`, and does a firewall let you through?"
+    )]
     Unreachable { at: String, cause: io::Error },
     #[error("{at}: {words}")]
     Tls { at: String, words: String },
@@ -80,10 +83,6 @@ fn words(s: &Status) -> String {
 
 impl From<Status> for ClientError {
     fn from(s: Status) -> Self {
-        // With TLS 1.3 a certificate is refused after the connection seems to stand.
-        if let Some(words) = std::error::Error::source(&s).and_then(tls::words) {
-            return ClientError::Tls { at: "the connection was refused".into(), words };
-        }
         ClientError::Status(Box::new(s))
     }
 }
@@ -137,7 +136,10 @@ impl Remote {
 /// How long reaching an agent on another host may take.
 const CONNECT: Duration = Duration::from_secs(10);
 
-async fn tls_stream(remote: &Remote) -> Result<TlsStream<TcpStream>> {
+/// A connection whose first bytes were read already.
+type Begun = Join<Chain<Cursor<Vec<u8>>, ReadHalf<TlsStream<TcpStream>>>, WriteHalf<TlsStream<TcpStream>>>;
+
+async fn tls_stream(remote: &Remote) -> Result<Begun> {
     let at = remote.at();
     let unusable = |e: rustls::Error| ClientError::Tls { at: at.clone(), words: tls::words(&e).unwrap_or_default() };
     let roots = tls::roots(tls::certificates(&remote.ca)?, &remote.ca)?;
@@ -154,11 +156,21 @@ async fn tls_stream(remote: &Remote) -> Result<TlsStream<TcpStream>> {
         let stream = TcpStream::connect((remote.host.as_str(), remote.port)).await;
         let stream = stream.map_err(|cause| ClientError::Unreachable { at: at.clone(), cause })?;
         stream.set_nodelay(true).map_err(|cause| ClientError::Unreachable { at: at.clone(), cause })?;
-        let connected = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
-        connected.map_err(|cause| match tls::words(&cause) {
+        let failed = |cause: io::Error| match tls::words(&cause) {
             Some(words) => ClientError::Tls { at: at.clone(), words },
+            None if cause.kind() == io::ErrorKind::UnexpectedEof => {
+                let words = "the agent hung up at once; it may have as many connections as it takes".into();
+                ClientError::Tls { at: at.clone(), words }
+            }
             None => ClientError::Unreachable { at: at.clone(), cause },
-        })
+        };
+        let mut stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(failed)?;
+        // With TLS 1.3 our certificate is looked at after the connection seems to stand. The agent's settings come first if it
+        // is taken, and HTTP/2 would hide why it is not.
+        let mut first = vec![0; 1];
+        stream.read_exact(&mut first).await.map_err(failed)?;
+        let (read, write) = tokio::io::split(stream);
+        Ok(tokio::io::join(Cursor::new(first).chain(read), write))
     };
     let late = io::Error::from(io::ErrorKind::TimedOut);
     tokio::time::timeout(CONNECT, reach).await.unwrap_or(Err(ClientError::Unreachable { at: at.clone(), cause: late }))

@@ -76,7 +76,9 @@ impl Gate {
             })
         };
         let upload = match path {
-            UPLOAD => Some(self.0.uploads.take(&peer.key(), peer.is_root()).map_err(|e| full("uploads of bundles", e))?),
+            UPLOAD => {
+                Some(self.0.uploads.take(&peer.key(), peer.is_root()).map_err(|e| full("uploads of bundles", e))?)
+            }
             _ => None,
         };
         let call = self.0.calls.take(&peer.key(), peer.is_root()).map_err(|e| full("calls", e))?;

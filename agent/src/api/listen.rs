@@ -111,7 +111,8 @@ impl Door {
                     Ok(Ok((peer, stream))) => drop(door.pass(peer, stream).await),
                     Ok(Err(e)) => door.refused.say(&format!("a connection from {} was refused: {e}", from.ip())),
                     Err(_) => {
-                        door.refused.say(&format!("{} connected and showed no certificate within {HANDSHAKE:?}", from.ip()));
+                        door.refused
+                            .say(&format!("{} connected and showed no certificate within {HANDSHAKE:?}", from.ip()));
                     }
                 }
             });

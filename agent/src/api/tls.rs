@@ -107,7 +107,8 @@ pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsErro
 }
 
 pub fn key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    PrivateKeyDer::from_pem_slice(&read(path)?).map_err(|_| TlsError::Pem { path: path.to_owned(), what: "private key" })
+    PrivateKeyDer::from_pem_slice(&read(path)?)
+        .map_err(|_| TlsError::Pem { path: path.to_owned(), what: "private key" })
 }
 
 pub fn roots(certificates: Vec<CertificateDer<'static>>, path: &Path) -> Result<RootCertStore, TlsError> {
@@ -134,7 +135,9 @@ pub fn words(e: &(dyn std::error::Error + 'static)) -> Option<String> {
                     format!("{ours} has expired; ask for a new one (`weir tls client NAME` on the agent's host)")
                 }
                 Error::AlertReceived(AlertDescription::UnknownCA | AlertDescription::DecryptError) => {
-                    format!("the agent does not trust the authority of {ours}; it must come from the agent's `api.tls.client_ca`")
+                    format!(
+                        "the agent does not trust the authority of {ours}; it must come from the agent's `api.tls.client_ca`"
+                    )
                 }
                 Error::AlertReceived(
                     alert @ (AlertDescription::BadCertificate
@@ -151,10 +154,14 @@ pub fn words(e: &(dyn std::error::Error + 'static)) -> Option<String> {
                 }
                 Error::InvalidCertificate(
                     CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-                ) => "the agent's certificate is for other names; use one of them as --host, or make one for this name \
+                ) => {
+                    "the agent's certificate is for other names; use one of them as --host, or make one for this name \
                       there (`weir tls server --name NAME`)"
-                    .into(),
-                Error::InvalidMessage(_) => "what answers there does not speak TLS; is it the agent's `api.listen`?".into(),
+                        .into()
+                }
+                Error::InvalidMessage(_) => {
+                    "what answers there does not speak TLS; is it the agent's `api.listen`?".into()
+                }
                 other => format!("TLS: {other}"),
             });
         }

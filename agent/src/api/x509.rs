@@ -79,7 +79,8 @@ fn seconds(text: &[u8], year_digits: usize) -> Option<u64> {
     if text.len() != year_digits + 11 || text.last() != Some(&b'Z') {
         return None;
     }
-    let number = |at: usize, len: usize| -> Option<u64> { std::str::from_utf8(text.get(at..at + len)?).ok()?.parse().ok() };
+    let number =
+        |at: usize, len: usize| -> Option<u64> { std::str::from_utf8(text.get(at..at + len)?).ok()?.parse().ok() };
     let mut year = number(0, year_digits)?;
     if year_digits == 2 {
         // RFC 5280: 50 to 99 are of the last century.
@@ -87,12 +88,10 @@ fn seconds(text: &[u8], year_digits: usize) -> Option<u64> {
     }
     let at = |i: usize| number(year_digits + 2 * i, 2);
     let (month, day) = (u8::try_from(at(0)?).ok()?, u8::try_from(at(1)?).ok()?);
-    let date = time::Date::from_calendar_date(i32::try_from(year).ok()?, time::Month::try_from(month).ok()?, day).ok()?;
-    let clock = time::Time::from_hms(
-        u8::try_from(at(2)?).ok()?,
-        u8::try_from(at(3)?).ok()?,
-        u8::try_from(at(4)?).ok()?,
-    );
+    let date =
+        time::Date::from_calendar_date(i32::try_from(year).ok()?, time::Month::try_from(month).ok()?, day).ok()?;
+    let clock =
+        time::Time::from_hms(u8::try_from(at(2)?).ok()?, u8::try_from(at(3)?).ok()?, u8::try_from(at(4)?).ok()?);
     u64::try_from(date.with_time(clock.ok()?).assume_utc().unix_timestamp()).ok()
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Parser;
 
-use super::args::{AllowCmd, AlertsCmd, Cli, Cmd, DecisionsCmd, ModelCmd, RemoteArgs};
+use super::args::{AlertsCmd, AllowCmd, Cli, Cmd, DecisionsCmd, ModelCmd, RemoteArgs};
 use super::context::{self, Contexts};
 use super::output::Output;
 use super::{configured_socket, usage};
@@ -39,7 +39,9 @@ impl To {
         let local = || To::Socket(configured_socket());
         let Some(file) = context::file() else {
             return match named {
-                Some(name) => Err(usage(format!("there is no context `{name}`: neither XDG_CONFIG_HOME nor HOME is set"))),
+                Some(name) => {
+                    Err(usage(format!("there is no context `{name}`: neither XDG_CONFIG_HOME nor HOME is set")))
+                }
                 None => Ok(local()),
             };
         };

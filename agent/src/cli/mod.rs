@@ -158,9 +158,7 @@ fn works_here(command: &Cmd) -> bool {
 async fn ask_at(to: &To, command: Cmd, out: &Output) -> anyhow::Result<ExitCode> {
     let mut client = to.client().await?;
     match command {
-        Cmd::Alerts(command) => {
-            alerts::run(&mut client, command, to.socket(), out).await.map(|()| ExitCode::SUCCESS)
-        }
+        Cmd::Alerts(command) => alerts::run(&mut client, command, to.socket(), out).await.map(|()| ExitCode::SUCCESS),
         command => ask(client, command, out).await,
     }
 }

@@ -120,7 +120,9 @@ impl Authority {
     fn load(dir: &Path) -> anyhow::Result<Self> {
         let (cert, key) = (dir.join("ca.pem"), dir.join("ca.key"));
         let hint = || format!("no authority in {}; `weir tls init --dir {}` makes one", dir.display(), dir.display());
-        let text = std::fs::read_to_string(&key).with_context(|| format!("cannot read {}", key.display())).with_context(hint)?;
+        let text = std::fs::read_to_string(&key)
+            .with_context(|| format!("cannot read {}", key.display()))
+            .with_context(hint)?;
         let der = certificates(&cert).with_context(hint)?.swap_remove(0);
         let name = Holder::common_name(&der).with_context(|| format!("{} has no common name", cert.display()))?;
         let key = KeyPair::from_pem(&text).with_context(|| format!("{} holds no key", key.display()))?;

@@ -132,7 +132,11 @@ fn read_roles(node: &Node, path: &str, problems: &mut Vec<Problem>) -> Vec<(Stri
                 Ok(role) => roles.push((name.clone(), role)),
                 Err(message) => problems.push(Problem::new(value.at, &below, message)),
             },
-            _ => problems.push(Problem::new(value.at, &below, format!("expected viewer or operator, found {}", value.describe()))),
+            _ => problems.push(Problem::new(
+                value.at,
+                &below,
+                format!("expected viewer or operator, found {}", value.describe()),
+            )),
         }
     }
     roles
@@ -152,7 +156,8 @@ impl Api {
         words.push('.');
         if let (Some(tls), [_, ..]) = (&self.tls, self.listen.as_slice()) {
             let at = self.listen.iter().map(|l| l.0.to_string()).collect::<Vec<_>>().join(", ");
-            words += &format!(" Clients on other hosts come in on {at} with certificates of {}", tls.client_ca.display());
+            words +=
+                &format!(" Clients on other hosts come in on {at} with certificates of {}", tls.client_ca.display());
             words += &match tls.roles.as_slice() {
                 [] => "; their roles stand in the certificates.".to_owned(),
                 roles => {

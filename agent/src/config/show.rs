@@ -188,9 +188,9 @@ fn flow(value: &Shown) -> String {
         Shown::List(items) => format!("[{}]", items.iter().map(flow).collect::<Vec<_>>().join(", ")),
         Shown::Map(entries) => fields(entries.iter().map(|(k, v)| format!("{k}: {}", flow(v))).collect()),
         // Always quoted: a name may be `true`.
-        Shown::Named(entries) => {
-            fields(entries.iter().map(|(k, v)| format!("{}: {}", serde_json::Value::from(k.as_str()), scalar(v))).collect())
-        }
+        Shown::Named(entries) => fields(
+            entries.iter().map(|(k, v)| format!("{}: {}", serde_json::Value::from(k.as_str()), scalar(v))).collect(),
+        ),
     }
 }
 

@@ -79,10 +79,7 @@ fn every_key_can_be_set() {
             exporters: vec!["192.0.2.1".parse().unwrap(), "2001:db8:1::/48".parse().unwrap()],
         },
         api: Api {
-            listen: vec![
-                api::Listen("10.0.0.1:8471".parse().unwrap()),
-                api::Listen("[::]:8999".parse().unwrap()),
-            ],
+            listen: vec![api::Listen("10.0.0.1:8471".parse().unwrap()), api::Listen("[::]:8999".parse().unwrap())],
             tls: Some(ApiTls {
                 cert: "/t/server.pem".into(),
                 key: "/t/server.key".into(),

@@ -159,7 +159,11 @@ fn users_of_this_host_may_what_their_groups_may() {
     let out = run(others, "status");
     assert_eq!(out.status.code(), Some(1));
     let said = format!("add you to the group {}", group(operators));
-    assert!(words(&out).contains("you may not use the agent's socket") && words(&out).contains(&said), "{}", words(&out));
+    assert!(
+        words(&out).contains("you may not use the agent's socket") && words(&out).contains(&said),
+        "{}",
+        words(&out)
+    );
     agent.stop();
 }
 

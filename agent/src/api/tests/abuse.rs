@@ -36,7 +36,9 @@ async fn the_health_service_answers_and_tells_of_the_stop() {
 async fn a_call_that_is_not_in_the_table_is_refused() {
     let agent = agent(|c| panic!("{c:?}"));
     let mut grpc = tonic::client::Grpc::new(channel(&agent.path).await);
-    for path in ["/weir.v1.Weir/Shell", "/weir.v2.Weir/Status", "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"] {
+    for path in
+        ["/weir.v1.Weir/Shell", "/weir.v2.Weir/Status", "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"]
+    {
         grpc.ready().await.unwrap();
         let codec: tonic_prost::ProstCodec<pb::StatusRequest, pb::StatusResponse> = Default::default();
         let answer = grpc.unary(tonic::Request::new(pb::StatusRequest {}), path.parse().unwrap(), codec).await;
@@ -55,7 +57,8 @@ async fn a_message_of_64_mib_is_refused_and_the_next_call_is_answered() {
     for bytes in [MAX_MESSAGE + 1, 64 << 20] {
         let request = pb::AddAllowRequest { prefix: "10.0.0.1".into(), comment: "x".repeat(bytes) };
         let refused = client.add_allow(request).await.unwrap_err();
-        let early = [tonic::Code::OutOfRange, tonic::Code::ResourceExhausted, tonic::Code::Unknown, tonic::Code::Internal];
+        let early =
+            [tonic::Code::OutOfRange, tonic::Code::ResourceExhausted, tonic::Code::Unknown, tonic::Code::Internal];
         assert!(early.contains(&refused.code()), "{refused}");
     }
     agent.client().await.status().await.unwrap();

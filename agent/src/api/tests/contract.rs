@@ -39,7 +39,12 @@ fn every_call_has_one_right_and_every_right_a_call() {
 
 /// Walks every message and enumeration, with its path in the source information.
 fn messages<'a>(file: &'a FileDescriptorProto) -> Vec<(String, Vec<i32>, &'a DescriptorProto)> {
-    fn below<'a>(prefix: &str, path: &[i32], m: &'a DescriptorProto, all: &mut Vec<(String, Vec<i32>, &'a DescriptorProto)>) {
+    fn below<'a>(
+        prefix: &str,
+        path: &[i32],
+        m: &'a DescriptorProto,
+        all: &mut Vec<(String, Vec<i32>, &'a DescriptorProto)>,
+    ) {
         let name = format!("{prefix}{}", m.name());
         all.push((name.clone(), path.to_vec(), m));
         for (i, nested) in m.nested_type.iter().enumerate() {
@@ -126,7 +131,11 @@ fn faults(file: &FileDescriptorProto) -> Vec<String> {
         if !pascal(m.name()) {
             faults.push(format!("{name} is not in PascalCase"));
         }
-        let names = m.field.iter().map(|f| f.name()).chain(m.oneof_decl.iter().map(|o| o.name()).filter(|o| !o.starts_with('_')));
+        let names = m
+            .field
+            .iter()
+            .map(|f| f.name())
+            .chain(m.oneof_decl.iter().map(|o| o.name()).filter(|o| !o.starts_with('_')));
         faults.extend(names.filter(|n| !snake(n)).map(|n| format!("{name}.{n} is not in snake_case")));
     }
     for (_, e) in enums(file) {
@@ -257,12 +266,18 @@ fn every_published_field_and_call_is_still_what_it_was() {
 
 #[test]
 fn a_number_that_is_used_again_is_found() {
-    let map = |all: &[(&str, &str)]| all.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect::<BTreeMap<String, String>>();
+    let map = |all: &[(&str, &str)]| {
+        all.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect::<BTreeMap<String, String>>()
+    };
     let before = map(&[("A 1", "string x"), ("A 2", "uint64 y"), ("rpc Do", ".A -> .B"), ("E 1", "E_ONE")]);
     assert!(broken(&before, &before).is_empty());
     let now = map(&[("A 1", "string other"), ("A 2", "reserved"), ("E 1", "E_TWO")]);
     assert_eq!(
         broken(&before, &now),
-        ["A 1 was `string x` and is `string other`", "E 1 was `E_ONE` and is `E_TWO`", "rpc Do was `.A -> .B` and is gone"]
+        [
+            "A 1 was `string x` and is `string other`",
+            "E 1 was `E_ONE` and is `E_TWO`",
+            "rpc Do was `.A -> .B` and is gone"
+        ]
     );
 }

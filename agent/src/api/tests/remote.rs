@@ -35,7 +35,8 @@ impl Pki {
 
     fn sign(&self, name: &str, params: CertificateParams) {
         let key = KeyPair::generate().unwrap();
-        std::fs::write(self.dir.join(format!("{name}.pem")), params.signed_by(&key, &self.issuer).unwrap().pem()).unwrap();
+        std::fs::write(self.dir.join(format!("{name}.pem")), params.signed_by(&key, &self.issuer).unwrap().pem())
+            .unwrap();
         let path = self.dir.join(format!("{name}.key"));
         std::fs::write(&path, key.serialize_pem()).unwrap();
         std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
