@@ -17,6 +17,7 @@ mod watching;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use tokio::sync::mpsc;
 use weir_core::addr::{Addr, Prefix};
 use weir_core::decision::Decision;
@@ -29,6 +30,7 @@ use weir_kernel::counters::Counters;
 use weir_kernel::lease::Lease;
 use weir_kernel::{Adoption, AttachedMode};
 
+use crate::api::access::Access;
 use crate::app::RunOptions;
 use crate::archive::Archive;
 use crate::bus::EventBus;
@@ -71,6 +73,8 @@ pub struct Start {
     pub bus: EventBus,
     pub sink: Sink,
     pub finished: mpsc::Sender<Finished>,
+    /// Who may use the API.
+    pub access: Arc<Access>,
 }
 
 /// How epochs went so far.
@@ -94,6 +98,7 @@ pub struct Agent {
     bus: EventBus,
     sink: Sink,
     finished: mpsc::Sender<Finished>,
+    access: Arc<Access>,
     training: Option<learning::Training>,
     models: models::Models,
     /// The default bundle, on its way into service.
@@ -130,7 +135,7 @@ impl Agent {
         let elapsed = start.state.saved.elapsed_us(&Saved::now()?);
         let limits = Limits { max: config.capacity.blocks as usize, ..Limits::default() };
         let (decisions, left_out) =
-            Decisions::restore(start.state.table.clone(), limits, safe_set(&config), now, elapsed);
+            Decisions::restore(start.state.table.clone(), limits, safe_set(&config, &start.access), now, elapsed);
         let pipeline = Pipeline::new(PipelineConfig {
             // Identifiers that no earlier run has given.
             table: table(&config, home(&config), now),
@@ -152,6 +157,7 @@ impl Agent {
             bus: start.bus,
             sink: start.sink,
             finished: start.finished,
+            access: start.access,
             training: None,
             models: models::Models::default(),
             loading: None,
@@ -401,7 +407,7 @@ impl Agent {
     }
 
     fn set_safe(&mut self, now: TimeUs) {
-        let lifted = self.decisions.set_safe(safe_set(&self.config));
+        let lifted = self.decisions.set_safe(safe_set(&self.config, &self.access));
         self.unwritten |= !lifted.is_empty();
         for d in lifted {
             self.decided(now, DecisionChange::Deleted, d, "it reaches into the safe set".to_owned());
@@ -420,13 +426,16 @@ impl Agent {
         self.sink.reopen();
         match self.reload() {
             Ok(report) => self.news(wall_us(), Level::Info, "reloaded", report_words(&report)),
-            Err(e) => self.warn("config", format!("the configuration was not reloaded: {e}")),
+            Err(e) => self.warn("config", format!("the configuration was not reloaded: {e:#}")),
         }
     }
 
     /// Reads the configuration again and brings into force what can be.
-    fn reload(&mut self) -> Result<ReloadReport, crate::config::ConfigError> {
+    fn reload(&mut self) -> anyhow::Result<ReloadReport> {
         let new = self.options.load()?;
+        // Nothing is in force of a configuration whose certificates cannot be used.
+        let tls = new.api.tls.as_ref().filter(|_| !self.config.api.listen.is_empty());
+        self.access.set_tls(tls).context("`api.tls`")?;
         let needs_restart: Vec<String> = self.config.diff_needs_restart(&new).into_iter().map(str::to_owned).collect();
         let merged = self.config.reloaded(&new);
         let applied = self.config.diff(&merged).into_iter().map(|k| k.path.to_owned()).collect();

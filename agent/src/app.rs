@@ -17,7 +17,8 @@ use weir_kernel::pins::Pins;
 use weir_kernel::{Adoption, Datapath, Held, datapath, link};
 
 use crate::agent::{self, Agent, Kernel, Start};
-use crate::api::{self, ControlSocket};
+use crate::api::access::Access;
+use crate::api::{self, ControlSocket, Doors};
 use crate::bus::EventBus;
 use crate::clock::wall_us;
 use crate::collector::Collector;
@@ -143,7 +144,8 @@ async fn start(options: RunOptions, config: Config) -> anyhow::Result<()> {
     if let Some(parent) = config.socket.parent() {
         std::fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
     }
-    let socket = ControlSocket::bind(&config.socket, config.group.as_deref())?;
+    let doors = open_doors(&config).await?;
+    let access = doors.access.clone();
     let collector = collect(&config)?;
     let attached = match (&interface, &locked) {
         (Some(name), Some((ifindex, _))) => Some(attach(&config, name, *ifindex)?),
@@ -169,6 +171,7 @@ async fn start(options: RunOptions, config: Config) -> anyhow::Result<()> {
         bus: bus.clone(),
         sink,
         finished: finished_tx,
+        access,
     })?;
     if let Some(warning) = opened.warning {
         agent.warn("state", warning);
@@ -184,7 +187,7 @@ async fn start(options: RunOptions, config: Config) -> anyhow::Result<()> {
     let lists = agent.feeds();
     let (commands_tx, commands) = command::queue();
     let (stop_api, api_stopped) = oneshot::channel::<()>();
-    let server = tokio::spawn(api::serve(socket, commands_tx, bus, render, async move {
+    let server = tokio::spawn(api::serve(doors, commands_tx, bus, render, async move {
         // A dropped sender means stop as well.
         let _ = api_stopped.await;
     }));
@@ -206,6 +209,17 @@ async fn start(options: RunOptions, config: Config) -> anyhow::Result<()> {
         None => log::info!("stopped"),
     }
     end
+}
+
+/// The control socket, and TCP where it is configured.
+async fn open_doors(config: &Config) -> anyhow::Result<Doors> {
+    let access = Access::new(config.group.as_deref(), config.read_group.as_deref())?;
+    let listen: Vec<SocketAddr> = config.api.listen.iter().map(|l| l.0).collect();
+    if !listen.is_empty() {
+        access.set_tls(config.api.tls.as_ref()).context("`api.tls`")?;
+    }
+    let socket = ControlSocket::bind_for(&config.socket, config.group.as_deref(), config.read_group.is_some())?;
+    Ok(Doors::open(socket, &listen, Arc::new(access)).await?)
 }
 
 struct Inputs {

@@ -2,6 +2,7 @@
 //!
 //! The API server is the only one that makes commands from outside; nobody but the event loop holds state.
 
+mod caller;
 mod lists;
 mod review;
 mod watched;
@@ -23,6 +24,7 @@ use weir_core::render::Rfc3339;
 use crate::model::Staging;
 use crate::proto as pb;
 use crate::store::StoreError;
+pub use caller::{Caller, Identity, Role};
 pub use lists::{ListReport, ListTaken, ListsCommand};
 pub use review::{FeedbackCommand, LabelScope, NewAnswer, ReviewCommand};
 pub use watched::{
@@ -192,25 +194,6 @@ pub enum LearnFrom {
     },
 }
 
-/// Who sent a command, as the kernel names the peer of the socket.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Caller {
-    pub uid: u32,
-    /// The user's name, where there is one.
-    pub user: Option<String>,
-    pub pid: Option<i32>,
-}
-
-impl Caller {
-    /// The text with who wrote it: "the office, by uid 0 (root)".
-    pub fn sign(&self, text: &str) -> String {
-        match text.trim() {
-            "" => format!("by {self}"),
-            text => format!("{text}, by {self}"),
-        }
-    }
-}
-
 impl From<Refusal> for CommandError {
     fn from(r: Refusal) -> Self {
         let words = r.to_string();
@@ -235,15 +218,6 @@ impl From<StoreError> for CommandError {
             StoreError::NoBundle { .. } | StoreError::NoStep { .. } => CommandError::NotFound(words),
             StoreError::BundleExists(_) => CommandError::Exists(words),
             StoreError::InUse(_) | StoreError::Io { .. } | StoreError::Newer { .. } => CommandError::Failed(words),
-        }
-    }
-}
-
-impl fmt::Display for Caller {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.user {
-            Some(name) => write!(f, "uid {} ({name})", self.uid),
-            None => write!(f, "uid {}", self.uid),
         }
     }
 }

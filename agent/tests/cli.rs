@@ -328,3 +328,99 @@ fn completions_know_the_commands() {
     let out = weir(Path::new("/s"), "completions bash");
     assert!(out.status.success() && text(&out.stdout).contains("allowlist"));
 }
+
+/// Without an agent, and with a home of its own.
+fn at_home(home: &Path, args: &str) -> Output {
+    let mut command = Process::new(WEIR);
+    command.env_remove("WEIR_SOCKET").env_remove("WEIR_CONTEXT").env("XDG_CONFIG_HOME", home);
+    command.args(args.split_whitespace()).output().unwrap()
+}
+
+#[test]
+fn certificates_are_made_for_each_and_never_overwritten() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let tls = dir.path().join("tls");
+    let run = |args: &str| at_home(dir.path(), &args.replace("DIR", tls.to_str().unwrap()));
+    let out = run("tls init --dir DIR --name sensor.example --name 192.0.2.1");
+    assert!(out.status.success(), "{}", text(&out.stderr));
+    assert!(text(&out.stdout).contains("client_ca: ") && text(&out.stdout).contains("sensor.example, 192.0.2.1"));
+    let out = run("tls client alice --role viewer --dir DIR");
+    assert!(text(&out.stdout).contains("made a certificate for alice, viewer"), "{}", text(&out.stderr));
+    let before: Vec<_> =
+        ["ca", "server", "alice"].map(|n| std::fs::read(tls.join(n).with_extension("key")).unwrap()).into();
+    for name in ["ca.key", "server.key", "alice.key"] {
+        let mode = std::fs::metadata(tls.join(name)).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{name}");
+    }
+    for (args, words) in [
+        ("tls init --dir DIR", "ca.pem is there already, and nothing is overwritten"),
+        ("tls client alice --role operator --dir DIR", "alice.pem is there already"),
+        ("tls server --dir DIR", "server.pem is there already"),
+        ("tls client bob --role viewer --dir DIR/none", "no authority in "),
+    ] {
+        let out = run(args);
+        assert_eq!(out.status.code(), Some(1), "{args}");
+        assert!(text(&out.stderr).contains(words), "{args}: {}", text(&out.stderr));
+    }
+    let out = run("tls client ../x --role viewer --dir DIR");
+    assert_eq!((out.status.code(), text(&out.stderr).contains("is no name for a certificate")), (Some(2), true));
+    let after: Vec<_> =
+        ["ca", "server", "alice"].map(|n| std::fs::read(tls.join(n).with_extension("key")).unwrap()).into();
+    assert_eq!(before, after);
+    // A key of another authority signs nothing.
+    assert!(run("tls init --dir DIR/other").status.success());
+    std::fs::copy(tls.join("other/ca.key"), tls.join("ca.key")).unwrap();
+    let out = run("tls client carol --role viewer --dir DIR");
+    assert!(text(&out.stderr).contains("does not fit its key"), "{}", text(&out.stderr));
+    assert!(!tls.join("carol.pem").exists());
+}
+
+#[test]
+fn agents_are_known_by_a_name() {
+    let agent = Agent::start();
+    let home = agent.dir.path().join("home");
+    let socket = agent.socket();
+    let run = |args: &str| at_home(&home, args);
+    let out = run(&format!("context add here --socket {} --use", socket.display()));
+    assert!(out.status.success(), "{}", text(&out.stderr));
+    let out = run("context add far --host sensor.example:9000 --cert a.pem --key a.key --ca ca.pem");
+    assert_eq!(text(&out.stdout), "far is known now; `weir --context far ...` or `weir context use far`\n");
+    let listed = text(&run("context list").stdout);
+    assert!(listed.lines().any(|l| l.starts_with("*  here")) && listed.contains("sensor.example:9000"), "{listed}");
+    // The one in use is asked, and another by its name.
+    assert!(text(&run("status").stdout).contains("eth0"));
+    let out = run("--context nowhere status");
+    assert_eq!(out.status.code(), Some(2));
+    assert!(text(&out.stderr).contains("there is no context `nowhere`; there are far, here"), "{}", text(&out.stderr));
+    for (args, words) in [
+        ("status --host x", "--cert, --key, --ca is missing"),
+        ("status --cert x", "add --host HOST"),
+        ("flows x.pcap --context here", "works on this host alone"),
+        ("watch --watch", "--watch is for status and for lists"),
+    ] {
+        let out = run(args);
+        assert_eq!(out.status.code(), Some(2), "{args}");
+        assert!(text(&out.stderr).contains(words), "{args}: {}", text(&out.stderr));
+    }
+    assert!(run("context remove here").status.success());
+    assert!(!text(&run("context list").stdout).contains("here"));
+}
+
+#[test]
+fn the_status_is_shown_again_and_again() {
+    let agent = Agent::start();
+    let mut child = Process::new(WEIR)
+        .arg("--socket")
+        .arg(agent.socket())
+        .args(["status", "--watch=100ms"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let heads: Vec<_> = lines.filter(|l| l.starts_with("weir 0 on veth0")).take(3).collect();
+    assert_eq!(heads.len(), 3, "it repeats, without steering a terminal that is none: {heads:?}");
+    assert!(!heads.iter().any(|h| h.contains('\x1b')));
+    child.kill().unwrap();
+    child.wait().unwrap();
+}

@@ -237,7 +237,7 @@ impl Agent {
     }
 
     fn reload_by(&mut self, by: &Caller) -> Result<ReloadReport, CommandError> {
-        let report = self.reload().map_err(|e| CommandError::Invalid(e.to_string()))?;
+        let report = self.reload().map_err(|e| CommandError::Invalid(format!("{e:#}")))?;
         self.news(wall_us(), Level::Info, "reloaded", by.sign(&super::report_words(&report)));
         Ok(report)
     }

@@ -9,13 +9,19 @@ use weir_core::home::Home;
 use weir_core::policy::PolicyConfig;
 use weir_core::table::TableConfig;
 
+use crate::api::access::Access;
 use crate::command::ReloadReport;
 use crate::config::Config;
 use crate::surroundings;
 
 /// The safe set: what the host tells, and the allow list of the configuration, which no command takes anything out of.
-pub(super) fn safe_set(config: &Config) -> Vec<Safe> {
+pub(super) fn safe_set(config: &Config, access: &Access) -> Vec<Safe> {
     let mut safe = surroundings::safe_set();
+    // Only those who have shown a certificate with a role.
+    safe.extend(access.clients().into_iter().map(|(ip, name)| Safe {
+        prefix: Prefix::host(Addr::from(ip)),
+        why: format!("an API client with the certificate {name}"),
+    }));
     safe.extend(config.allow.iter().map(|rule| {
         let why = match rule.comment.as_str() {
             "" => "`allow` of the configuration".to_owned(),

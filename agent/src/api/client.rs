@@ -1,12 +1,15 @@
 //! The CLI's side of the control socket.
 
-use std::io;
+use std::io::{self, Cursor};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
-use tokio::net::UnixStream;
+use tokio::io::{AsyncReadExt, Chain, Join, ReadHalf, WriteHalf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status, Streaming};
 use weir_core::addr::Prefix;
@@ -14,6 +17,7 @@ use weir_core::decision::{Action, Decision, Sides, Target};
 use weir_core::rate::RateLimit;
 
 use super::convert::{Malformed, action_out, learn_from_out, sides_out};
+use super::tls::{self, TlsError};
 use super::upload;
 use crate::command::{
     AlertReport, AllowAdded, AllowReport, BundleReport, DecisionRef, DecisionReport, DriftStatus, LearnFrom,
@@ -41,11 +45,22 @@ pub enum ClientError {
     )]
     Stale(PathBuf),
     #[error(
-        "you may not use the agent's socket {}: run this as root, or as a member of the group that `group` in the \
-         configuration names",
-        .0.display()
+        "you may not use the agent's socket {}: run this with sudo, or {}",
+        path.display(),
+        match group {
+            Some(group) => format!("have an administrator add you to the group {group} (`usermod -aG {group} USER`)"),
+            None => "have an administrator set `group` in the agent's configuration to one of yours".into(),
+        }
     )]
-    Denied(PathBuf),
+    Denied { path: PathBuf, group: Option<String> },
+    #[error(
+        "cannot reach the agent at {at}: {cause}; does it run with `api.listen`, and does a firewall let you through?"
+    )]
+    Unreachable { at: String, cause: io::Error },
+    #[error("{at}: {words}")]
+    Tls { at: String, words: String },
+    #[error(transparent)]
+    Files(#[from] TlsError),
     #[error("cannot reach the agent at {}: {cause}", path.display())]
     Io { path: PathBuf, cause: io::Error },
     #[error("cannot speak with the agent at {}: {cause}", path.display())]
@@ -84,8 +99,87 @@ fn whole_us(d: Duration) -> u64 {
     u64::try_from(d.as_micros()).unwrap_or(u64::MAX)
 }
 
+/// The group that a socket is for, where it is not root's alone.
+fn group_of(socket: &Path) -> Option<String> {
+    let gid = std::os::unix::fs::MetadataExt::gid(&std::fs::metadata(socket).ok()?);
+    nix::unistd::Group::from_gid(gid.into()).ok().flatten().map(|g| g.name).filter(|_| gid != 0)
+}
+
+/// An agent on another host, and what is shown to it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Remote {
+    /// A name or an address, as in the agent's certificate.
+    pub host: String,
+    pub port: u16,
+    pub cert: PathBuf,
+    pub key: PathBuf,
+    /// Where the agent's certificate comes from.
+    pub ca: PathBuf,
+}
+
+impl Remote {
+    /// HOST:PORT.
+    pub fn at(&self) -> String {
+        match self.host.contains(':') {
+            true => format!("[{}]:{}", self.host, self.port),
+            false => format!("{}:{}", self.host, self.port),
+        }
+    }
+
+    /// With paths that hold wherever it is used from.
+    pub fn absolute(self) -> io::Result<Self> {
+        let absolute = |p: PathBuf| std::path::absolute(p);
+        Ok(Self { cert: absolute(self.cert)?, key: absolute(self.key)?, ca: absolute(self.ca)?, ..self })
+    }
+}
+
+/// How long reaching an agent on another host may take.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// A connection whose first bytes were read already.
+type Begun = Join<Chain<Cursor<Vec<u8>>, ReadHalf<TlsStream<TcpStream>>>, WriteHalf<TlsStream<TcpStream>>>;
+
+async fn tls_stream(remote: &Remote) -> Result<Begun> {
+    let at = remote.at();
+    let unusable = |e: rustls::Error| ClientError::Tls { at: at.clone(), words: tls::words(&e).unwrap_or_default() };
+    let roots = tls::roots(tls::certificates(&remote.ca)?, &remote.ca)?;
+    let mut config = rustls::ClientConfig::builder_with_provider(tls::provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(unusable)?
+        .with_root_certificates(roots)
+        .with_client_auth_cert(tls::certificates(&remote.cert)?, tls::key(&remote.key)?)
+        .map_err(unusable)?;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let name = rustls::pki_types::ServerName::try_from(remote.host.clone())
+        .map_err(|_| ClientError::Tls { at: at.clone(), words: "that is neither a name nor an address".into() })?;
+    let reach = async {
+        let stream = TcpStream::connect((remote.host.as_str(), remote.port)).await;
+        let stream = stream.map_err(|cause| ClientError::Unreachable { at: at.clone(), cause })?;
+        stream.set_nodelay(true).map_err(|cause| ClientError::Unreachable { at: at.clone(), cause })?;
+        let failed = |cause: io::Error| match tls::words(&cause) {
+            Some(words) => ClientError::Tls { at: at.clone(), words },
+            None if cause.kind() == io::ErrorKind::UnexpectedEof => {
+                let words = "the agent hung up at once; it may have as many connections as it takes".into();
+                ClientError::Tls { at: at.clone(), words }
+            }
+            None => ClientError::Unreachable { at: at.clone(), cause },
+        };
+        let mut stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(failed)?;
+        // With TLS 1.3 our certificate is looked at after the connection seems to stand. The agent's settings come first if it
+        // is taken, and HTTP/2 would hide why it is not.
+        let mut first = vec![0; 1];
+        stream.read_exact(&mut first).await.map_err(failed)?;
+        let (read, write) = tokio::io::split(stream);
+        Ok(tokio::io::join(Cursor::new(first).chain(read), write))
+    };
+    let late = io::Error::from(io::ErrorKind::TimedOut);
+    tokio::time::timeout(CONNECT, reach).await.unwrap_or(Err(ClientError::Unreachable { at: at.clone(), cause: late }))
+}
+
 type Result<T, E = ClientError> = std::result::Result<T, E>;
 
+#[derive(Clone)]
 pub struct Client(WeirClient<Channel>);
 
 impl Client {
@@ -96,7 +190,7 @@ impl Client {
             match cause.kind() {
                 io::ErrorKind::NotFound => ClientError::NotRunning(path),
                 io::ErrorKind::ConnectionRefused => ClientError::Stale(path),
-                io::ErrorKind::PermissionDenied => ClientError::Denied(path),
+                io::ErrorKind::PermissionDenied => ClientError::Denied { group: group_of(&path), path },
                 _ => ClientError::Io { path, cause },
             }
         })?;
@@ -120,13 +214,37 @@ impl Client {
         Ok(Client(WeirClient::new(channel).max_decoding_message_size(MAX_ANSWER)))
     }
 
+    /// Over TCP, with certificates on both sides.
+    pub async fn connect_tls(remote: &Remote) -> Result<Client> {
+        let mut first = Some(tls_stream(remote).await?);
+        let to = remote.clone();
+        let connector = tower::service_fn(move |_| {
+            let (stream, to) = (first.take(), to.clone());
+            async move {
+                let stream = match stream {
+                    Some(stream) => stream,
+                    None => tls_stream(&to).await.map_err(io::Error::other)?,
+                };
+                Ok::<_, io::Error>(TokioIo::new(stream))
+            }
+        });
+        let endpoint = Endpoint::from_static("http://weir.invalid").http2_keep_alive_interval(Duration::from_secs(30));
+        let channel = endpoint.connect_with_connector(connector).await.map_err(|cause| match tls::words(&cause) {
+            Some(words) => ClientError::Tls { at: remote.at(), words },
+            None => ClientError::Transport { path: remote.at().into(), cause },
+        })?;
+        Ok(Client(WeirClient::new(channel).max_decoding_message_size(MAX_ANSWER)))
+    }
+
     pub async fn status(&mut self) -> Result<StatusReport> {
         Ok(self.0.status(pb::StatusRequest {}).await?.into_inner().try_into()?)
     }
 
-    pub async fn watch(&mut self, kinds: &[pb::EventKind]) -> Result<Streaming<pb::WatchEventsResponse>> {
+    /// Events behind the one that the token came with; without one (`""`), from now on.
+    pub async fn watch(&mut self, kinds: &[pb::EventKind], token: &str) -> Result<Streaming<pb::WatchEventsResponse>> {
         let kinds = kinds.iter().map(|k| *k as i32).collect();
-        Ok(self.0.watch_events(pb::WatchEventsRequest { kinds }).await?.into_inner())
+        let request = pb::WatchEventsRequest { kinds, resume_token: token.to_owned() };
+        Ok(self.0.watch_events(request).await?.into_inner())
     }
 
     pub async fn list_decisions(&mut self) -> Result<Vec<DecisionReport>> {

@@ -1,58 +1,117 @@
-//! The gRPC server on the control socket, and its client.
+//! The gRPC server on the control socket and, with certificates on both sides, on TCP; and its client.
 //!
-//! The server holds no state of the agent: it sends commands to the event loop and subscribes to events.
+//! The server holds no state of the agent: it sends commands to the event loop and subscribes to events. Who may do what is
+//! decided in one place before any handler (`gate`), by one table (`rights`).
 
+pub mod access;
 pub mod client;
 pub mod convert;
 pub mod events;
+mod gate;
+mod limits;
+mod listen;
 pub mod lists;
+mod resume;
 pub mod review;
+pub mod rights;
 mod service;
 mod socket;
+pub mod tls;
 mod upload;
+pub mod x509;
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
-use tokio_stream::StreamExt;
-use tokio_stream::wrappers::UnixListenerStream;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
 
 use crate::bus::EventBus;
 use crate::command::Command;
 use crate::proto::weir_server::WeirServer;
 use crate::sink::Render;
+use access::Access;
+use gate::Gate;
+use listen::Door;
 pub use socket::{BindError, ControlSocket};
 
 /// Clients that do not finish within this after the stop are cut off.
 const GRACE: Duration = Duration::from_secs(2);
-/// After a connection that could not be accepted.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
+/// The largest message that is taken; of LoadModel, see `upload`.
+pub const MAX_MESSAGE: usize = 4 << 20;
+/// Calls at once on one connection.
+const STREAMS: u32 = 64;
+/// Bytes of a call's headers.
+const MAX_HEADERS: u32 = 16 << 10;
+/// A silent connection is asked for a sign of life this often, and closed when it gives none for so long.
+const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(10));
+
+/// Where clients come in.
+pub struct Doors {
+    pub socket: ControlSocket,
+    pub tcp: Vec<TcpListener>,
+    pub access: Arc<Access>,
+}
+
+impl Doors {
+    /// Listens on the addresses as well, for clients with certificates.
+    pub async fn open(socket: ControlSocket, listen: &[SocketAddr], access: Arc<Access>) -> Result<Self, BindError> {
+        let mut tcp = Vec::with_capacity(listen.len());
+        for at in listen {
+            tcp.push(TcpListener::bind(at).await.map_err(|cause| BindError::Tcp { at: *at, cause })?);
+        }
+        Ok(Self { socket, tcp, access })
+    }
+}
+
+impl From<ControlSocket> for Doors {
+    /// For root and the agent's own user.
+    fn from(socket: ControlSocket) -> Self {
+        Self { socket, tcp: Vec::new(), access: Arc::default() }
+    }
+}
 
 /// Serves until `shutdown` is done; then streams end, calls under way finish, and the socket is removed.
 pub async fn serve(
-    socket: ControlSocket,
+    doors: impl Into<Doors>,
     commands: mpsc::Sender<Command>,
     bus: EventBus,
     render: Arc<dyn Render>,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), tonic::transport::Error> {
+    let Doors { socket, tcp, access } = doors.into();
     let (listener, _cleanup) = socket.split();
     let (stop, stopped) = watch::channel(false);
-    let service = service::Service::new(commands, bus, render, stopped.clone());
+    let (to, incoming) = mpsc::channel(16);
+    let door = Door::new(access.clone(), to);
+    // They end with this set, listening sockets and all.
+    let mut tasks = tokio::task::JoinSet::new();
+    if !tcp.is_empty() {
+        tasks.spawn(listen::follow_files(access.clone()));
+    }
+    for listener in tcp {
+        tasks.spawn(door.clone().remote(listener));
+    }
+    tasks.spawn(door.local(listener));
+
+    let service = service::Service::new(commands, bus, render, access.clone(), stopped.clone());
+    let service = WeirServer::new(service).max_decoding_message_size(MAX_MESSAGE);
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<WeirServer<service::Service>>().await;
     let mut ended = stopped.clone();
-    let incoming = UnixListenerStream::new(listener).then(|accepted| async {
-        if let Err(e) = &accepted {
-            // Out of file descriptors, most likely: asking again at once would only spin.
-            log::warn!("the control socket cannot take a connection: {e}");
-            tokio::time::sleep(ACCEPT_PAUSE).await;
-        }
-        accepted
-    });
-    let server =
-        Server::builder().add_service(WeirServer::new(service)).serve_with_incoming_shutdown(incoming, async move {
+    let server = Server::builder()
+        .max_concurrent_streams(STREAMS)
+        .http2_max_header_list_size(MAX_HEADERS)
+        .http2_keepalive_interval(Some(KEEPALIVE.0))
+        .http2_keepalive_timeout(Some(KEEPALIVE.1))
+        .layer(Gate::new(access))
+        .add_service(health_service)
+        .add_service(service)
+        .serve_with_incoming_shutdown(ReceiverStream::new(incoming), async move {
             // An error means that the sender is gone, which is a stop too.
             let _ = ended.wait_for(|s| *s).await;
         });
@@ -61,10 +120,13 @@ pub async fn serve(
         result = &mut server => return result,
         () = shutdown => {}
     }
+    // Watchers of the health are told, and end.
+    health.set_not_serving::<WeirServer<service::Service>>().await;
     // Somebody listens: `service` holds a receiver.
     let _ = stop.send(true);
+    tasks.shutdown().await;
     tokio::time::timeout(GRACE, server).await.unwrap_or_else(|_| {
-        log::warn!("a client of the control socket did not hang up within {GRACE:?}; cutting it off");
+        log::warn!("a client of the API did not hang up within {GRACE:?}; cutting it off");
         Ok(())
     })
 }

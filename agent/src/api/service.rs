@@ -7,12 +7,12 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Response, Status, Streaming};
 use weir_core::decision::Sides;
 
+use super::access::{Access, Peer};
 use super::convert::{self, Malformed, text};
-use super::{events, lists, review, upload};
+use super::{events, lists, resume, review, upload};
 use crate::bus::{EventBus, Item};
 use crate::command::{AskError, Caller, Command, CommandError, DecisionRef, ListsCommand, NewDecision, Reply, ask};
 use crate::proto::weir_server::Weir;
@@ -25,6 +25,9 @@ pub struct Service {
     commands: mpsc::Sender<Command>,
     bus: EventBus,
     render: Arc<dyn Render>,
+    access: Arc<Access>,
+    /// What the numbers of events are good for: this run of the agent.
+    run: Arc<str>,
     /// Turns true when the server stops: streams end then.
     stop: watch::Receiver<bool>,
 }
@@ -34,9 +37,11 @@ impl Service {
         commands: mpsc::Sender<Command>,
         bus: EventBus,
         render: Arc<dyn Render>,
+        access: Arc<Access>,
         stop: watch::Receiver<bool>,
     ) -> Self {
-        Self { commands, bus, render, stop }
+        let run = format!("{:x}", crate::clock::wall_us()).into();
+        Self { commands, bus, render, access, run, stop }
     }
 
     pub(super) async fn ask<T>(&self, make: impl FnOnce(Reply<T>) -> Command) -> Result<T, Status> {
@@ -66,15 +71,9 @@ impl From<Malformed> for Status {
     }
 }
 
-/// Who is at the other end, as the kernel says.
+/// Who calls, as the gate found.
 pub(super) fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
-    let cred = request
-        .extensions()
-        .get::<UdsConnectInfo>()
-        .and_then(|info| info.peer_cred)
-        .ok_or_else(|| Status::unauthenticated("the kernel did not say who you are (SO_PEERCRED)"))?;
-    let user = nix::unistd::User::from_uid(cred.uid().into()).ok().flatten().map(|u| u.name);
-    Ok(Caller { uid: cred.uid(), user, pid: cred.pid() })
+    request.extensions().get().cloned().ok_or_else(|| Status::internal("a call came past the gate"))
 }
 
 /// Longer reasons and comments are refused: they are stored, logged and shown in tables.
@@ -102,13 +101,20 @@ impl Weir for Service {
     type WatchEventsStream = Watch;
 
     async fn watch_events(&self, request: Request<pb::WatchEventsRequest>) -> Result<Response<Watch>, Status> {
-        let wanted = request.into_inner().kinds;
+        let peer = request.extensions().get::<Peer>().cloned();
+        let pb::WatchEventsRequest { kinds: wanted, resume_token } = request.into_inner();
         if let Some(bad) = wanted.iter().find(|k| !events::KINDS.iter().any(|(_, known)| *known as i32 == **k)) {
             return Err(Malformed::Unknown { field: "kinds", value: *bad }.into());
         }
-        let mut subscription = self.bus.subscribe();
-        let mut stop = self.stop.clone();
-        let render = self.render.clone();
+        let resume = resume::parse(&resume_token)?;
+        let (mut subscription, mut restarted) = match &resume {
+            None => (self.bus.subscribe(), false),
+            Some((run, last)) if **run == *self.run => (self.bus.subscribe_from(last.saturating_add(1)), false),
+            // Everything of this run is new to who knows the one before.
+            Some(_) => (self.bus.subscribe_from(1), true),
+        };
+        let (mut stop, render, access, run) =
+            (self.stop.clone(), self.render.clone(), self.access.clone(), self.run.clone());
         // Two items: what a client does not read stays on the bus, where it can be counted as missed.
         let (items, stream) = mpsc::channel(2);
         tokio::spawn(async move {
@@ -119,7 +125,7 @@ impl Weir for Service {
                     () = items.closed() => None,
                 };
                 let item = match next {
-                    Some(Item::Event(event)) => {
+                    Some(Item::Event(_, event)) => {
                         if !wanted.is_empty() && !wanted.contains(&(events::kind(&event) as i32)) {
                             continue;
                         }
@@ -128,7 +134,15 @@ impl Weir for Service {
                     Some(Item::Missed(n)) => watch_events_response::Item::Lost(n),
                     None => return,
                 };
-                if items.send(Ok(pb::WatchEventsResponse { item: Some(item) })).await.is_err() {
+                // A role that was taken away, or a certificate that ran out, ends what was begun with it.
+                if let Some(Err(denied)) = peer.as_ref().map(|peer| access.role(peer)) {
+                    let _ = items.send(Err(Status::permission_denied(denied.to_string()))).await;
+                    return;
+                }
+                let resume_token = resume::token(&run, subscription.last());
+                let answer = pb::WatchEventsResponse { item: Some(item), resume_token, restarted };
+                restarted = false;
+                if items.send(Ok(answer)).await.is_err() {
                     return;
                 }
             }

@@ -23,6 +23,8 @@ pub enum BindError {
     TooLong(PathBuf),
     #[error("there is no group `{0}`; create it with `groupadd --system {0}` or change `group` in the configuration")]
     NoGroup(String),
+    #[error("cannot listen on {at}: {cause}; `api.listen` names an address of this host that no other program uses")]
+    Tcp { at: std::net::SocketAddr, cause: io::Error },
     #[error("cannot {doing} {}: {cause}", path.display())]
     Io { doing: &'static str, path: PathBuf, cause: io::Error },
 }
@@ -43,6 +45,11 @@ impl ControlSocket {
     /// Binds beside the path, sets mode and group, and renames into place: nobody ever meets a half-made socket, and a
     /// stale one is replaced. Needs a tokio runtime.
     pub fn bind(path: &Path, group: Option<&str>) -> Result<Self, BindError> {
+        Self::bind_for(path, group, false)
+    }
+
+    /// With `open`, everybody on this host may connect, and credentials alone decide: one file cannot be for two groups.
+    pub fn bind_for(path: &Path, group: Option<&str>, open: bool) -> Result<Self, BindError> {
         let io = |doing, path: &Path| {
             let path = path.to_owned();
             move |cause| BindError::Io { doing, path, cause }
@@ -76,7 +83,8 @@ impl ControlSocket {
         if let Some(gid) = gid {
             chown(&new, None, Some(gid)).map_err(|e| io("set the group of", &new)(e.into()))?;
         }
-        fs::set_permissions(&new, Permissions::from_mode(0o660)).map_err(io("set the mode of", &new))?;
+        let mode = if open { 0o666 } else { 0o660 };
+        fs::set_permissions(&new, Permissions::from_mode(mode)).map_err(io("set the mode of", &new))?;
         fs::rename(&new, path).map_err(io("put into place", path))?;
         let inode = fs::symlink_metadata(path).map_err(io("look at", path))?.ino();
         Ok(Self { listener, path: path.to_owned(), inode, _lock: lock })

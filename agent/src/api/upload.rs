@@ -20,6 +20,8 @@ use crate::proto::{self as pb, LoadPurpose};
 
 /// Bytes of a message.
 const CHUNK: usize = 256 << 10;
+/// Of one that others send.
+const MAX_CHUNK: usize = 1 << 20;
 /// A client that sends nothing for so long is given up.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -130,6 +132,10 @@ pub async fn receive(mut stream: Streaming<pb::LoadModelRequest>, into: &Path) -
                 }
                 let created = tokio::fs::File::options().write(true).create_new(true).open(into.join(&name)).await;
                 file = Some((created.map_err(broken)?, name, 0));
+            }
+            Some(Part::Data(data)) if data.len() > MAX_CHUNK => {
+                let words = format!("a message has {} bytes of the file; send at most {MAX_CHUNK} at once", data.len());
+                return Err(invalid(words));
             }
             Some(Part::Data(data)) => {
                 let Some((out, name, bytes)) = &mut file else {

@@ -25,7 +25,7 @@ pub const AROUND_US: u64 = 15_000_000;
 /// Points of the evidence's course that are shown.
 const MAX_POINTS: usize = 12;
 
-pub async fn run(client: &mut Client, command: AlertsCmd, socket: &Path, out: &Output) -> anyhow::Result<()> {
+pub async fn run(client: &mut Client, command: AlertsCmd, socket: Option<&Path>, out: &Output) -> anyhow::Result<()> {
     match command {
         AlertsCmd::List { source, since, limit } => {
             let since_us = since.map_or(0, |d| wall_us().saturating_sub(d.as_micros() as u64));
@@ -44,9 +44,12 @@ pub async fn run(client: &mut Client, command: AlertsCmd, socket: &Path, out: &O
             }
             let decisions: Vec<DecisionReport> =
                 client.list_decisions().await?.into_iter().filter(|d| d.decision.alert_id == Some(id)).collect();
-            let (to, about) = (socket.to_owned(), (alert.source, alert.since_us, alert.time_us));
+            let (to, about) = (socket.map(Path::to_owned), (alert.source, alert.since_us, alert.time_us));
             // It asks the agent itself, and reads files.
-            let behind = tokio::task::spawn_blocking(move || Behind::read(&to, about, flows)).await?;
+            let behind = match to {
+                Some(to) => tokio::task::spawn_blocking(move || Behind::read(&to, about, flows)).await?,
+                None => Err("the record is on the agent's host; run this there".to_owned()),
+            };
             if out.json() {
                 let mut object = whole(&alert);
                 object["flows_behind"] = behind.as_ref().map_or_else(|e| json!({ "unknown": e }), Behind::json);

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod access;
 mod files;
 mod lists;
 mod model;
@@ -22,6 +23,7 @@ use crate::command::DecisionRef;
 use crate::human;
 use crate::proto::EventKind;
 
+pub use access::{ContextCmd, RemoteArgs, TlsCmd};
 pub use files::{DecideArgs, EvalArgs, FlowsArgs, InputArgs, ProfileChoice, ReplayArgs, TrainArgs};
 use files::{EVAL, INPUTS, TRAIN};
 pub use lists::{ImportArgs, ListArgs, ListsCmd};
@@ -47,6 +49,8 @@ pub struct Cli {
     /// for flows
     #[arg(short, long, global = true, value_name = "FORMAT", value_enum)]
     pub output: Option<Format>,
+    #[command(flatten)]
+    pub remote: RemoteArgs,
     #[command(subcommand)]
     pub command: Cmd,
 }
@@ -85,6 +89,7 @@ impl Cli {
             | Cmd::Review(ReviewArgs { command: Some(ReviewCmd::List { .. }), .. })
             | Cmd::Labels(LabelsCmd::List)
             | Cmd::Suppressions(SuppressionsCmd::List)
+            | Cmd::Context(ContextCmd::List)
             | Cmd::Model(ModelCmd::List | ModelCmd::Drift) => &[Format::Table, Format::Json, Format::Csv],
             _ => &[Format::Table, Format::Json],
         };
@@ -154,6 +159,12 @@ pub enum Cmd {
     /// Check, show or reload the configuration
     #[command(subcommand)]
     Config(ConfigCmd),
+    /// Agents on other hosts, by a name
+    #[command(subcommand)]
+    Context(ContextCmd),
+    /// Certificates, for reaching an agent from other hosts
+    #[command(subcommand)]
+    Tls(TlsCmd),
     /// Print a completion script for a shell
     Completions { shell: Shell },
     /// Load a bundle and say whether it may serve; the agent runs this before it trusts one

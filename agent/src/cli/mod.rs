@@ -3,6 +3,8 @@
 mod alerts;
 mod args;
 mod config;
+mod connect;
+mod context;
 mod decisions;
 mod drift;
 mod eval;
@@ -19,6 +21,7 @@ mod recorded;
 mod render;
 mod render_model;
 mod review;
+mod tls;
 mod train;
 
 use std::io::{self, IsTerminal};
@@ -33,6 +36,7 @@ use crate::clock::wall_us;
 use crate::config::{Config, ConfigError, DEFAULT_SOCKET};
 use crate::proto::watch_events_response::Item;
 use args::{AllowCmd, Cli, Cmd, ConfigCmd, DecisionsCmd, LabelsCmd, ModelCmd};
+use connect::To;
 use output::Output;
 use weir_core::decision::Action;
 use weir_core::rate::RateLimit;
@@ -84,6 +88,12 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     if !matches!(cli.command, Cmd::Run(_)) {
         crate::logging::init_cli();
     }
+    if works_here(&cli.command) && (cli.remote.host.is_some() || cli.remote.context.is_some()) {
+        return Err(usage("this command works on this host alone; leave --host and --context out"));
+    }
+    if works_here(&cli.command) && cli.remote.watch.is_some() {
+        return Err(usage("--watch is for status and for lists; `weir watch` follows events"));
+    }
     match cli.command {
         Cmd::Run(run) => {
             return app::run(RunOptions {
@@ -128,22 +138,36 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             clap_complete::generate(shell, &mut Cli::command(), "weir", &mut script);
             out.text(&String::from_utf8_lossy(&script))?;
         }
-        command => {
-            let socket = cli.socket.unwrap_or_else(configured_socket);
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            return runtime.block_on(async {
-                let client = Client::connect(&socket).await?;
-                match command {
-                    Cmd::Alerts(command) => {
-                        let mut client = client;
-                        alerts::run(&mut client, command, &socket, &out).await.map(|()| ExitCode::SUCCESS)
-                    }
-                    command => ask(client, command, &out).await,
-                }
-            });
-        }
+        Cmd::Context(command) => context::run(command, &cli.remote, cli.socket, &out)?,
+        Cmd::Tls(command) => tls::run(command, &out)?,
+        _ => return connect::run(cli, &out),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What no agent is asked for, or one on this host.
+fn works_here(command: &Cmd) -> bool {
+    match command {
+        Cmd::Run(_) | Cmd::Unload(_) | Cmd::CheckBundle { .. } | Cmd::Completions { .. } | Cmd::Tls(_) => true,
+        Cmd::Flows(_) | Cmd::Replay(_) | Cmd::Train(_) | Cmd::Eval(_) => true,
+        Cmd::Config(command) => !matches!(command, ConfigCmd::Reload),
+        Cmd::Model(command) => match command {
+            ModelCmd::Verify { .. } | ModelCmd::Features(_) | ModelCmd::Calibrate(_) => true,
+            ModelCmd::Inspect { which } => model::is_path(which),
+            ModelCmd::Compare(args) => !args.over.is_empty(),
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
+/// Asks an agent, once.
+async fn ask_at(to: &To, command: Cmd, out: &Output) -> anyhow::Result<ExitCode> {
+    let mut client = to.client().await?;
+    match command {
+        Cmd::Alerts(command) => alerts::run(&mut client, command, to.socket(), out).await.map(|()| ExitCode::SUCCESS),
+        command => ask(client, command, out).await,
+    }
 }
 
 /// The socket of the default configuration; one that cannot be read or is wrong is no reason to stop here.
@@ -252,6 +276,8 @@ async fn ask(mut client: Client, command: Cmd, out: &Output) -> anyhow::Result<E
         | Cmd::Completions { .. }
         | Cmd::Config(_)
         | Cmd::Policy(_)
+        | Cmd::Context(_)
+        | Cmd::Tls(_)
         | Cmd::CheckBundle { .. } => {
             unreachable!("handled without an agent")
         }
@@ -260,7 +286,7 @@ async fn ask(mut client: Client, command: Cmd, out: &Output) -> anyhow::Result<E
 }
 
 async fn watch(mut client: Client, kinds: &[crate::proto::EventKind], out: &Output) -> anyhow::Result<ExitCode> {
-    let mut stream = client.watch(kinds).await?;
+    let mut stream = client.watch(kinds, "").await?;
     if io::stderr().is_terminal() && !out.json() {
         let _ = io::Write::write_all(&mut io::stderr(), b"watching; Ctrl-C ends it\n");
     }

@@ -84,6 +84,7 @@ keys! {
     "state_dir", Restart, [state_dir], any, "decisions, allow list and models";
     "socket", Restart, [socket], any, "control socket, mode 0660";
     "group", Restart, [group], any, "group that may use the control socket; none: root's";
+    "read_group", Restart, [read_group], any, "group that may look through the control socket and change nothing; with it, the socket is 0666 and credentials alone decide";
     "epoch", Restart, [epoch], within(Duration::from_millis(100), secs(60)), "how often the kernel's counts are read";
     "window", Restart, [window], within(secs(1), secs(300)), "length of a source's window";
     "alert_budget_per_day", Reload, [alert_budget_per_day], within(0.01, 1e6), "false alerts a day that are bearable; sets the thresholds";
@@ -126,6 +127,8 @@ keys! {
     "crowdsec.actions", Reload, [crowdsec.actions], any, "what becomes of each type of decision: drop, shadow, a rate such as 100pps, or none";
     "crowdsec.origins", Reload, [crowdsec.origins], any, "origins whose decisions are taken, such as crowdsec, cscli, CAPI or lists; empty: all";
     "crowdsec.max_shrink", Reload, [crowdsec.max_shrink], within(0.0, 1.0), "what a full answer may lack of what is held; of one that lacks more nothing is lifted";
+    "api.listen", Restart, [api.listen], any, "addresses for clients on other hosts, with certificates on both sides; [] for none";
+    "api.tls", Reload, [api.tls], any, "cert, key and client_ca (PEM files, read again when they change), and roles by a name in the client's certificate: {NAME: operator|viewer}; without roles, those of `weir tls client` hold";
 }
 
 /// What follows `prefix` in the table, in its order, each name once. `""` is the top.

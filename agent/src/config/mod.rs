@@ -1,5 +1,6 @@
 //! The configuration: `/etc/weir/weir.yaml`, checked as a whole, every mistake named with its place.
 
+mod api;
 mod feeds;
 mod keys;
 mod rules;
@@ -20,6 +21,7 @@ use weir_core::policy::rule::Rule;
 use weir_core::question::Unanswered;
 use weir_kernel::lease::Lapse;
 
+pub use api::{Api, ApiTls};
 pub use feeds::{Act, CrowdSec, Remedies, Source};
 pub use keys::{Apply, KEYS, Key};
 pub use setting::{LEVELS, MODES, Shown};
@@ -43,6 +45,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     pub socket: PathBuf,
     pub group: Option<String>,
+    /// Its members may look and change nothing.
+    pub read_group: Option<String>,
     pub epoch: Duration,
     pub window: Duration,
     pub alert_budget_per_day: f64,
@@ -61,6 +65,7 @@ pub struct Config {
     /// Lists in files.
     pub sources: Vec<Source>,
     pub crowdsec: CrowdSec,
+    pub api: Api,
 }
 
 /// What the bundle that came with the program may lead to, until one was learned here.
@@ -200,6 +205,7 @@ impl Default for Config {
             state_dir: DEFAULT_STATE_DIR.into(),
             socket: DEFAULT_SOCKET.into(),
             group: None,
+            read_group: None,
             epoch: secs(1),
             window: secs(10),
             alert_budget_per_day: DEFAULT_ALERT_BUDGET,
@@ -228,6 +234,7 @@ impl Default for Config {
             netflow: NetFlow { enabled: false, listen: DEFAULT_NETFLOW, exporters: Vec::new() },
             sources: Vec::new(),
             crowdsec: CrowdSec::default(),
+            api: Api::default(),
         }
     }
 }
@@ -259,6 +266,11 @@ pub enum ConfigError {
         .0.display()
     )]
     NoInterface(PathBuf),
+}
+
+/// The port of the API over TCP where none is named.
+pub const fn api_port() -> u16 {
+    api::DEFAULT_PORT
 }
 
 /// An address to listen at, as the configuration and the command line take it.
@@ -338,6 +350,11 @@ impl Config {
                 format!("lease.timeout ({timeout}) must be at least three epochs of {epoch} ({least})"),
             );
         }
+        if !self.api.listen.is_empty() && self.api.tls.is_none() {
+            let message = "TCP is for mutual TLS alone: add `api.tls` with cert, key and client_ca (`weir tls init` makes \
+                           them), or use the socket";
+            wrong(["api.listen", "api.tls"], message.into());
+        }
         if !self.window.as_micros().is_multiple_of(self.epoch.as_micros()) {
             let message =
                 format!("window ({}) must be a whole number of epochs ({})", word(self.window), word(self.epoch));
@@ -362,6 +379,7 @@ impl Config {
             state_dir: self.state_dir.clone(),
             socket: self.socket.clone(),
             group: self.group.clone(),
+            read_group: self.read_group.clone(),
             epoch: self.epoch,
             window: self.window,
             capacity: self.capacity.clone(),
@@ -369,6 +387,7 @@ impl Config {
             xdp: self.xdp.clone(),
             netflow: NetFlow { exporters: new.netflow.exporters.clone(), ..self.netflow.clone() },
             log: Log { to: self.log.to, ..new.log.clone() },
+            api: Api { listen: self.api.listen.clone(), ..new.api.clone() },
             ..new.clone()
         }
     }

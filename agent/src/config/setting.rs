@@ -20,6 +20,8 @@ pub enum Shown {
     Scalar(String),
     List(Vec<Shown>),
     Map(Vec<(&'static str, Shown)>),
+    /// By names that people choose.
+    Named(Vec<(String, String)>),
 }
 
 pub trait Setting: Sized {

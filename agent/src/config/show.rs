@@ -157,6 +157,7 @@ impl Config {
             self.state_dir.display(),
             self.socket.display()
         ));
+        lines.push(self.api.words(self.group.as_deref(), self.read_group.as_deref()));
         let silent = format!("Once the agent is silent for {}, ", d(self.lease.timeout));
         lines.push(match self.lease.lapse {
             Lapse::Keep => "If the agent is silent, entries stay until they expire.".to_owned(),
@@ -177,25 +178,27 @@ fn write_value(out: &mut String, value: &Shown, indent: &str) {
         Shown::List(items) => {
             out.push('\n');
             for item in items {
-                let _ = writeln!(out, "{indent}  - {}", in_line(item));
+                let _ = writeln!(out, "{indent}  - {}", flow(item));
             }
         }
-        Shown::Map(_) => {
-            let _ = writeln!(out, " {}", in_line(value));
+        Shown::Map(_) | Shown::Named(_) => {
+            let _ = writeln!(out, " {}", flow(value));
         }
     }
 }
 
-/// A value in one line.
-fn in_line(value: &Shown) -> String {
+/// On one line.
+fn flow(value: &Shown) -> String {
+    let fields = |all: Vec<String>| format!("{{{}}}", all.join(", "));
     match value {
         Shown::Null => "~".into(),
         Shown::Scalar(s) => scalar(s),
-        Shown::List(items) => format!("[{}]", items.iter().map(in_line).collect::<Vec<_>>().join(", ")),
-        Shown::Map(entries) => {
-            let fields = entries.iter().map(|(k, v)| format!("{k}: {}", in_line(v)));
-            format!("{{{}}}", fields.collect::<Vec<_>>().join(", "))
-        }
+        Shown::List(items) => format!("[{}]", items.iter().map(flow).collect::<Vec<_>>().join(", ")),
+        Shown::Map(entries) => fields(entries.iter().map(|(k, v)| format!("{k}: {}", flow(v))).collect()),
+        // Always quoted: a name may be `true`.
+        Shown::Named(entries) => fields(
+            entries.iter().map(|(k, v)| format!("{}: {}", serde_json::Value::from(k.as_str()), scalar(v))).collect(),
+        ),
     }
 }
 
@@ -217,6 +220,9 @@ fn json(value: Shown) -> serde_json::Value {
             _ => s.into(),
         },
         Shown::List(items) => items.into_iter().map(json).collect(),
+        Shown::Named(entries) => {
+            entries.into_iter().map(|(k, v)| (k, v.into())).collect::<serde_json::Map<_, _>>().into()
+        }
         Shown::Map(entries) => {
             entries.into_iter().map(|(k, v)| (k.to_owned(), json(v))).collect::<serde_json::Map<_, _>>().into()
         }

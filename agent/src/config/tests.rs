@@ -1,4 +1,5 @@
 use super::*;
+use crate::command::Role;
 
 fn parse(text: &str) -> Config {
     Config::parse(text).unwrap_or_else(|problems| panic!("{problems:#?}"))
@@ -18,6 +19,7 @@ home: [10.0.0.0/8, "2001:db8::/32"]
 state_dir: /srv/weir
 socket: /run/w.sock
 group: weir
+read_group: weir-read
 epoch: 2s
 window: 20s
 alert_budget_per_day: 2.5
@@ -74,6 +76,9 @@ crowdsec:
   actions: {ban: shadow, captcha: 100pps, throttle: none, other: drop, simulated: none}
   origins: [CAPI, cscli]
   max_shrink: 10%
+api:
+  listen: [10.0.0.1, "[::]:8999"]
+  tls: {cert: /t/server.pem, key: /t/server.key, client_ca: /t/ca.pem, roles: {alice: operator, "true": viewer}}
 "#;
 
 fn rules() -> Vec<Rule> {
@@ -132,6 +137,7 @@ fn every_key_can_be_set() {
         state_dir: "/srv/weir".into(),
         socket: "/run/w.sock".into(),
         group: Some("weir".into()),
+        read_group: Some("weir-read".into()),
         epoch: s(2),
         window: s(20),
         alert_budget_per_day: 2.5,
@@ -183,6 +189,15 @@ fn every_key_can_be_set() {
             },
             origins: vec!["CAPI".into(), "cscli".into()],
             max_shrink: 0.1,
+        },
+        api: Api {
+            listen: vec![api::Listen("10.0.0.1:8471".parse().unwrap()), api::Listen("[::]:8999".parse().unwrap())],
+            tls: Some(ApiTls {
+                cert: "/t/server.pem".into(),
+                key: "/t/server.key".into(),
+                client_ca: "/t/ca.pem".into(),
+                roles: vec![("alice".into(), Role::Operator), ("true".into(), Role::Viewer)],
+            }),
         },
     };
     assert_eq!(c, expected);
@@ -456,4 +471,23 @@ fn lists_from_elsewhere_are_read_shown_and_checked_with_their_places() {
         let problems = Config::parse(bad).unwrap_err();
         assert!(problems[0].message.contains(words), "{problems:?}");
     }
+}
+
+#[test]
+fn tcp_without_certificates_on_both_sides_cannot_be_configured() {
+    for listen in ["127.0.0.1:8471", "10.0.0.1", "\"[::1]:9\""] {
+        let refused = errors(&format!("api: {{listen: [{listen}]}}"));
+        assert!(refused[0].contains("api.listen: TCP is for mutual TLS alone: add `api.tls`"), "{refused:?}");
+    }
+    assert_eq!(
+        errors("api: {listen: [everywhere], tls: {cert: a.pem, key: /k, roles: {x: admin, \"\": viewer}, ca: /c}}"),
+        [
+            "weir.yaml:1:16: api.listen[0]: `everywhere` is nowhere to listen; write an address and port such as 10.0.0.1:8471, [2001:db8::1]:8471 or 10.0.0.1",
+            "weir.yaml:1:34: api.tls: `client_ca` is missing; add the path of a PEM file",
+            "weir.yaml:1:41: api.tls.cert: `a.pem` is no absolute path; start it with `/`",
+            "weir.yaml:1:68: api.tls.roles.x: `admin` is not allowed; expected one of viewer, operator",
+            "weir.yaml:1:75: api.tls.roles: a role is for a name; this one is empty",
+            "weir.yaml:1:88: api.tls.ca: unknown key; allowed here: cert, key, client_ca, roles",
+        ]
+    );
 }

@@ -2,6 +2,7 @@
 //! kernel programs are needed, and named where they are missing.
 
 mod allow;
+mod api;
 #[path = "../common/mod.rs"]
 mod common;
 #[path = "../../../xtask/src/lab/roles/crowdsec.rs"]

@@ -200,6 +200,7 @@ fn live(dir: &Path, wire: &Wire, last_us: u64) -> Vec<String> {
         bus,
         sink: log,
         finished: mpsc::channel(1).0,
+        access: Default::default(),
     })
     .unwrap();
     agent.serve_promoted(model());
@@ -214,7 +215,7 @@ fn live(dir: &Path, wire: &Wire, last_us: u64) -> Vec<String> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let mut all = Vec::new();
     while let Some(item) = runtime.block_on(watch.next()) {
-        let Item::Event(event) = item else { panic!("events were missed") };
+        let Item::Event(_, event) = item else { panic!("events were missed") };
         all.extend(said(&event));
     }
     all
