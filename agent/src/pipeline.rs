@@ -457,7 +457,13 @@ impl Pipeline {
                 continue;
             }
             let net = self.evidence.net_level(source, now);
-            let case = Case { source, level: &level, net: net.as_ref(), busy_share: self.busy.share(source), busy: Some(&self.busy) };
+            let case = Case {
+                source,
+                level: &level,
+                net: net.as_ref(),
+                busy_share: self.busy.share(source),
+                busy: Some(&self.busy),
+            };
             let verdict = self.policy.judge(now, &case, thresholds, decisions);
             if level.all >= thresholds.alert {
                 outcome.against.push((source, [level.all, level.proven]));

@@ -49,7 +49,8 @@ fn probe(n: u64) -> Observation {
 }
 
 fn today(dir: &Path) -> PathBuf {
-    let mut flows: Vec<_> = (20_000..23_000).map(usual).chain((0..1_200).map(guess)).chain((0..600).map(probe)).collect();
+    let mut flows: Vec<_> =
+        (20_000..23_000).map(usual).chain((0..1_200).map(guess)).chain((0..600).map(probe)).collect();
     flows.sort_by_key(|o| o.record.end_us);
     file(dir, "today.json", Form::Json, flows)
 }
@@ -98,7 +99,10 @@ fn a_policy_is_tried_on_recorded_flows_rule_by_rule_and_beside_another() {
     assert_eq!(said["against"]["report"]["drops"], 0);
     assert_eq!(said["against"]["report"]["decisions"], serde_json::json!([]));
     let differ = said["differences"].as_array().unwrap();
-    assert!(differ.iter().any(|d| d["target"] == GUESSER && d["ours"] == "drop" && d["theirs"].is_null()), "{differ:#?}");
+    assert!(
+        differ.iter().any(|d| d["target"] == GUESSER && d["ours"] == "drop" && d["theirs"].is_null()),
+        "{differ:#?}"
+    );
 
     let out = with(&["--against", str(&mild)]);
     let table = ok(&out);
@@ -137,5 +141,9 @@ fn a_policy_is_explained_and_its_dead_rules_are_named() {
     let wrong = config(dir.path(), "wrong.yaml", "    - {name: a, action: block}\n");
     let out = run(&["config", "check", str(&wrong)]);
     assert_eq!(out.status.code(), Some(2));
-    assert!(text(&out.stderr).contains("wrong.yaml:3:25: policy.rules[0].action: `block` is no action"), "{}", text(&out.stderr));
+    assert!(
+        text(&out.stderr).contains("wrong.yaml:3:25: policy.rules[0].action: `block` is no action"),
+        "{}",
+        text(&out.stderr)
+    );
 }

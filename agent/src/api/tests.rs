@@ -302,7 +302,8 @@ async fn decisions_carry_who_made_them() {
     let target: Target = "192.0.2.7/tcp/22".parse().unwrap();
     let lifetime = Some(Duration::from_secs(90));
     let mut client = agent.client().await;
-    let added = client.add_decision(target, (Action::Shadow, None), Sides::In, lifetime, "scans", (None, false)).await.unwrap();
+    let added =
+        client.add_decision(target, (Action::Shadow, None), Sides::In, lifetime, "scans", (None, false)).await.unwrap();
     let uid = nix::unistd::Uid::current();
     let user = nix::unistd::User::from_uid(uid).unwrap();
     let by = user.map_or(format!("uid {uid}"), |u| format!("uid {uid} ({})", u.name));
@@ -477,12 +478,17 @@ async fn nonsense_never_reaches_the_event_loop() {
     let mut client = agent.client().await;
     let target: Target = "10.0.0.1".parse().unwrap();
     for (reason, words) in [("x".repeat(501), "longer than 500"), ("a\nb".into(), "control characters")] {
-        let e = client.add_decision(target, (Action::Drop, None), Sides::In, None, &reason, (None, false)).await.unwrap_err();
+        let e = client
+            .add_decision(target, (Action::Drop, None), Sides::In, None, &reason, (None, false))
+            .await
+            .unwrap_err();
         let (code, text) = message(&e);
         assert!(code == tonic::Code::InvalidArgument && text.contains(words), "{text}");
     }
-    let e =
-        client.add_decision(target, (Action::Drop, None), Sides::In, Some(Duration::ZERO), "", (None, false)).await.unwrap_err();
+    let e = client
+        .add_decision(target, (Action::Drop, None), Sides::In, Some(Duration::ZERO), "", (None, false))
+        .await
+        .unwrap_err();
     assert!(message(&e).1.contains("lifetime_us"));
     agent.stop().await;
 }

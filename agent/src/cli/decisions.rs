@@ -33,8 +33,7 @@ pub fn settings(args: &DecideArgs, reading: &mut Reading) -> anyhow::Result<Sett
         reading.home.clone_from(&config.home);
     }
     // As if there were an interface, and a person had promoted the bundle.
-    let policy =
-        PolicyConfig { mode: args.mode, enters: true, home: reading.home(), ..agent::policy(&config, true) };
+    let policy = PolicyConfig { mode: args.mode, enters: true, home: reading.home(), ..agent::policy(&config, true) };
     let allow =
         |prefix: &Prefix| Allow { prefix: *prefix, created_us: 0, expires_us: None, comment: "--allow".to_owned() };
     let safe = config.allow.iter().map(|rule| Safe { prefix: rule.target, why: "`allow` of the configuration".into() });

@@ -177,8 +177,9 @@ async fn ask(mut client: Client, command: Cmd, out: &Output) -> anyhow::Result<E
                 (limit, _) => limit,
             };
             let action = if limit.is_some() { Action::Limit } else { action };
-            let added =
-                client.add_decision(target, (action, limit), direction, lifetime, &reason, (confirm_within, no_confirm)).await?;
+            let added = client
+                .add_decision(target, (action, limit), direction, lifetime, &reason, (confirm_within, no_confirm))
+                .await?;
             if out.json() { out.object(&added)? } else { out.text(&render::decision_added(&added, wall_us()))? }
         }
         Cmd::Decisions(DecisionsCmd::Confirm { id }) => {

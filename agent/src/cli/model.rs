@@ -25,8 +25,8 @@ use crate::model::{self, fits_an_agent};
 use crate::offline::compare::Over;
 use crate::offline::output::clean_lines;
 use crate::offline::progress::Progress;
-use crate::offline::tally::Tally;
 use crate::offline::signals;
+use crate::offline::tally::Tally;
 use crate::pipeline::Model;
 
 /// Whether a folder is meant, and not the id of a stored bundle.

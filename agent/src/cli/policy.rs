@@ -174,7 +174,17 @@ fn text(first: &Run, second: Option<&Run>) -> String {
 
 fn rules(report: &PolicyReport) -> String {
     let mut t = Table::new(&[
-        "Rule", ">Matched", ">Alerts", ">Asked", ">Drops", ">Limits", ">Shadows", ">Flows cut", ">Benign", ">Attacks", ">Packets",
+        "Rule",
+        ">Matched",
+        ">Alerts",
+        ">Asked",
+        ">Drops",
+        ">Limits",
+        ">Shadows",
+        ">Flows cut",
+        ">Benign",
+        ">Attacks",
+        ">Packets",
     ]);
     for r in report.rules.iter().filter(|r| r.matches > 0 || r.name != "(no rule)") {
         let n = [r.matches, r.alerts, r.asked, r.drops, r.limits, r.shadows, r.cut.flows, r.cut.benign, r.cut.attacks];
@@ -189,7 +199,16 @@ fn decisions(report: &PolicyReport) -> String {
         return "nothing would have been decided\n".to_owned();
     }
     let mut t = Table::new(&[
-        "Timestamp", "Target", "Action", ">For", "Rule", ">Flows met", ">Established", ">Benign", ">Packets stopped", "Why",
+        "Timestamp",
+        "Target",
+        "Action",
+        ">For",
+        "Rule",
+        ">Flows met",
+        ">Established",
+        ">Benign",
+        ">Packets stopped",
+        "Why",
     ]);
     for d in &report.decisions {
         let (l, c) = (&d.line, &d.cut);
@@ -206,7 +225,8 @@ fn decisions(report: &PolicyReport) -> String {
             l.outcome.clone(),
         ]);
     }
-    let more = if report.left_out > 0 { format!("and {} lines more\n", grouped(report.left_out)) } else { String::new() };
+    let more =
+        if report.left_out > 0 { format!("and {} lines more\n", grouped(report.left_out)) } else { String::new() };
     t.render() + &more
 }
 

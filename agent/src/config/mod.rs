@@ -4,9 +4,9 @@ mod keys;
 mod rules;
 mod setting;
 mod show;
+pub mod tree;
 mod useless;
 mod zone;
-pub mod tree;
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};

@@ -18,11 +18,21 @@ use super::tree::{At, Kind, Node};
 use super::zone::zone;
 use crate::human;
 
-const RULE: &[&str] =
-    &["name", "when", "action", "target", "for", "escalate", "within", "ask", "notify", "mode"];
+const RULE: &[&str] = &["name", "when", "action", "target", "for", "escalate", "within", "ask", "notify", "mode"];
 const WHEN: &[&str] = &[
-    "evidence", "proven_evidence", "severity", "proven", "detectors", "role", "direction", "source", "port", "time", "days",
-    "zone", "interface",
+    "evidence",
+    "proven_evidence",
+    "severity",
+    "proven",
+    "detectors",
+    "role",
+    "direction",
+    "source",
+    "port",
+    "time",
+    "days",
+    "zone",
+    "interface",
 ];
 const SEVERITIES: &[(&str, Severity)] =
     &[("low", Severity::Low), ("medium", Severity::Medium), ("high", Severity::High)];
@@ -32,8 +42,7 @@ const DETECTORS: &[(&str, Detectors)] = &[
     ("both", Detectors::Both),
 ];
 const WAYS: &[(&str, Way)] = &[("in", Way::In), ("out", Way::Out)];
-const NOTIFY: &[(&str, Notify)] =
-    &[("once", Notify::Once), ("always", Notify::Always), ("never", Notify::Never)];
+const NOTIFY: &[(&str, Notify)] = &[("once", Notify::Once), ("always", Notify::Always), ("never", Notify::Never)];
 const UNANSWERED: &[(&str, Unanswered)] = &[("nothing", Unanswered::Nothing), ("act", Unanswered::Act)];
 /// How long a question waits where a rule does not say.
 const ASK_FOR: Duration = Duration::from_secs(3600);
@@ -143,7 +152,9 @@ fn word<T: Copy + PartialEq>(v: T, all: &[(&'static str, T)]) -> Shown {
 
 /// `20`, `alert`, `2x alert`, `1.5x drop`.
 fn measure(text: &str) -> Result<Measure, String> {
-    let bad = || format!("`{text}` is no level of evidence; write nats such as 20, alert, drop, or a multiple such as 2x alert");
+    let bad = || {
+        format!("`{text}` is no level of evidence; write nats such as 20, alert, drop, or a multiple such as 2x alert")
+    };
     let number = |s: &str| s.parse::<f64>().ok().filter(|n| n.is_finite() && *n >= 0.0).ok_or_else(bad);
     let (times, of) = match text.split_once('x') {
         Some((n, of)) => (number(n.trim())?, of.trim()),
@@ -302,7 +313,9 @@ fn width(node: &Node, path: &str, problems: &mut Vec<Problem>) -> Width {
         "net" => Ok(Width::Net { v4: NET_LENS.0, v6: NET_LENS.1 }),
         "auto" => Ok(Width::Auto),
         "flow" => Err("single flows cannot be targets of rules yet; `port` is the narrowest".to_owned()),
-        _ => Err(format!("`{text}` is no target; expected auto, host, port, net, or lengths such as {{v4: 22, v6: 56}}")),
+        _ => {
+            Err(format!("`{text}` is no target; expected auto, host, port, net, or lengths such as {{v4: 22, v6: 56}}"))
+        }
     };
     scalar(node, path, problems, &parse).unwrap_or_default()
 }
@@ -388,7 +401,8 @@ impl Item for Rule {
         fn all<T: ToString>(items: &[T]) -> Option<Shown> {
             (!items.is_empty()).then(|| Shown::List(items.iter().map(|i| Shown::Scalar(i.to_string())).collect()))
         }
-        let ranges: Vec<_> = w.ports.iter().map(|(a, b)| if a == b { a.to_string() } else { format!("{a}-{b}") }).collect();
+        let ranges: Vec<_> =
+            w.ports.iter().map(|(a, b)| if a == b { a.to_string() } else { format!("{a}-{b}") }).collect();
         let clock = |m: u16| format!("{:02}:{:02}", m / 60, m % 60);
         let hours = w.hours.as_ref();
         let span = hours.and_then(|h| h.span).map(|(a, b)| Shown::Scalar(format!("{}-{}", clock(a), clock(b))));

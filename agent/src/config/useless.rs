@@ -15,7 +15,8 @@ impl Config {
         if rules.is_empty() {
             return Vec::new();
         }
-        let mut lines = vec!["Of these rules the first that matches decides; what none matches is alerted about:".to_owned()];
+        let mut lines =
+            vec!["Of these rules the first that matches decides; what none matches is alerted about:".to_owned()];
         lines.extend(rules.iter().enumerate().map(|(i, r)| format!("  {}. {}: {r}", i + 1, r.name)));
         lines
     }
@@ -40,13 +41,19 @@ impl Config {
         };
         let set = |a: Duration, b: Duration| a != b;
         let (p, d) = (&self.policy, &default.policy);
-        idle(set(p.drop_ttl, d.drop_ttl) && entered(true), "policy.drop_ttl does nothing: every rule says how long it drops or limits");
+        idle(
+            set(p.drop_ttl, d.drop_ttl) && entered(true),
+            "policy.drop_ttl does nothing: every rule says how long it drops or limits",
+        );
         let shadows = rules.iter().any(|r| !r.then.act.stops() && r.then.act.action().is_some());
         idle(
             set(p.shadow_ttl, d.shadow_ttl) && shadows && entered(false),
             "policy.shadow_ttl counts only for what is weakened to a shadow entry: every rule says how long it counts",
         );
-        idle(p.max_decisions_per_hour == 0, "policy.max_decisions_per_hour is 0: nothing is ever decided automatically");
+        idle(
+            p.max_decisions_per_hour == 0,
+            "policy.max_decisions_per_hour is 0: nothing is ever decided automatically",
+        );
         let acts = rules.iter().any(|r| r.then.act.action().is_some());
         idle(self.mode == Mode::Observe && acts, "mode observe: no rule enters anything");
         idle(
@@ -54,7 +61,10 @@ impl Config {
             "default_model: enforce does no more than shadow, since the mode stops nothing",
         );
         let keeps = self.lease.lapse == Lapse::Keep;
-        idle(keeps && set(self.lease.timeout, default.lease.timeout), "lease.timeout does nothing: lease.lapse is keep");
+        idle(
+            keeps && set(self.lease.timeout, default.lease.timeout),
+            "lease.timeout does nothing: lease.lapse is keep",
+        );
         let (r, rd) = (&self.record, &default.record);
         let sized = r.max_size != rd.max_size || r.max_age != rd.max_age;
         idle(!r.enabled && sized, "record.max_size and record.max_age do nothing: record.enabled is false");

@@ -16,7 +16,9 @@ pub fn zone(name: &str) -> Result<Zone, String> {
         return Ok(Zone::new(name, vec![(0, seconds)]));
     }
     let bad = |e: &dyn std::fmt::Display| {
-        format!("`{name}` is no time zone that this machine knows ({e}); write UTC, +02:00 or a name such as Europe/Berlin")
+        format!(
+            "`{name}` is no time zone that this machine knows ({e}); write UTC, +02:00 or a name such as Europe/Berlin"
+        )
     };
     let zone = TimeZone::get(name).map_err(|e| bad(&e))?;
     let first = (0, zone.to_offset(Timestamp::UNIX_EPOCH).seconds());

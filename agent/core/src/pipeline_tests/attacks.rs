@@ -28,7 +28,8 @@ fn agent(rules: Vec<Rule>) -> Agent {
     let safe = vec![safe(GATEWAY, "gateway"), safe(DNS, "name server"), safe(OPERATOR, "login session of root")];
     agent.decisions = Decisions::new(Limits::default(), Guard::new(Vec::new(), safe), 1);
     // No breaker that would help.
-    let config = PolicyConfig { rules: rules.into(), max_per_hour: 1_000_000, home: home(), ..agent.policy.config().clone() };
+    let config =
+        PolicyConfig { rules: rules.into(), max_per_hour: 1_000_000, home: home(), ..agent.policy.config().clone() };
     agent.policy.set_config(config);
     agent
 }
@@ -152,7 +153,9 @@ fn a_proxy_with_many_honest_users_is_asked_about_however_bad_it_looks_and_silenc
         let visit = |s: u64| {
             let mut p = Vec::new();
             for i in 0..5u16 {
-                p.extend(Tcp::new("203.0.113.80", 1_000 + (s * 5) as u16 + i, "10.0.0.1", 443).whole(s * S + u64::from(i)));
+                p.extend(
+                    Tcp::new("203.0.113.80", 1_000 + (s * 5) as u16 + i, "10.0.0.1", 443).whole(s * S + u64::from(i)),
+                );
             }
             p.extend(Tcp::new("192.0.2.10", 1_000 + s as u16, "10.0.0.1", 443).whole(s * S));
             p.sort_by_key(|p| p.at);

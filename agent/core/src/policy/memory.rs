@@ -125,7 +125,9 @@ mod tests {
         let net = prefix("203.0.113.0/24");
         let several = |but: &str, n, s, now| alerted.several(net, prefix(but), n, s, now, 60 * S);
         assert!(several("203.0.113.9", 1, Severity::High, 110 * S));
-        assert!(several("203.0.113.9", 2, Severity::Low, 110 * S) && !several("203.0.113.9", 3, Severity::Low, 110 * S));
+        assert!(
+            several("203.0.113.9", 2, Severity::Low, 110 * S) && !several("203.0.113.9", 3, Severity::Low, 110 * S)
+        );
         assert!(!several("203.0.113.5", 1, Severity::High, 110 * S), "itself does not count");
         assert!(!several("203.0.113.9", 1, Severity::High, 170 * S), "an hour later it is over");
     }

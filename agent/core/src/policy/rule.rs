@@ -134,7 +134,10 @@ pub enum Width {
     Port,
     Host,
     /// The network around it where several of its addresses offend, else the host.
-    Net { v4: u8, v6: u8 },
+    Net {
+        v4: u8,
+        v6: u8,
+    },
 }
 
 /// Lengths of a network where none are given.

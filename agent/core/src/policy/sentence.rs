@@ -75,7 +75,9 @@ impl fmt::Display for Then {
             Width::Host => "the host".to_owned(),
             Width::Port => "what the host sends to the port it went for".to_owned(),
             Width::Flow => "the flow".to_owned(),
-            Width::Net { v4, v6 } => format!("the /{v4} (IPv6: /{v6}) where several of its addresses offend, else the host"),
+            Width::Net { v4, v6 } => {
+                format!("the /{v4} (IPv6: /{v6}) where several of its addresses offend, else the host")
+            }
         };
         let lasts = match self.lasts.as_ref().map(|l| (&l.steps_us[..], l.within_us)) {
             None => String::new(),
@@ -139,9 +141,8 @@ pub fn remarks(rules: &[Rule], mode: Mode, interface: Option<&str>) -> Vec<Remar
             say(format!("can never match: rule `{}` before it matches all of it", by.name));
             continue;
         }
-        let named = interface.filter(|watched| {
-            !r.when.interfaces.is_empty() && !r.when.interfaces.iter().any(|i| i == watched)
-        });
+        let named = interface
+            .filter(|watched| !r.when.interfaces.is_empty() && !r.when.interfaces.iter().any(|i| i == watched));
         if let Some(watched) = named {
             say(format!("can never match: {watched} is watched, and nothing else"));
             continue;
@@ -189,6 +190,8 @@ fn outcome(r: &Rule, mode: Mode, say: &mut dyn FnMut(String)) {
         && (v4 < WIDE_LENS.0 || v6 < WIDE_LENS.1)
     {
         let (a, b) = WIDE_LENS;
-        say(format!("a person is asked about each network that is wider than /{a} (IPv6: /{b}), whatever the rule says"));
+        say(format!(
+            "a person is asked about each network that is wider than /{a} (IPv6: /{b}), whatever the rule says"
+        ));
     }
 }

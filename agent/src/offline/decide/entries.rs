@@ -184,7 +184,8 @@ mod tests {
 
     #[test]
     fn the_strongest_then_narrowest_entry_meets_and_the_neighbour_meets_none() {
-        let all = [("203.0.113.0/24", Action::Limit), ("203.0.113.9", Action::Shadow), ("203.0.113.9/tcp/22", Action::Drop)];
+        let all =
+            [("203.0.113.0/24", Action::Limit), ("203.0.113.9", Action::Shadow), ("203.0.113.9/tcp/22", Action::Drop)];
         let e = entries(&all);
         let on = |a: &str, port| e.on(a.parse().unwrap(), 6, port).map(|e| e.action);
         assert_eq!((on("203.0.113.9", 22), on("203.0.113.9", 80)), (Some(Action::Drop), Some(Action::Limit)));
