@@ -33,7 +33,6 @@ use crate::decisions::{Decisions, NewDecision};
 use crate::drift::Place;
 use crate::event::{Alert, Mode, Severity};
 use crate::evidence::{Level, NET6_LEN, Thresholds};
-use crate::home::Home;
 use crate::question::{NewQuestion, Unanswered};
 use crate::record::TimeUs;
 use memory::{Alerted, AlertedSources, Repeaters};
