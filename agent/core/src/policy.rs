@@ -15,12 +15,14 @@
 //! Memory: [`MAX_ALERTED`] sources alerted about, [`MAX_REPEATERS`] targets decided about, and the times of the decisions
 //! of one hour.
 
+mod config;
 mod hour;
 mod memory;
 pub mod rule;
 mod sentence;
 mod target;
 pub mod time;
+mod weigh;
 mod words;
 
 use std::sync::Arc;
@@ -28,18 +30,19 @@ use std::sync::Arc;
 use crate::addr::{Addr, Prefix};
 use crate::busy::Busy;
 use crate::decision::{Action, Decision, Origin, Sides, Target};
-use crate::decisions::{Decisions, Held, NewDecision};
+use crate::decisions::{Decisions, NewDecision};
 use crate::drift::Place;
 use crate::event::{Alert, Mode, Severity};
 use crate::evidence::{Level, NET6_LEN, Thresholds};
-use crate::home::Home;
 use crate::question::{NewQuestion, Unanswered};
 use crate::record::TimeUs;
 use hour::Hour;
 use memory::{Alerted, AlertedSources, Repeaters};
 use rule::{Act, Facts, Notify, Rule, Then, Way, Width};
 use target::Aim;
+use weigh::{ask, bounded, held, severity, within};
 
+pub use config::PolicyConfig;
 pub use memory::{MAX_ALERTED, MAX_REPEATERS};
 pub use sentence::{Remark, remarks};
 pub use target::{WIDE_LENS, is_wide};
@@ -56,84 +59,6 @@ pub const NET_OFFENDERS: usize = 2;
 pub const DEFAULT_BUNDLE: &str = "the default bundle, not learned here";
 
 const HOUR_US: u64 = 3_600_000_000;
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct PolicyConfig {
-    pub mode: Mode,
-    /// Empty: the built-in ones, [`rule::default_rules`].
-    pub rules: Arc<[Rule]>,
-    /// What is watched; rules may be about some interfaces alone.
-    pub interface: Option<String>,
-    /// Who lies here is never stopped, nor with a network around a remote host.
-    pub home: Home,
-    /// A person promoted the bundle that scores; until then the mode is at most shadow.
-    pub promoted: bool,
-    /// The bundle that scores came with the program: everything that it leads to says so.
-    pub default_bundle: bool,
-    /// That bundle leads to alerts alone.
-    pub alerts_only: bool,
-    /// There are kernel programs to enter anything into; without, the mode is observe.
-    pub enters: bool,
-    /// Lifetime of an automatic drop or limit where the rule gives none, µs.
-    pub drop_ttl_us: u64,
-    /// Lifetime of a shadow entry where the rule gives none, µs; for unproven evidence at most [`MAX_UNPROVEN_TTL_US`].
-    pub unproven_ttl_us: u64,
-    /// Automatic decisions per hour before the breaker trips.
-    pub max_per_hour: usize,
-    /// A source with more than this share of recent benign proven flows is never stopped automatically.
-    pub busy_share: f64,
-    /// How long a question waits for an answer, µs, and what happens then; rules may say otherwise.
-    pub question_ttl_us: u64,
-    pub unanswered: Unanswered,
-    /// A source is alerted about again after this long, or when it gets worse, µs.
-    pub realert_us: u64,
-    /// Thresholds from fewer benign source windows lead to alerts alone.
-    pub min_benign_windows: u64,
-}
-
-impl Default for PolicyConfig {
-    fn default() -> Self {
-        Self {
-            mode: Mode::Shadow,
-            rules: [].into(),
-            interface: None,
-            home: Home::default(),
-            promoted: false,
-            default_bundle: false,
-            alerts_only: false,
-            enters: true,
-            drop_ttl_us: HOUR_US,
-            unproven_ttl_us: MAX_UNPROVEN_TTL_US,
-            max_per_hour: 100,
-            busy_share: 0.05,
-            question_ttl_us: HOUR_US,
-            unanswered: Unanswered::Nothing,
-            realert_us: HOUR_US,
-            min_benign_windows: 200,
-        }
-    }
-}
-
-impl PolicyConfig {
-    /// The mode that holds: observe where nothing can be entered, at most shadow until a person has promoted the bundle.
-    pub fn effective_mode(&self) -> Mode {
-        if !self.enters {
-            return Mode::Observe;
-        }
-        if self.mode == Mode::Enforce && !self.promoted { Mode::Shadow } else { self.mode }
-    }
-
-    /// The mode for what a rule leads to: the weaker of its own and the agent's.
-    fn mode_of(&self, then: &Then) -> Mode {
-        let ours = self.effective_mode();
-        then.mode.filter(|m| m.strength() < ours.strength()).unwrap_or(ours)
-    }
-
-    /// The rules in force.
-    pub fn rules_in_force(&self) -> Arc<[Rule]> {
-        if self.rules.is_empty() { rule::default_rules().into() } else { self.rules.clone() }
-    }
-}
 
 /// A source whose evidence has grown.
 #[derive(Clone, Copy, Debug)]
@@ -644,70 +569,6 @@ impl Policy {
             self.tripped = false;
         }
         self.alerted.forget_old(now, self.config.realert_us);
-    }
-}
-
-/// What the rule asks for, as far as the evidence bears it: what is unproven may be forged in anyone's name.
-fn bounded(b: &Bench<'_>) -> Act {
-    if b.then.act == Act::Drop && !b.asked.proven { Act::Shadow } else { b.then.act }
-}
-
-fn within(ranges: &[(u16, u16)], port: u16) -> bool {
-    ranges.is_empty() || ranges.iter().any(|(from, to)| (*from..=*to).contains(&port))
-}
-
-/// The live decision that makes another one needless, if there is one: on the target, on its host, or on a network around it
-/// that rules may be about.
-fn held(b: &Bench<'_>, done: Act, meant: Act) -> Option<(Target, Held)> {
-    let prefix = b.target.prefix();
-    let (net4, net6) = match b.then.width {
-        Width::Net { v4, v6 } => (v4, v6),
-        _ => rule::NET_LENS,
-    };
-    let nets = if prefix.is_v4() { [net4, 32] } else { [net6, NET6_LEN] };
-    let around =
-        nets.into_iter().filter(|len| *len <= prefix.len()).map(|len| Target::Net(Prefix::new(prefix.addr(), len)));
-    let (done_as, meant_as) = (done.action(), meant.action());
-    let strict = |(_, d): &(Target, Held)| {
-        let as_meant = Some(d.instead_of.unwrap_or(d.action).max(d.action)) >= meant_as;
-        let as_done = Some(d.action) >= done_as;
-        let looser = match (done, d.limit) {
-            (Act::Limit(new), Some(old)) => new.stricter_than(old),
-            _ => false,
-        };
-        // What only stops what goes out stops nobody from coming in.
-        as_done && as_meant && !looser && d.sides != Sides::Out
-    };
-    let on = |t: Target| Some((t, b.decisions.wanted_on(t, b.now)?));
-    [b.target, Target::Net(prefix)].into_iter().chain(around).filter_map(on).find(strict)
-}
-
-/// What the evidence asks for; `None` below the alert threshold.
-fn ask(case: &Case<'_>, t: &Thresholds) -> Option<Asked> {
-    let own = |proven| Asked { proven, all: case.level.all, proven_level: case.level.proven, net: false };
-    if let Some(net) = case.net {
-        let whole = |proven| Asked { proven, all: net.all, proven_level: net.proven, net: true };
-        if net.proven >= t.drop && net.offenders[1] >= NET_OFFENDERS {
-            return Some(whole(true));
-        }
-        let strongest = case.level.proven < t.drop;
-        if net.all >= t.alert && net.offenders[0] >= NET_OFFENDERS && strongest {
-            return Some(whole(false));
-        }
-    }
-    if case.level.proven >= t.drop {
-        return Some(own(true));
-    }
-    (case.level.all >= t.alert || case.level.proven >= t.alert).then(|| own(false))
-}
-
-fn severity(asked: &Asked, t: &Thresholds) -> Severity {
-    if asked.proven {
-        Severity::High
-    } else if asked.all >= 2.0 * t.alert || asked.proven_level >= t.alert {
-        Severity::Medium
-    } else {
-        Severity::Low
     }
 }
 

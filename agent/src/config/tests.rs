@@ -386,7 +386,7 @@ policy:
             "weir.yaml:16:16: policy.rules[1].action: a rate of 0 a second cannot be held; allowed are 1 to 137,438,953,472",
             "weir.yaml:16:36: policy.rules[1].target: single flows cannot be targets of rules yet; `port` is the narrowest",
             "weir.yaml:16:48: policy.rules[1].ask.than: unknown key; did you mean `then`?",
-            "weir.yaml:16:70: policy.rules[1].within: it says how long `escalate` remembers, and there is none",
+            "weir.yaml:16:68: policy.rules[1].within: it says how long `escalate` remembers, and there is none",
             "weir.yaml:17:7: policy.rules[2]: `action` is missing; add none, alert, shadow, drop, or limit RATE",
             "weir.yaml:18:7: policy.rules[3]: expected a mapping with the keys name, when, action, target, for, escalate, within, ask, notify, mode; found `drop`",
         ]

@@ -8,6 +8,7 @@ use super::time::{ALL_DAYS, Hours, Zone};
 use super::*;
 use crate::decisions::Limits;
 use crate::guard::{Allow, Guard, Safe};
+use crate::home::Home;
 use crate::role::Role;
 use crate::testkit::{S, addr, prefix};
 

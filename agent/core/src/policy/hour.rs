@@ -2,9 +2,8 @@
 
 use std::collections::VecDeque;
 
+use super::HOUR_US;
 use crate::record::TimeUs;
-
-const HOUR_US: u64 = 3_600_000_000;
 
 /// Times of the last hour; as many as the policy's caps let in.
 #[derive(Default)]
