@@ -2,6 +2,7 @@
 //!
 //! The API server is the only one that makes commands from outside; nobody but the event loop holds state.
 
+mod recorded;
 mod watched;
 
 use std::fmt;
@@ -21,6 +22,7 @@ use weir_core::render::Rfc3339;
 use crate::model::Staging;
 use crate::proto as pb;
 use crate::store::StoreError;
+pub use recorded::Recorded;
 pub use watched::{
     AlertReason, AlertReport, DriftStatus, EvidencePoint, FeatureDriftReport, RecordReport, RoleDriftReport,
 };
@@ -146,6 +148,7 @@ pub enum Command {
         by: Caller,
         reply: Reply<ReloadReport>,
     },
+    Recorded(Recorded),
 }
 
 /// Why a command was not carried out. The text is for the person who asked.
@@ -219,7 +222,9 @@ impl From<StoreError> for CommandError {
             StoreError::BundleId(_) => CommandError::Invalid(words),
             StoreError::NoBundle { .. } | StoreError::NoStep { .. } => CommandError::NotFound(words),
             StoreError::BundleExists(_) => CommandError::Exists(words),
-            StoreError::InUse(_) | StoreError::Io { .. } | StoreError::Newer { .. } => CommandError::Failed(words),
+            StoreError::InUse(_) | StoreError::Io { .. } | StoreError::Sql { .. } | StoreError::Newer { .. } => {
+                CommandError::Failed(words)
+            }
         }
     }
 }

@@ -72,7 +72,7 @@ fn supersede(decisions: &mut Decisions, at: Moment, drop: &Decision, acted: &mut
         return;
     }
     for d in decisions.remove_weaker(drop.target) {
-        acted.decided(at, DecisionChange::Deleted, d, format!("decision {} takes its place", drop.id));
+        acted.decided(at, DecisionChange::Superseded, d, format!("decision {} takes its place", drop.id));
     }
 }
 

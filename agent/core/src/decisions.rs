@@ -123,6 +123,8 @@ pub struct Decisions {
     by_target: BTreeMap<Target, Vec<u64>>,
     expiries: BTreeSet<(TimeUs, u64)>,
     automatic: usize,
+    /// Ids of what is not as it was stored last: see [`Decisions::unstored`].
+    unstored: BTreeSet<u64>,
 }
 
 impl Decisions {
@@ -136,6 +138,7 @@ impl Decisions {
             by_target: BTreeMap::new(),
             expiries: BTreeSet::new(),
             automatic: 0,
+            unstored: BTreeSet::new(),
         }
     }
 
@@ -385,6 +388,7 @@ impl Decisions {
         self.by_target.entry(d.target).or_default().push(d.id);
         self.expiries.extend(d.expires_us.map(|e| (e, d.id)));
         self.automatic += usize::from(d.origin == Origin::Automatic);
+        self.unstored.insert(d.id);
         self.entries.insert(d.id, entry);
     }
 
@@ -395,10 +399,12 @@ impl Decisions {
         }
         self.expiries.extend(expires_us.map(|e| (e, id)));
         entry.decision.expires_us = expires_us;
+        self.unstored.insert(id);
     }
 
     fn remove(&mut self, id: u64) -> Option<Decision> {
         let d = self.entries.remove(&id)?.decision;
+        self.unstored.insert(id);
         if let Some(e) = d.expires_us {
             self.expiries.remove(&(e, id));
         }

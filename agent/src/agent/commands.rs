@@ -34,9 +34,9 @@ pub(super) fn carry_out(agent: &mut Agent, command: Command) {
         }
         Command::FlushRecord { reply } => agent.flush_record(reply),
         Command::ListAlerts { within, since_us, limit, reply } => {
-            drop(reply.send(Ok(agent.list_alerts(within, since_us, limit))));
+            agent.list_alerts(within, since_us, limit, reply);
         }
-        Command::GetAlert { id, reply } => drop(reply.send(agent.get_alert(id))),
+        Command::GetAlert { id, reply } => agent.get_alert(id, reply),
         Command::ModelDrift { reply } => drop(reply.send(Ok(agent.drift_status()))),
         Command::ModelStatus { reply } => agent.bundles(reply),
         Command::ModelInspect { id, reply } => agent.inspect(&id, reply),
@@ -47,6 +47,7 @@ pub(super) fn carry_out(agent: &mut Agent, command: Command) {
         Command::ModelChallenge { id, by, reply } => agent.challenge(&id, by, reply),
         Command::ModelUnchallenge { by, reply } => drop(reply.send(agent.unchallenge(&by))),
         Command::ModelCompare { reply } => agent.compare(reply),
+        Command::Recorded(question) => agent.look_up(question),
         Command::ReloadConfig { by, reply } => drop(reply.send(agent.reload_by(&by))),
     }
 }
@@ -112,7 +113,7 @@ impl Agent {
         self.decided(now, change, decision.clone(), note.clone());
         // Before it is answered: "enforced" is what the kernel says.
         self.settle(now);
-        Ok(self.report(decision, note))
+        Ok(self.report(decision, self.unstored_note(note)))
     }
 
     fn confirm_decision(&mut self, id: u64, by: &Caller) -> Result<DecisionReport, CommandError> {
@@ -121,7 +122,7 @@ impl Agent {
         self.unwritten = true;
         self.decided(now, DecisionChange::Extended, decision.clone(), by.sign("confirmed"));
         self.settle(now);
-        Ok(self.report(decision, String::new()))
+        Ok(self.report(decision, self.unstored_note(String::new())))
     }
 
     fn delete_decision(&mut self, which: DecisionRef, by: &Caller) -> Result<Vec<Decision>, CommandError> {

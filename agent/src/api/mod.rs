@@ -5,6 +5,7 @@
 pub mod client;
 pub mod convert;
 pub mod events;
+mod record;
 mod service;
 mod socket;
 mod upload;

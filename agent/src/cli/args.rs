@@ -2,6 +2,7 @@
 
 mod files;
 mod model;
+mod record;
 mod words;
 
 use std::net::SocketAddr;
@@ -22,6 +23,7 @@ use crate::proto::EventKind;
 pub use files::{DecideArgs, EvalArgs, FlowsArgs, InputArgs, ProfileChoice, ReplayArgs, TrainArgs};
 use files::{EVAL, INPUTS, TRAIN};
 pub use model::{CompareArgs, ModelCmd};
+pub use record::{AuditCmd, EvidenceCmd, HistoryArgs, Span};
 pub use words::{Lifetime, budget, train_profile, window};
 use words::{action, confirm_within, decision_ref, kind, level, lifetime, listen, mode, prefix, rate, sides, target};
 
@@ -71,7 +73,9 @@ impl Cli {
         let asked = self.output.unwrap_or(Format::Table);
         let able: &[Format] = match self.command {
             Cmd::Flows(_) | Cmd::Replay(_) => &[Format::Table, Format::Json, Format::Csv, Format::Parquet],
-            Cmd::Decisions(DecisionsCmd::List)
+            Cmd::Decisions(DecisionsCmd::List | DecisionsCmd::History(_))
+            | Cmd::Audit(_)
+            | Cmd::Evidence(EvidenceCmd::List(_) | EvidenceCmd::Verify { .. })
             | Cmd::Allowlist(AllowCmd::List)
             | Cmd::Alerts(_)
             | Cmd::Model(ModelCmd::List | ModelCmd::Drift) => &[Format::Table, Format::Json, Format::Csv],
@@ -109,6 +113,12 @@ pub enum Cmd {
     /// Who is never blocked
     #[command(subcommand)]
     Allowlist(AllowCmd),
+    /// Who changed what, and what came of it
+    #[command(subcommand)]
+    Audit(AuditCmd),
+    /// What alerts and automatic decisions rest on, to be shown and checked
+    #[command(subcommand)]
+    Evidence(EvidenceCmd),
     /// Learn what is normal on this network
     Learn(LearnArgs),
     /// Read captures and flow records of other tools as flows
@@ -173,6 +183,8 @@ pub struct UnloadArgs {
 pub enum DecisionsCmd {
     /// Every decision, newest last
     List,
+    /// What happened to decisions, also to those that are over; the latest first
+    History(HistoryArgs),
     /// Block a target
     Add {
         /// ADDRESS, ADDRESS/LENGTH or ADDRESS/tcp|udp/PORT

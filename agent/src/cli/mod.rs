@@ -2,12 +2,15 @@
 
 mod alerts;
 mod args;
+mod audit;
 mod config;
 mod decisions;
 mod drift;
 mod eval;
+mod evidence;
 mod flows;
 mod foreign;
+mod history;
 mod learn;
 mod model;
 mod output;
@@ -27,7 +30,7 @@ use crate::app::{self, RunOptions, UnloadScope};
 use crate::clock::wall_us;
 use crate::config::{Config, ConfigError, DEFAULT_SOCKET};
 use crate::proto::watch_events_response::Item;
-use args::{AllowCmd, Cli, Cmd, ConfigCmd, DecisionsCmd, Lifetime, ModelCmd};
+use args::{AllowCmd, Cli, Cmd, ConfigCmd, DecisionsCmd, EvidenceCmd, Lifetime, ModelCmd};
 use output::Output;
 use weir_core::decision::Action;
 use weir_core::rate::RateLimit;
@@ -114,6 +117,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Cmd::Model(ModelCmd::Compare(args)) if !args.over.is_empty() => return model::compare_over(args, &out),
         Cmd::Model(ModelCmd::Features(args)) => return foreign::features(args, &out),
         Cmd::Model(ModelCmd::Calibrate(args)) => return foreign::calibrate(args, &out),
+        Cmd::Evidence(EvidenceCmd::Verify { file, bundle }) => return evidence::verify(&file, bundle, &out),
         Cmd::Config(ConfigCmd::Check { file }) => config::check(&out, file)?,
         Cmd::Config(ConfigCmd::Show { file }) => config::show(&out, file)?,
         Cmd::Completions { shell } => {
@@ -155,6 +159,9 @@ async fn ask(mut client: Client, command: Cmd, out: &Output) -> anyhow::Result<E
             let list = client.list_decisions().await?;
             out.list(&list, |l| render::decisions(l, wall_us()))?;
         }
+        Cmd::Decisions(DecisionsCmd::History(args)) => history::run(&mut client, &args, out).await?,
+        Cmd::Audit(command) => audit::run(&mut client, &command, out).await?,
+        Cmd::Evidence(command) => evidence::run(&mut client, command, out).await?,
         Cmd::Decisions(DecisionsCmd::Add {
             target,
             action,

@@ -45,6 +45,7 @@ pub struct Config {
     pub learn: Learn,
     pub default_model: DefaultModel,
     pub record: Record,
+    pub store: Store,
     pub policy: Policy,
     pub lease: Lease,
     pub log: Log,
@@ -118,6 +119,20 @@ pub struct Record {
     pub max_age: Duration,
 }
 
+/// What happened, as the store keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Store {
+    /// Bytes of the store.
+    pub max_size: u64,
+    pub max_age: Duration,
+}
+
+impl Store {
+    pub fn bounds(&self) -> crate::store::Bounds {
+        crate::store::Bounds { max_age: self.max_age, max_size: self.max_size }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
     pub drop_ttl: Duration,
@@ -188,6 +203,7 @@ impl Default for Config {
             learn: Learn { duration: secs(24 * 3600), min_flows: 2000, min_windows: 200 },
             default_model: DefaultModel::Alert,
             record: Record { enabled: true, max_size: 1_000_000_000, max_age: secs(7 * 24 * 3600) },
+            store: Store { max_size: 500_000_000, max_age: secs(90 * 24 * 3600) },
             policy: Policy {
                 drop_ttl: secs(3600),
                 shadow_ttl: secs(600),
