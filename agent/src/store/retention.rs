@@ -14,7 +14,7 @@ const PAGES: u32 = 256;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
     pub max_age: Duration,
-    /// Bytes of the file, as far as it is in use.
+    /// Bytes of the file, as far as it is in use, without what enforces.
     pub max_size: u64,
 }
 
@@ -36,7 +36,15 @@ pub fn prune(db: &Connection, bounds: Bounds, now: TimeUs) -> rusqlite::Result<(
             remove(db, table, id, limit)?;
         }
     }
-    while used(db)? > bounds.max_size {
+    if used(db)? > bounds.max_size {
+        shrink(db, bounds.max_size.saturating_add(enforcing(db)?))?;
+    }
+    give_back(db)
+}
+
+/// Removes the oldest until the file is in use for no more than `most` bytes.
+fn shrink(db: &Connection, most: u64) -> rusqlite::Result<()> {
+    while used(db)? > most {
         let mut first = None::<(TimeUs, (&str, &str))>;
         for at in TABLES {
             if let Some(time) = oldest(db, at.0)?
@@ -49,7 +57,21 @@ pub fn prune(db: &Connection, bounds: Bounds, now: TimeUs) -> rusqlite::Result<(
         let Some((_, (table, id))) = first else { break };
         remove(db, table, id, TimeUs::MAX)?;
     }
-    give_back(db)
+    Ok(())
+}
+
+/// About the bytes that what enforces takes, indices included.
+fn enforcing(db: &Connection) -> rusqlite::Result<u64> {
+    const ROW: &str = "24";
+    let bytes: i64 = db.query_row(
+        &format!(
+            "SELECT (SELECT total(length(body) + length(target) + {ROW}) FROM decision) \
+             + (SELECT total(length(body) + 2 * length(subject) + 2 * {ROW}) FROM document)"
+        ),
+        [],
+        |r| r.get::<_, f64>(0).map(|n| n as i64),
+    )?;
+    Ok(bytes as u64)
 }
 
 fn oldest(db: &Connection, table: &str) -> rusqlite::Result<Option<TimeUs>> {

@@ -17,6 +17,7 @@ mod raw;
 mod record;
 mod restart;
 mod site;
+mod store;
 mod support;
 mod unblock;
 mod unload;
