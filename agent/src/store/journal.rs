@@ -37,7 +37,8 @@ struct Queue {
     rows: VecDeque<Row>,
     bytes: usize,
     questions: VecDeque<Question>,
-    bounds: Bounds,
+    /// `None`: nobody has said yet how much is kept.
+    bounds: Option<Bounds>,
     lost: BTreeMap<&'static str, u64>,
     failing: String,
     closing: bool,
@@ -110,7 +111,7 @@ impl Journal {
     }
 
     pub fn set_bounds(&self, bounds: Bounds) {
-        self.0.lock().bounds = bounds;
+        self.0.lock().bounds = Some(bounds);
         self.0.wake.notify_one();
     }
 }
@@ -142,7 +143,7 @@ impl Drop for Writer {
 fn run(shared: &Shared, path: PathBuf) {
     let mut db = Db::new(&path, Durability::Normal);
     let mut batch: Vec<Row> = Vec::with_capacity(BATCH);
-    let (mut pruned, mut since, mut bounds) = (None::<Instant>, 0, Bounds::default());
+    let (mut pruned, mut since, mut bounds) = (None::<Instant>, 0, None);
     loop {
         let (questions, closing) = {
             let mut queue = shared.lock();
@@ -170,7 +171,9 @@ fn run(shared: &Shared, path: PathBuf) {
         if outcome.is_ok() {
             since += batch.len() as u64;
             batch.clear();
-            if pruned.is_none_or(|at| at.elapsed() >= PRUNE) || since >= PRUNE_ROWS {
+            if let Some(bounds) = bounds
+                && (pruned.is_none_or(|at| at.elapsed() >= PRUNE) || since >= PRUNE_ROWS)
+            {
                 outcome = db.with(|db| retention::prune(db, bounds, crate::clock::wall_us()));
                 (pruned, since) = (Some(Instant::now()), 0);
             }

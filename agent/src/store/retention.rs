@@ -18,12 +18,6 @@ pub struct Bounds {
     pub max_size: u64,
 }
 
-impl Default for Bounds {
-    fn default() -> Self {
-        Self { max_age: Duration::from_secs(90 * 86_400), max_size: 512_000_000 }
-    }
-}
-
 /// Tables of what happened, and what identifies their rows.
 const TABLES: [(&str, &str); 4] = [("alert", "id"), ("history", "seq"), ("audit", "seq"), ("evidence", "id")];
 

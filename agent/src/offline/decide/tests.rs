@@ -113,6 +113,8 @@ fn config() -> Config {
         policy: crate::config::Policy { drop_ttl: std::time::Duration::from_secs(300), ..default.policy },
         home: vec!["10.0.0.0/8".parse().unwrap()],
         log: crate::config::Log { events: EventTarget::None, ..default.log },
+        // These flows are of a time long ago.
+        store: crate::config::Store { max_age: std::time::Duration::from_secs(20 * 365 * 86_400), ..default.store },
         ..Config::default()
     }
 }
