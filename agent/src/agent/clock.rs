@@ -68,7 +68,8 @@ impl Agent {
         self.decisions.clock_stepped(step);
         (self.unsaved, self.unwritten) = (true, true);
         let way = if step > 0 { "forward" } else { "back" };
-        let by = human::rough(human::micros(step.unsigned_abs()));
+        // Two clocks are read one after the other: whole seconds are what can be told.
+        let by = human::rough(human::micros((step.unsigned_abs() + 500_000) / 1_000_000 * 1_000_000));
         let level = if self.decisions.is_empty() { Level::Info } else { Level::Warning };
         self.news(now, level, "clock", format!("the wall clock was set {way} by {by}; lifetimes go on as they were"));
     }

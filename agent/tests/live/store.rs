@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -92,24 +93,16 @@ fn remount(site: &Site, agent: &Agent, how: &str) -> bool {
     mount.output().unwrap().status.success()
 }
 
-#[test]
-fn enforcement_goes_on_over_a_full_and_a_read_only_disk_and_writing_resumes() {
-    if !ready("enforcement_goes_on_over_a_full_and_a_read_only_disk_and_writing_resumes") {
-        return;
-    }
-    let site = Site::new(&[BAD, OTHER, GOOD]);
-    site.configure("enforce", "record:\n  enabled: false\n");
-    let (agent, state) = on_a_small_disk(&site);
-    site.ok(&format!("decisions add {BAD} --for 1h"));
-    assert!(!site.passes(BAD, 5353) && site.passes(GOOD, 5353));
+/// Ends the filling, however the test ends.
+struct Done<'a>(&'a AtomicBool);
 
-    // Full to the last page.
-    let filling = fs::File::create(state.join("filling")).unwrap();
-    let (page, mut at) = ([0x5a; 4096], 0);
-    while filling.write_all_at(&page, at).is_ok() {
-        at += 4096;
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
     }
-    drop(filling);
+}
+
+fn on_a_full_disk(site: &Site) {
     wait_for("the disk to be missed", PATIENCE, || {
         // Each change takes some of the room that the store had left.
         let added = site.json(&format!("decisions add {OTHER} --for 1h")).remove(0);
@@ -122,6 +115,35 @@ fn enforcement_goes_on_over_a_full_and_a_read_only_disk_and_writing_resumes() {
     assert_eq!(site.decision(OTHER)["enforced"], true);
     assert!(!site.passes(OTHER, 5353) && !site.passes(BAD, 5353) && site.passes(GOOD, 5353));
     assert!(lost(&site, "attempts to store decisions") > 0 && warned(&site, "was not stored"), "{}", site.status());
+}
+
+#[test]
+fn enforcement_goes_on_over_a_full_and_a_read_only_disk_and_writing_resumes() {
+    if !ready("enforcement_goes_on_over_a_full_and_a_read_only_disk_and_writing_resumes") {
+        return;
+    }
+    let site = Site::new(&[BAD, OTHER, GOOD]);
+    site.configure("enforce", "record:\n  enabled: false\n");
+    let (agent, state) = on_a_small_disk(&site);
+    site.ok(&format!("decisions add {BAD} --for 1h"));
+    assert!(!site.passes(BAD, 5353) && site.passes(GOOD, 5353));
+
+    // Full to the last page, also where the store gives some back.
+    let (filling, done) = (fs::File::create(state.join("filling")).unwrap(), AtomicBool::new(false));
+    std::thread::scope(|s| {
+        s.spawn(|| {
+            let (page, mut at) = ([0x5a; 4096], 0);
+            while !done.load(Ordering::Acquire) {
+                match filling.write_all_at(&page, at) {
+                    Ok(()) => at += 4096,
+                    Err(_) => std::thread::sleep(Duration::from_millis(2)),
+                }
+            }
+        });
+        let _done = Done(&done);
+        on_a_full_disk(&site);
+    });
+    drop(filling);
     let epochs = site.status()["epochs"].as_u64().unwrap();
 
     // An operator looks after the file system: nothing of the agent stands in the way.
