@@ -1,9 +1,11 @@
 //! The state of a running agent. Only the event loop touches it; every method here returns quickly.
 
+mod clock;
 mod collecting;
 mod commands;
 mod default_model;
 mod feedback;
+mod finding;
 mod learning;
 mod listing;
 mod models;
@@ -12,6 +14,7 @@ mod report;
 mod reviewing;
 mod risk;
 mod settings;
+mod storing;
 mod watching;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,23 +37,22 @@ use crate::api::access::Access;
 use crate::app::RunOptions;
 use crate::archive::Archive;
 use crate::bus::EventBus;
-use crate::clock::wall_us;
+use crate::clock::{boottime_us, wall_us};
 use crate::collector::Collector;
 use crate::command::{Command, NamedCount, ReloadReport};
 use crate::config::Config;
 use crate::deciding::{self, Acted, Moment};
 use crate::drain::Epoch;
 use crate::enforce::Enforcer;
+use crate::evidence::gather::Exhibits;
 use crate::logging;
 use crate::model::Finished;
 use crate::pipeline::{Outcome, Pipeline, PipelineConfig};
 use crate::sink::Sink;
-use crate::store::{Alerts, Saved, State, Store};
+use crate::store::{Alerts, Opened, Saved, State, Store};
+use clock::WallClock;
 pub use settings::{home, policy, table};
 use settings::{host_of, report_words, safe_set};
-
-/// Changes are stored at most this often.
-const SAVE_EVERY_US: u64 = 1_000_000;
 
 /// The programs on an interface, and what is entered there.
 pub struct Kernel {
@@ -68,8 +70,7 @@ pub struct Start {
     /// `None`: no interface, so nothing is counted in the kernel or entered there.
     pub kernel: Option<Kernel>,
     pub collector: Option<Collector>,
-    pub store: Store,
-    pub state: State,
+    pub opened: Opened,
     pub bus: EventBus,
     pub sink: Sink,
     pub finished: mpsc::Sender<Finished>,
@@ -126,32 +127,40 @@ pub struct Agent {
     unconfirmed: Vec<u64>,
     unsaved: bool,
     saved_us: TimeUs,
+    /// Nothing says what was decided before: see [`Opened::incomplete`].
+    incomplete: bool,
+    wall: WallClock,
+    /// Storing has failed, and did not work again yet.
+    unstored: bool,
 }
 
 impl Agent {
     pub fn new(start: Start) -> anyhow::Result<Self> {
         let now = wall_us();
         let config = start.config;
-        let elapsed = start.state.saved.elapsed_us(&Saved::now()?);
+        let Opened { store, mut state, warning, incomplete, alerts } = start.opened;
+        let elapsed = state.saved.elapsed_us(&Saved::now()?);
+        let next_alert_id = state.next_alert_id;
         let limits = Limits { max: config.capacity.blocks as usize, ..Limits::default() };
         let (decisions, left_out) =
-            Decisions::restore(start.state.table.clone(), limits, safe_set(&config, &start.access), now, elapsed);
+            Decisions::restore(state.take_table(now), limits, safe_set(&config, &start.access), now, elapsed);
         let pipeline = Pipeline::new(PipelineConfig {
             // Identifiers that no earlier run has given.
             table: table(&config, home(&config), now),
             window_us: config.window.as_micros() as u64,
             policy: policy(&config, false),
-            next_alert_id: start.state.next_alert_id,
+            next_alert_id,
             drift_seed: watching::drift_seed(),
         });
-        let (alerts, unread) = Alerts::open(&config.state_dir);
-        let (review, suppressions) = reviewing::Review::restore(start.state.review.clone(), now, elapsed);
+        store.journal().set_bounds(config.store.bounds());
+        let alerts = Alerts::new(store.journal().clone(), alerts);
+        let (review, suppressions) = reviewing::Review::restore(state.review.clone(), now, elapsed);
         let mut agent = Self {
             options: start.options,
             kernel: start.kernel,
             collector: start.collector,
-            store: start.store,
-            state: start.state,
+            store,
+            state,
             decisions,
             pipeline,
             bus: start.bus,
@@ -176,10 +185,14 @@ impl Agent {
             unconfirmed: Vec::new(),
             unsaved: true,
             saved_us: 0,
+            incomplete,
+            wall: WallClock::new(now, boottime_us()),
+            unstored: false,
             config,
         };
         agent.pipeline.all_flows = agent.config.log.flows;
         agent.pipeline.suppressions = suppressions;
+        agent.pipeline.exhibits = Some(Exhibits::default());
         for d in left_out {
             agent.decided(
                 now,
@@ -191,8 +204,8 @@ impl Agent {
         if let Some(AttachedMode::Generic(cause)) = agent.kernel.as_ref().map(|k| k.xdp.clone()) {
             agent.warn("xdp", format!("XDP runs in generic mode, slower and behind GRO: {cause}"));
         }
-        if let Some(words) = unread {
-            agent.warn("alerts", words);
+        if let Some(warning) = warning {
+            agent.warn("state", warning);
         }
         agent.pipeline.policy.recall(agent.decisions.iter());
         agent.restore_lists(now);
@@ -205,7 +218,7 @@ impl Agent {
 
     /// Takes over what an earlier agent left in the kernel, and writes what is wanted.
     pub fn adopt(&mut self, adoption: Adoption) -> anyhow::Result<()> {
-        let now = wall_us();
+        let now = self.now();
         if adoption.existed {
             let mut words = format!("took over {} entries", adoption.entries);
             if !adoption.resized.is_empty() {
@@ -223,6 +236,7 @@ impl Agent {
         let end_us = weir_kernel::sys::monotonic_ns() / 1000;
         let outcome = self.pipeline.epoch(&adoption.flows, Vec::new(), end_us, offset, &self.decisions);
         self.carry_out(now, outcome);
+        self.find_in_kernel(now);
         if let Some(Kernel { enforcer, .. }) = &mut self.kernel {
             enforcer.reconcile(&mut self.decisions, self.config.mode, now, true)?;
             enforcer.remember_hits(&self.decisions, now)?;
@@ -233,7 +247,7 @@ impl Agent {
 
     /// One epoch from the kernel, and what exporters told of meanwhile.
     pub fn epoch(&mut self, epoch: &Epoch) {
-        let now = epoch.report.end_us.saturating_add_signed(epoch.wall_offset_us);
+        let now = self.at_epoch(epoch);
         let drain_us = (epoch.report.settle + epoch.report.read).as_micros() as u64;
         self.epochs.count += 1;
         self.epochs.flows_last = epoch.report.flows as u64;
@@ -302,7 +316,11 @@ impl Agent {
         }
         let at = self.moment(now);
         let question = verdict.question.take();
+        let proves = verdict.alert.is_some() || verdict.decision.is_some();
         let acted = deciding::act(&mut self.decisions, at, source, verdict);
+        if proves {
+            self.prove(now, source, &acted);
+        }
         self.follow(acted);
         if let Some(question) = question {
             self.ask_person(now, question);
@@ -387,7 +405,9 @@ impl Agent {
 
     /// Every half minute: entries are read back, and the host is asked who must stay reachable.
     pub fn care(&mut self) {
-        let now = wall_us();
+        let now = self.now();
+        // Even where nothing changes: after a reboot, what was left then is what is stored of a lifetime.
+        self.unsaved = true;
         self.set_safe(now);
         self.look_at_exporters();
         let Some(Kernel { enforcer, .. }) = &mut self.kernel else { return };
@@ -415,8 +435,10 @@ impl Agent {
     }
 
     pub fn command(&mut self, command: Command) {
+        self.now();
+        let command = storing::audited(self.store.journal(), command);
         commands::carry_out(self, command);
-        let now = wall_us();
+        let now = self.now();
         self.write(now);
         self.save(now, false);
     }
@@ -447,6 +469,7 @@ impl Agent {
         self.pipeline.set_home(home(config));
         self.configure_record();
         let config = &self.config;
+        self.store.journal().set_bounds(config.store.bounds());
         if let Some(collector) = &self.collector {
             collector.configure(&config.netflow, home(config));
         }
@@ -456,7 +479,7 @@ impl Agent {
         let promoted = self.pipeline.policy.config().promoted;
         self.pipeline.policy.set_config(policy(config, promoted));
         self.follow_default();
-        let now = wall_us();
+        let now = self.now();
         self.set_safe(now);
         self.configure_feeds();
         self.unwritten = true;
@@ -467,16 +490,13 @@ impl Agent {
 
     /// The last words: what is alive is recorded, and everything is stored.
     pub fn close(mut self) {
-        let now = wall_us();
+        let now = self.now();
         let exported = self.collector.take().map(Collector::stop).unwrap_or_default();
         let outcome = self.pipeline.flush(exported, now, &self.decisions);
         self.carry_out(now, outcome);
         self.write(now);
         self.save(now, true);
         self.lists.close();
-        if let Err(e) = self.alerts.save() {
-            log::warn!("alerts are not all kept: {e}");
-        }
         if let Some(archive) = self.archive.take() {
             archive.close();
         }
@@ -488,24 +508,6 @@ impl Agent {
         self.look_at_lists(now);
         self.write(now);
         self.save(now, self.unsaved);
-    }
-
-    fn save(&mut self, now: TimeUs, at_once: bool) {
-        if !at_once && (!self.unsaved || now.saturating_sub(self.saved_us) < SAVE_EVERY_US) {
-            return;
-        }
-        self.saved_us = now;
-        match Saved::now() {
-            Ok(saved) => self.state.saved = saved,
-            Err(e) => return self.warn("state", format!("the state was not stored: {e}")),
-        }
-        self.state.table = self.decisions.snapshot(now);
-        self.state.next_alert_id = self.pipeline.policy.next_alert_id();
-        self.store_review(now);
-        match self.store.save(&self.state) {
-            Ok(()) => self.unsaved = false,
-            Err(e) => self.warn("state", format!("the state was not stored: {e}")),
-        }
     }
 
     /// A model serves as if it had been learned and promoted here.
@@ -531,6 +533,7 @@ impl Agent {
 
     fn publish(&self, event: Event) {
         let event = Arc::new(event);
+        self.remember(&event);
         self.sink.write(event.clone());
         self.bus.publish(event);
     }
@@ -558,6 +561,7 @@ impl Agent {
         all.insert("events not written to the log", self.sink.lost());
         all.insert("events missed by slow watchers", self.bus.missed());
         all.insert("flows not recorded", self.archive.as_ref().map_or(0, Archive::lost));
+        all.extend(self.store.journal().lost());
         all.insert("sources forgotten to make room", self.pipeline.evidence().evicted());
         all.insert("alerts about unproven sources, only counted", self.pipeline.policy.unalerted());
         all.insert("automatic decisions held back", self.pipeline.policy.held_back());

@@ -166,16 +166,12 @@ async fn start(options: RunOptions, config: Config) -> anyhow::Result<()> {
         config: config.clone(),
         kernel,
         collector,
-        store: opened.store,
-        state: opened.state,
+        opened,
         bus: bus.clone(),
         sink,
         finished: finished_tx,
         access,
     })?;
-    if let Some(warning) = opened.warning {
-        agent.warn("state", warning);
-    }
     let (drainer, epochs) = match counting {
         Some((mut epochs, adoption)) => {
             agent.adopt(adoption)?;

@@ -4,6 +4,7 @@
 
 mod caller;
 mod lists;
+mod recorded;
 mod review;
 mod watched;
 
@@ -26,6 +27,7 @@ use crate::proto as pb;
 use crate::store::StoreError;
 pub use caller::{Caller, Identity, Role};
 pub use lists::{ListReport, ListTaken, ListsCommand};
+pub use recorded::Recorded;
 pub use review::{FeedbackCommand, LabelScope, NewAnswer, ReviewCommand};
 pub use watched::{
     AlertReason, AlertReport, DriftStatus, EvidencePoint, FeatureDriftReport, RecordReport, RoleDriftReport,
@@ -159,6 +161,7 @@ pub enum Command {
     Review(ReviewCommand),
     /// What people say about alerts.
     Feedback(FeedbackCommand),
+    Recorded(Recorded),
 }
 
 /// Why a command was not carried out. The text is for the person who asked.
@@ -217,7 +220,9 @@ impl From<StoreError> for CommandError {
             StoreError::BundleId(_) => CommandError::Invalid(words),
             StoreError::NoBundle { .. } | StoreError::NoStep { .. } => CommandError::NotFound(words),
             StoreError::BundleExists(_) => CommandError::Exists(words),
-            StoreError::InUse(_) | StoreError::Io { .. } | StoreError::Newer { .. } => CommandError::Failed(words),
+            StoreError::InUse(_) | StoreError::Io { .. } | StoreError::Sql { .. } | StoreError::Newer { .. } => {
+                CommandError::Failed(words)
+            }
         }
     }
 }

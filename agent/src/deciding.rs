@@ -69,7 +69,7 @@ pub fn act(decisions: &mut Decisions, at: Moment, source: Addr, verdict: Verdict
 /// A decision takes the place of the weaker automatic ones on its target: one word lifts it.
 fn supersede(decisions: &mut Decisions, at: Moment, by: &Decision, acted: &mut Acted) {
     for d in decisions.remove_weaker(by.target, by.action) {
-        acted.decided(at, DecisionChange::Deleted, d, format!("decision {} takes its place", by.id));
+        acted.decided(at, DecisionChange::Superseded, d, format!("decision {} takes its place", by.id));
     }
 }
 

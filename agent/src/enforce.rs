@@ -3,10 +3,11 @@
 use std::collections::{HashMap, HashSet};
 
 use weir_common::entry::{self, Entry, FOREVER, Hits};
+use weir_common::flow::v4_mapped;
 use weir_common::limit::Limit;
-use weir_core::addr::Prefix;
-use weir_core::decision::{Action, Origin, Sides, Target};
-use weir_core::decisions::{Decisions, Held, Touched};
+use weir_core::addr::{Addr, Prefix};
+use weir_core::decision::{Action, Flow, Origin, Sides, Target};
+use weir_core::decisions::{Decisions, Held, NewDecision, Touched};
 use weir_core::event::Mode;
 use weir_core::rate::RateLimit;
 use weir_core::record::TimeUs;
@@ -39,6 +40,15 @@ pub struct NewHits {
     pub packets: u64,
     /// Since the entry was made.
     pub total: Hits,
+}
+
+/// What an earlier agent left in the kernel.
+#[derive(Debug, Default)]
+pub struct Found {
+    pub blocked: Vec<NewDecision>,
+    pub allowed: Vec<(Prefix, Option<u64>)>,
+    /// Entries that mean nothing to this version.
+    pub unknown: usize,
 }
 
 #[derive(Debug)]
@@ -209,6 +219,25 @@ impl Enforcer {
         Ok(drift)
     }
 
+    /// What the kernel holds now and did not hear from this process: block entries, and who may pass. Ends are what is left, µs.
+    pub fn found(&self, monotonic_ns: u64) -> Found {
+        let mut found = Found::default();
+        for (list, key, e) in self.table.known() {
+            let ttl_us = (e.expires_ns != FOREVER).then(|| e.expires_ns.saturating_sub(monotonic_ns) / 1000);
+            let target = target_of(key);
+            match list {
+                // Its time is over.
+                _ if ttl_us == Some(0) => {}
+                List::Allow => found.allowed.push((target.prefix(), ttl_us)),
+                List::Block => match decision_of(target, e, ttl_us) {
+                    Some(d) => found.blocked.push(d),
+                    None => found.unknown += 1,
+                },
+            }
+        }
+        found
+    }
+
     /// Whether the kernel really holds an entry for the target.
     pub fn holds(&self, target: Target) -> Result<bool, KernelError> {
         self.table.get(List::Block, &key_of(target)).map(|e| e.is_some())
@@ -266,6 +295,51 @@ fn key_of(target: Target) -> Key {
             proto: f.proto,
         }),
     }
+}
+
+fn target_of(key: &Key) -> Target {
+    match *key {
+        Key::V4(k) => Target::Net(Prefix::new(Addr(v4_mapped(k.addr)), k.len as u8)),
+        Key::V6(k) => Target::Net(Prefix::new(Addr(k.addr), k.len as u8)),
+        Key::Port(k) => Target::Port { host: Addr(k.addr), proto: k.proto, port: k.port },
+        Key::FarPort(k) => Target::FarPort { host: Addr(k.addr), proto: k.proto, port: k.port },
+        Key::Flow(f) => Target::Flow(Flow {
+            proto: f.proto,
+            remote: Addr(f.remote),
+            remote_port: f.far_port,
+            ours: Addr(f.ours),
+            port: f.port,
+        }),
+    }
+}
+
+/// The decision that an entry would be of.
+fn decision_of(target: Target, e: &Entry, ttl_us: Option<u64>) -> Option<NewDecision> {
+    let (action, limit) = match e.action {
+        entry::action::DROP => (Action::Drop, None),
+        entry::action::LIMIT => (Action::Limit, Some(RateLimit::of_entry(e.limit)?)),
+        entry::action::SHADOW => (Action::Shadow, None),
+        _ => return None,
+    };
+    let sides = match (e.sides & entry::side::IN != 0, e.sides & entry::side::OUT != 0) {
+        (true, true) => Sides::Both,
+        (true, false) => Sides::In,
+        (false, true) => Sides::Out,
+        (false, false) => return None,
+    };
+    let origin = if e.origin == entry::origin::AUTOMATIC { Origin::Automatic } else { Origin::Manual };
+    Some(NewDecision {
+        target,
+        action,
+        limit,
+        sides,
+        origin,
+        ttl_us,
+        reason: "found in the kernel: the store did not know of it".to_owned(),
+        instead_of: None,
+        alert_id: None,
+        confirm_within_us: None,
+    })
 }
 
 fn net(p: Prefix) -> Key {
@@ -344,7 +418,7 @@ impl Pen {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use weir_core::decisions::{Limits, NewDecision};
+    use weir_core::decisions::Limits;
     use weir_core::guard::{Guard, Safe};
 
     const S: u64 = 1_000_000;
@@ -422,5 +496,39 @@ mod tests {
         assert_eq!(e.expires_ns, 57_000_000_000);
         let safe = w.iter().find(|((l, _), _)| *l == List::Allow).unwrap().1;
         assert_eq!(safe.expires_ns, FOREVER);
+    }
+
+    #[test]
+    fn an_entry_tells_the_decision_that_it_came_from() {
+        for target in ["203.0.113.9", "203.0.113.0/24", "2001:db8::/48", "2001:db8::7", "203.0.113.9/tcp/22"] {
+            let target: Target = target.parse().unwrap();
+            assert_eq!(target_of(&key_of(target)), target);
+        }
+        for (action, limit) in [
+            (Action::Drop, None),
+            (Action::Shadow, None),
+            (Action::Limit, Some("7pps")),
+            (Action::Limit, Some("2MBps")),
+        ] {
+            let mut decisions = Decisions::new(Limits::default(), Guard::default(), 1);
+            let new = NewDecision {
+                target: "203.0.113.9".parse().unwrap(),
+                action,
+                limit: limit.map(|l| l.parse().unwrap()),
+                sides: Sides::In,
+                origin: Origin::Automatic,
+                ttl_us: Some(60 * S),
+                reason: "found in the kernel: the store did not know of it".into(),
+                instead_of: None,
+                alert_id: None,
+                confirm_within_us: None,
+            };
+            decisions.add(new.clone(), 1000 * S).unwrap();
+            let w = wanted(&decisions, Mode::Enforce, 1000 * S, 5_000);
+            let e = w[&(List::Block, key_of(new.target))];
+            let again = decision_of(new.target, &e, Some(60 * S)).unwrap();
+            assert_eq!(again.limit.map(RateLimit::entry), new.limit.map(RateLimit::entry));
+            assert_eq!(NewDecision { limit: None, ..again }, NewDecision { limit: None, ..new });
+        }
     }
 }

@@ -16,6 +16,7 @@ pub mod deciding;
 pub mod default_bundle;
 pub mod drain;
 pub mod enforce;
+pub mod evidence;
 pub mod exported;
 pub mod human;
 pub mod learn;

@@ -1,7 +1,7 @@
 //! Lock files: one holder at a time, gone with the process.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -30,19 +30,12 @@ impl Lock {
     /// Takes the lock at `path`, or says who holds `what`.
     pub fn acquire(path: &Path, what: &str) -> Result<Lock, LockError> {
         let io = |cause| LockError::Io { path: path.to_owned(), cause };
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .mode(0o600)
-            .open(path)
-            .map_err(io)?;
+        // Held for reading alone: an operator can make the file system read-only meanwhile.
+        let file = OpenOptions::new().read(true).custom_flags(libc::O_CREAT).mode(0o600).open(path).map_err(io)?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(mut file) => {
-                file.set_len(0).map_err(io)?;
-                file.rewind().map_err(io)?;
-                writeln!(file, "{}", std::process::id()).map_err(io)?;
+            Ok(file) => {
+                let mut note = OpenOptions::new().write(true).truncate(true).open(path).map_err(io)?;
+                writeln!(note, "{}", std::process::id()).map_err(io)?;
                 Ok(Lock { _file: file })
             }
             Err((mut file, Errno::EWOULDBLOCK)) => {

@@ -24,6 +24,7 @@ use weir_core::window::{SourceWindow, SourceWindows, WindowCaps};
 use weir_models::{Bundle, ScoreError, Usual};
 use weir_source::Observation;
 
+use crate::evidence::gather::Exhibits;
 use crate::exported::{ACCOUNTABLE, Exported, SCORED};
 use crate::learn::{Recorder, thresholds_of};
 pub use crate::scoring::ANOMALY_P;
@@ -94,6 +95,8 @@ pub struct Pipeline {
     pub all_flows: bool,
     /// What was scored is given in [`Outcome::scored`]: for who compares it with another model's scores.
     pub tap: bool,
+    /// What evidence rests on, where that is to be shown.
+    pub exhibits: Option<Exhibits>,
 }
 
 /// What a model has scored in one epoch: rows, and an anomaly for each, in order.
@@ -167,6 +170,7 @@ impl Pipeline {
             interface: None,
             all_flows: false,
             tap: false,
+            exhibits: None,
         }
     }
 
@@ -204,6 +208,10 @@ impl Pipeline {
     pub fn default_model(&self) -> Option<&Model> {
         self.model.as_ref().filter(|m| m.is_default)
     }
+    /// What serves, whatever it is.
+    pub fn serving(&self) -> Option<&Model> {
+        self.model.as_ref()
+    }
     pub fn recorder(&self) -> Option<&Recorder> {
         self.recorder.as_ref()
     }
@@ -228,6 +236,7 @@ impl Pipeline {
         let config = DriftConfig { seed: self.drift_seed, ..DriftConfig::default() };
         self.drift = Drift::new(config, usual(&model.bundle));
         self.policy.suspend(Vec::new());
+        self.exhibits.iter_mut().for_each(Exhibits::clear);
         self.model = Some(model);
     }
 
@@ -245,6 +254,7 @@ impl Pipeline {
     /// A person decided about this source, or it was released: what it did before is no longer held against it.
     pub fn forgive(&mut self, source: Addr) {
         self.evidence.forget(source);
+        self.exhibits.iter_mut().for_each(|e| e.forget(source));
     }
 
     /// A person said what is normal, or took that back: what the sources in there did before counts neither way.
@@ -425,6 +435,9 @@ impl Pipeline {
                 if let Some(core) = &core {
                     let (p, role) = (anomaly.p_value, anomaly.role);
                     self.drift.flow(now, record, ProfileId::Core, role, p, core.row(i), core.present(i));
+                    if let Some(exhibits) = &mut self.exhibits {
+                        exhibits.flow(now, record, &anomaly, core, i);
+                    }
                 }
             }
             if record.proven && record.direction == Direction::In && record.end_reason != EndReason::Checkpoint {
@@ -453,6 +466,9 @@ impl Pipeline {
             evidence.add_window(now, window, &anomaly);
             if let Some(source) = &source {
                 self.drift.window(now, window, anomaly.role, anomaly.p_value, source.row(i), source.present(i));
+                if let Some(exhibits) = &mut self.exhibits {
+                    exhibits.window(now, window, &anomaly, source, i);
+                }
             }
             if anomaly.p_value <= ANOMALY_P {
                 outcome.events.push(Event::Source {

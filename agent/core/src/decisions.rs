@@ -135,6 +135,8 @@ pub struct Decisions {
     lists: Vec<List>,
     touched: Touched,
     remasked: Vec<Remasked>,
+    /// Ids of what is not as it was stored last: see [`Decisions::unstored`].
+    unstored: BTreeSet<u64>,
 }
 
 impl Decisions {
@@ -152,6 +154,7 @@ impl Decisions {
             lists: Vec::new(),
             touched: Touched { all: true, ..Touched::default() },
             remasked: Vec::new(),
+            unstored: BTreeSet::new(),
         }
     }
 
@@ -397,6 +400,7 @@ impl Decisions {
         self.expiries.extend(d.expires_us.map(|e| (e, d.id)));
         self.automatic += usize::from(d.origin == Origin::Automatic);
         self.flows += usize::from(matches!(d.target, Target::Flow(_)));
+        self.unstored.insert(d.id);
         self.entries.insert(d.id, entry);
     }
 
@@ -408,11 +412,13 @@ impl Decisions {
         }
         self.expiries.extend(expires_us.map(|e| (e, id)));
         entry.decision.expires_us = expires_us;
+        self.unstored.insert(id);
     }
 
     fn remove(&mut self, id: u64) -> Option<Decision> {
         let d = self.entries.remove(&id)?.decision;
         self.touched.note(d.target);
+        self.unstored.insert(id);
         if let Some(e) = d.expires_us {
             self.expiries.remove(&(e, id));
         }

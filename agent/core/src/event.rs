@@ -133,6 +133,8 @@ pub enum DecisionChange {
     Extended,
     Expired,
     Deleted,
+    /// A stronger one on its target took its place.
+    Superseded,
     /// Not taken: see the note.
     Refused,
 }

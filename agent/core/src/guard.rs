@@ -97,6 +97,14 @@ impl Guard {
         }
     }
 
+    /// The wall clock was set by `step_us`: what is left of each lifetime stays what it was.
+    pub fn clock_stepped(&mut self, step_us: i64) {
+        for a in &mut self.allow {
+            a.created_us = a.created_us.saturating_add_signed(step_us);
+            a.expires_us = a.expires_us.map(|e| e.saturating_add_signed(step_us));
+        }
+    }
+
     /// Takes out what has expired.
     pub fn expire(&mut self, now: TimeUs) -> Vec<Allow> {
         let (gone, kept) = std::mem::take(&mut self.allow).into_iter().partition(|a| !live(a, now));

@@ -91,6 +91,17 @@ impl RateLimit {
         self.compact().unwrap_or_default()
     }
 
+    /// The limit that an entry in the kernel carries; `None`: it carries none. A whole rate that gives the same entry is preferred.
+    pub fn of_entry(limit: Limit) -> Option<Self> {
+        let unit = match limit.unit() {
+            Unit::Packets => RateUnit::Packets,
+            Unit::Bytes => RateUnit::Bytes,
+        };
+        let make = |rate| Self::new(unit, rate, Some(limit.burst())).ok();
+        // What is held to is never more than what was asked for: the rate was rounded down.
+        make(limit.rate() + 1).filter(|l| l.entry() == limit).or_else(|| make(limit.rate()))
+    }
+
     /// Whether this lets less through than the other, as far as that can be said: rates of one unit, then bursts.
     pub fn stricter_than(self, other: Self) -> bool {
         self.unit == other.unit && (self.per_second, self.burst) < (other.per_second, other.burst)

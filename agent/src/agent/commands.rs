@@ -38,9 +38,9 @@ pub(super) fn carry_out(agent: &mut Agent, command: Command) {
         }
         Command::FlushRecord { reply } => agent.flush_record(reply),
         Command::ListAlerts { within, since_us, limit, reply } => {
-            drop(reply.send(Ok(agent.list_alerts(within, since_us, limit))));
+            agent.list_alerts(within, since_us, limit, reply);
         }
-        Command::GetAlert { id, reply } => drop(reply.send(agent.get_alert(id))),
+        Command::GetAlert { id, reply } => agent.get_alert(id, reply),
         Command::ModelDrift { reply } => drop(reply.send(Ok(agent.drift_status()))),
         Command::ModelStatus { reply } => agent.bundles(reply),
         Command::ModelInspect { id, reply } => agent.inspect(&id, reply),
@@ -54,6 +54,7 @@ pub(super) fn carry_out(agent: &mut Agent, command: Command) {
         Command::Review(command) => super::reviewing::carry_out(agent, command),
         Command::Feedback(command) => super::feedback::carry_out(agent, command),
         Command::Lists(command) => agent.lists_command(command),
+        Command::Recorded(question) => agent.look_up(question),
         Command::ReloadConfig { by, reply } => drop(reply.send(agent.reload_by(&by))),
     }
 }
@@ -123,7 +124,7 @@ impl Agent {
         self.decided(now, change, decision.clone(), note.clone());
         // Before it is answered: "enforced" is what the kernel says.
         self.settle(now);
-        Ok(self.report(decision, note))
+        Ok(self.report(decision, self.unstored_note(note)))
     }
 
     fn confirm_decision(&mut self, id: u64, by: &Caller) -> Result<DecisionReport, CommandError> {
@@ -132,7 +133,7 @@ impl Agent {
         self.unwritten = true;
         self.decided(now, DecisionChange::Extended, decision.clone(), by.sign("confirmed"));
         self.settle(now);
-        Ok(self.report(decision, String::new()))
+        Ok(self.report(decision, self.unstored_note(String::new())))
     }
 
     /// The far end of a flow first, however it was copied from a list of flows.

@@ -116,7 +116,7 @@ impl Agent {
         by: &Caller,
         now: TimeUs,
     ) -> Result<(Label, Option<Suppression>), CommandError> {
-        let alert = self.get_alert(alert_id)?;
+        let alert = self.alert_at_hand(alert_id)?;
         self.review.labels.check(alert_id)?;
         if truth != Truth::FalseAlarm && (scope != LabelScope::default() || ttl_us.is_some()) {
             let words = "a scope and a time say what a false alarm suppresses; nothing is suppressed here";

@@ -77,7 +77,7 @@ impl Agent {
         if self.is_decided(new.proposed.target, now) {
             return;
         }
-        let alert = new.proposed.alert_id.and_then(|id| self.get_alert(id).ok());
+        let alert = new.proposed.alert_id.and_then(|id| self.alert_at_hand(id).ok());
         let ports = alert.map(|a| a.ports).unwrap_or_default();
         let before = self.review.questions.not_asked();
         match self.review.questions.ask(new, &ports, now) {
@@ -144,7 +144,7 @@ impl Agent {
                 .map(|e| e.to_string())
                 .unwrap_or_default(),
         });
-        let alert = q.proposed.alert_id.and_then(|id| self.get_alert(id).ok());
+        let alert = q.proposed.alert_id.and_then(|id| self.alert_at_hand(id).ok());
         let reasons = alert.map(|a| a.reasons.into_iter().map(|r| r.words).collect()).unwrap_or_default();
         let mut detail = pb::QuestionDetail {
             question: Some(review::question(&q)),
@@ -230,7 +230,7 @@ impl Agent {
         by: &Caller,
         now: TimeUs,
     ) -> Result<u64, CommandError> {
-        let alert_id = q.proposed.alert_id.filter(|id| self.get_alert(*id).is_ok());
+        let alert_id = q.proposed.alert_id.filter(|id| self.alert_at_hand(*id).is_ok());
         let alert_id = alert_id.filter(|id| self.review.labels.check(*id).is_ok());
         let comment = if comment.is_empty() { format!("answer to question {}", q.id) } else { comment.to_owned() };
         if let Some(alert_id) = alert_id {

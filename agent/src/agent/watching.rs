@@ -11,8 +11,9 @@ use weir_core::render::{Context, json};
 use weir_models::amount;
 
 use super::Agent;
-use crate::command::{AlertReason, AlertReport, CommandError, DriftStatus};
+use crate::command::{AlertReason, AlertReport, CommandError, DriftStatus, Reply};
 use crate::pipeline::{ANOMALY_P, Outcome};
+use crate::store::{MAX_ALERTS, read};
 
 /// What chooses which sources are looked at for drift: different at each start.
 pub(super) fn drift_seed() -> u64 {
@@ -71,9 +72,7 @@ pub(super) fn kept(a: &Alert) -> AlertReport {
 
 impl Agent {
     pub(super) fn keep_alert(&mut self, alert: &Alert) {
-        if let Err(e) = self.alerts.push(kept(alert)) {
-            self.warn("alerts", format!("alerts are not kept over a restart: {e}"));
-        }
+        self.alerts.push(kept(alert));
     }
 
     pub(super) fn note_evidence(&mut self, now: TimeUs, against: &[(Addr, [f64; 2])]) {
@@ -82,17 +81,52 @@ impl Agent {
         }
     }
 
-    pub(super) fn list_alerts(&self, within: Option<Prefix>, since_us: TimeUs, limit: usize) -> Vec<AlertReport> {
-        self.alerts.list(within, since_us, limit)
+    /// From memory as far as that goes: also a store that cannot be read keeps nobody from seeing the last ones.
+    pub(super) fn list_alerts(
+        &self,
+        within: Option<Prefix>,
+        since_us: TimeUs,
+        limit: usize,
+        reply: Reply<Vec<AlertReport>>,
+    ) {
+        let (last, more) = self.alerts.list(within, since_us, limit);
+        if !more {
+            return drop(reply.send(Ok(last)));
+        }
+        self.store.journal().ask(move |db| {
+            let all = db.and_then(|db| read::alerts(db, within, since_us, limit).map_err(|e| e.to_string()));
+            let all = all.unwrap_or_else(|why| {
+                log::warn!("alerts of before cannot be read: {why}");
+                last
+            });
+            drop(reply.send(Ok(all)));
+        });
     }
 
-    pub(super) fn get_alert(&self, id: u64) -> Result<AlertReport, CommandError> {
-        self.alerts.get(id).cloned().ok_or_else(|| {
-            CommandError::NotFound(match self.alerts.numbers() {
-                None => format!("there is no alert {id}: none was raised yet"),
-                Some((first, last)) => format!("there is no alert {id}; those from {first} to {last} are kept"),
-            })
-        })
+    /// One of the last, which are in memory.
+    pub(super) fn alert_at_hand(&self, id: u64) -> Result<AlertReport, CommandError> {
+        let none = || {
+            CommandError::NotFound(format!(
+                "there is no alert {id} among the last; `weir alerts list` shows what is kept, and the last {MAX_ALERTS} can be answered"
+            ))
+        };
+        self.alerts.get(id).cloned().ok_or_else(none)
+    }
+
+    pub(super) fn get_alert(&self, id: u64, reply: Reply<AlertReport>) {
+        let none = match self.alerts.numbers() {
+            None => format!("there is no alert {id}: none was raised yet"),
+            Some((_, last)) => {
+                format!("there is no alert {id}; the last one is {last}, and `weir alerts list` shows what is kept")
+            }
+        };
+        match self.alerts.get(id) {
+            Some(alert) => drop(reply.send(Ok(alert.clone()))),
+            None if self.alerts.may_be_stored(id) => {
+                self.ask_store(reply, move |db| Ok(read::get_alert(db, id)?.ok_or(CommandError::NotFound(none))))
+            }
+            None => drop(reply.send(Err(CommandError::NotFound(none)))),
+        }
     }
 
     /// Tells of roles that drifted, and of those that are fine again; also where a new model ended it.

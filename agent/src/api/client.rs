@@ -236,6 +236,11 @@ impl Client {
         Ok(Client(WeirClient::new(channel).max_decoding_message_size(MAX_ANSWER)))
     }
 
+    /// What the calls go through, for those that are elsewhere.
+    pub(super) fn grpc(&mut self) -> &mut WeirClient<Channel> {
+        &mut self.0
+    }
+
     pub async fn status(&mut self) -> Result<StatusReport> {
         Ok(self.0.status(pb::StatusRequest {}).await?.into_inner().try_into()?)
     }

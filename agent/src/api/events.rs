@@ -151,6 +151,7 @@ fn change_name(change: DecisionChange) -> &'static str {
         DecisionChange::Extended => "extended",
         DecisionChange::Expired => "expired",
         DecisionChange::Deleted => "deleted",
+        DecisionChange::Superseded => "superseded",
         DecisionChange::Refused => "refused",
     }
 }

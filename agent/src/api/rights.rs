@@ -56,6 +56,10 @@ pub const RIGHTS: &[(&str, Right)] = &[
     ("ListLists", Read),
     ("ShowList", Read),
     ("RemoveList", Operate),
+    ("ListDecisionHistory", Read),
+    ("ListAudit", Read),
+    ("ListEvidence", Read),
+    ("GetEvidence", Read),
 ];
 
 /// The health service, which is not ours to describe.

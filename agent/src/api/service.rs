@@ -12,9 +12,11 @@ use weir_core::decision::Sides;
 
 use super::access::{Access, Peer};
 use super::convert::{self, Malformed, text};
-use super::{events, lists, resume, review, upload};
+use super::{events, lists, record, resume, review, upload};
 use crate::bus::{EventBus, Item};
-use crate::command::{AskError, Caller, Command, CommandError, DecisionRef, ListsCommand, NewDecision, Reply, ask};
+use crate::command::{
+    AskError, Caller, Command, CommandError, DecisionRef, ListsCommand, NewDecision, Recorded, Reply, ask,
+};
 use crate::proto::weir_server::Weir;
 use crate::proto::{self as pb, watch_events_response};
 use crate::sink::Render;
@@ -488,5 +490,47 @@ impl Weir for Service {
         let name = request.into_inner().name;
         let members = self.ask(|reply| Command::Lists(ListsCommand::Remove { name, by, reply })).await?;
         Ok(Response::new(pb::RemoveListResponse { members }))
+    }
+
+    async fn list_decision_history(
+        &self,
+        request: Request<pb::ListDecisionHistoryRequest>,
+    ) -> Result<Response<pb::ListDecisionHistoryResponse>, Status> {
+        let r = request.into_inner();
+        let target = if r.target.is_empty() { None } else { Some(text(&r.target)?) };
+        let limit = record::limit(r.limit);
+        let question = |reply| Recorded::History { target, since_us: r.since_us, limit, reply };
+        let entries = self.ask(|reply| Command::Recorded(question(reply))).await?;
+        Ok(Response::new(pb::ListDecisionHistoryResponse { entries: entries.into_iter().map(Into::into).collect() }))
+    }
+
+    async fn list_audit(
+        &self,
+        request: Request<pb::ListAuditRequest>,
+    ) -> Result<Response<pb::ListAuditResponse>, Status> {
+        let r = request.into_inner();
+        let question = |reply| Recorded::Audit { since_us: r.since_us, limit: record::limit(r.limit), reply };
+        let entries = self.ask(|reply| Command::Recorded(question(reply))).await?;
+        Ok(Response::new(pb::ListAuditResponse { entries: entries.into_iter().map(Into::into).collect() }))
+    }
+
+    async fn list_evidence(
+        &self,
+        request: Request<pb::ListEvidenceRequest>,
+    ) -> Result<Response<pb::ListEvidenceResponse>, Status> {
+        let r = request.into_inner();
+        let question = |reply| Recorded::Evidence { since_us: r.since_us, limit: record::limit(r.limit), reply };
+        let entries = self.ask(|reply| Command::Recorded(question(reply))).await?;
+        Ok(Response::new(pb::ListEvidenceResponse { entries: entries.into_iter().map(Into::into).collect() }))
+    }
+
+    async fn get_evidence(
+        &self,
+        request: Request<pb::GetEvidenceRequest>,
+    ) -> Result<Response<pb::GetEvidenceResponse>, Status> {
+        let which = request.into_inner().id.parse().map_err(|e: String| Status::invalid_argument(e))?;
+        let question = |reply| Recorded::GetEvidence { which, reply };
+        let json = self.ask(|reply| Command::Recorded(question(reply))).await?;
+        Ok(Response::new(pb::GetEvidenceResponse { json }))
     }
 }

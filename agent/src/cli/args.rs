@@ -4,6 +4,7 @@ mod access;
 mod files;
 mod lists;
 mod model;
+mod record;
 mod review;
 mod words;
 
@@ -28,6 +29,7 @@ pub use files::{DecideArgs, EvalArgs, FlowsArgs, InputArgs, ProfileChoice, Repla
 use files::{EVAL, INPUTS, TRAIN};
 pub use lists::{ImportArgs, ListArgs, ListsCmd};
 pub use model::{CompareArgs, ModelCmd};
+pub use record::{AuditCmd, EvidenceCmd, HistoryArgs, Span};
 pub use review::{LabelArgs, LabelsCmd, ReviewArgs, ReviewCmd, ScopePart, SuppressionsCmd};
 pub use words::{Lifetime, budget, mode, prefix, source_format, train_profile, window};
 use words::{action, confirm_within, decision_ref, kind, level, lifetime, listen, rate, sides, target};
@@ -82,8 +84,10 @@ impl Cli {
             Cmd::Flows(_) | Cmd::Replay(_) | Cmd::Labels(LabelsCmd::Export { .. }) => {
                 &[Format::Table, Format::Json, Format::Csv, Format::Parquet]
             }
-            Cmd::Decisions(DecisionsCmd::List(_))
+            Cmd::Decisions(DecisionsCmd::List(_) | DecisionsCmd::History(_))
             | Cmd::Lists(ListsCmd::List | ListsCmd::Show { .. })
+            | Cmd::Audit(_)
+            | Cmd::Evidence(EvidenceCmd::List(_) | EvidenceCmd::Verify { .. })
             | Cmd::Allowlist(AllowCmd::List)
             | Cmd::Alerts(AlertsCmd::List { .. } | AlertsCmd::Show { .. })
             | Cmd::Review(ReviewArgs { command: Some(ReviewCmd::List { .. }), .. })
@@ -136,6 +140,12 @@ pub enum Cmd {
     /// Who is never blocked
     #[command(subcommand)]
     Allowlist(AllowCmd),
+    /// Who changed what, and what came of it
+    #[command(subcommand)]
+    Audit(AuditCmd),
+    /// What alerts and automatic decisions rest on, to be shown and checked
+    #[command(subcommand)]
+    Evidence(EvidenceCmd),
     /// Learn what is normal on this network
     Learn(LearnArgs),
     /// Read captures and flow records of other tools as flows
@@ -211,6 +221,8 @@ pub enum DecisionsCmd {
     List(ListArgs),
     /// Take a list of targets: as a whole or not at all
     Import(ImportArgs),
+    /// What happened to decisions, also to those that are over; the latest first
+    History(HistoryArgs),
     /// Block a target
     Add {
         /// ADDRESS, ADDRESS/LENGTH, ADDRESS/tcp|udp/PORT (a port of ours), ADDRESS/tcp|udp/from/PORT (the port it sends

@@ -2,14 +2,17 @@
 
 mod alerts;
 mod args;
+mod audit;
 mod config;
 mod connect;
 mod context;
 mod decisions;
 mod drift;
 mod eval;
+mod evidence;
 mod flows;
 mod foreign;
+mod history;
 mod import;
 mod labels;
 mod learn;
@@ -35,7 +38,7 @@ use crate::app::{self, RunOptions, UnloadScope};
 use crate::clock::wall_us;
 use crate::config::{Config, ConfigError, DEFAULT_SOCKET};
 use crate::proto::watch_events_response::Item;
-use args::{AllowCmd, Cli, Cmd, ConfigCmd, DecisionsCmd, LabelsCmd, ModelCmd};
+use args::{AllowCmd, Cli, Cmd, ConfigCmd, DecisionsCmd, EvidenceCmd, LabelsCmd, ModelCmd};
 use connect::To;
 use output::Output;
 use weir_core::decision::Action;
@@ -131,6 +134,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Cmd::Model(ModelCmd::Features(args)) => return foreign::features(args, &out),
         Cmd::Model(ModelCmd::Calibrate(args)) => return foreign::calibrate(args, &out),
         Cmd::Policy(command) => return policy::run(command, cli.socket, &out),
+        Cmd::Evidence(EvidenceCmd::Verify { file, bundle }) => return evidence::verify(&file, bundle, &out),
         Cmd::Config(ConfigCmd::Check { file }) => config::check(&out, file)?,
         Cmd::Config(ConfigCmd::Show { file }) => config::show(&out, file)?,
         Cmd::Completions { shell } => {
@@ -185,6 +189,9 @@ async fn ask(mut client: Client, command: Cmd, out: &Output) -> anyhow::Result<E
         Cmd::Decisions(DecisionsCmd::List(args)) => lists::decisions(&mut client, args, out).await?,
         Cmd::Decisions(DecisionsCmd::Import(args)) => return import::run(&mut client, args, out).await,
         Cmd::Lists(command) => return lists::run(&mut client, command, out).await,
+        Cmd::Decisions(DecisionsCmd::History(args)) => history::run(&mut client, &args, out).await?,
+        Cmd::Audit(command) => audit::run(&mut client, &command, out).await?,
+        Cmd::Evidence(command) => evidence::run(&mut client, command, out).await?,
         Cmd::Decisions(DecisionsCmd::Add {
             target,
             action,

@@ -102,6 +102,8 @@ keys! {
     "record.enabled", Reload, [record.enabled], any, "flows are recorded in the state directory, for learning and evidence";
     "record.max_size", Reload, [record.max_size], within(16_000_000, 1 << 50), "bytes that the record may take; the oldest goes first";
     "record.max_age", Reload, [record.max_age], within(secs(60), secs(3650 * DAY)), "flows are recorded this long";
+    "store.max_size", Reload, [store.max_size], within(8_000_000, 1 << 50), "bytes that alerts, evidence, history and audit may take; the oldest goes first";
+    "store.max_age", Reload, [store.max_age], within(secs(3600), secs(3650 * DAY)), "alerts, evidence, history and audit are kept this long";
     "policy.drop_ttl", Reload, [policy.drop_ttl], within(secs(1), secs(365 * DAY)), "lifetime of an automatic drop";
     "policy.shadow_ttl", Reload, [policy.shadow_ttl], within(secs(1), secs(365 * DAY)), "lifetime of an automatic shadow entry";
     "policy.max_decisions_per_hour", Reload, [policy.max_decisions_per_hour], within(0, 1_000_000), "automatic decisions an hour; beyond it only alerts";

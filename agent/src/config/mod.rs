@@ -56,6 +56,7 @@ pub struct Config {
     pub learn: Learn,
     pub default_model: DefaultModel,
     pub record: Record,
+    pub store: Store,
     pub policy: Policy,
     pub review: Review,
     pub lease: Lease,
@@ -132,6 +133,20 @@ pub struct Record {
     /// Bytes of all files.
     pub max_size: u64,
     pub max_age: Duration,
+}
+
+/// What happened, as the store keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Store {
+    /// Bytes of the store.
+    pub max_size: u64,
+    pub max_age: Duration,
+}
+
+impl Store {
+    pub fn bounds(&self) -> crate::store::Bounds {
+        crate::store::Bounds { max_age: self.max_age, max_size: self.max_size }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -215,6 +230,7 @@ impl Default for Config {
             learn: Learn { duration: secs(24 * 3600), min_flows: 2000, min_windows: 200 },
             default_model: DefaultModel::Alert,
             record: Record { enabled: true, max_size: 1_000_000_000, max_age: secs(7 * 24 * 3600) },
+            store: Store { max_size: 500_000_000, max_age: secs(90 * 24 * 3600) },
             policy: Policy {
                 drop_ttl: secs(3600),
                 shadow_ttl: secs(600),

@@ -127,6 +127,11 @@ impl Config {
             false => "Records no flows.".into(),
         });
         lines.push(format!(
+            "Keeps alerts, evidence, the history of decisions and the audit of calls for {}, in at most {}.",
+            d(self.store.max_age),
+            human::bytes(self.store.max_size)
+        ));
+        lines.push(format!(
             "Automatic drops last {}, shadow entries {}, at most {} decisions an hour.",
             d(self.policy.drop_ttl),
             d(self.policy.shadow_ttl),

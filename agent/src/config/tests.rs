@@ -31,6 +31,7 @@ flow: {idle: 60s, active: 30s, linger: 1s}
 learn: {duration: 1h30m, min_flows: 5000, min_windows: 300}
 default_model: shadow
 record: {enabled: false, max_size: 20M, max_age: 3d}
+store: {max_size: 30M, max_age: 9d}
 policy:
   drop_ttl: 4h
   shadow_ttl: 90s
@@ -150,6 +151,7 @@ fn every_key_can_be_set() {
         learn: Learn { duration: s(5400), min_flows: 5000, min_windows: 300 },
         default_model: DefaultModel::Shadow,
         record: Record { enabled: false, max_size: 20_000_000, max_age: s(3 * 86_400) },
+        store: Store { max_size: 30_000_000, max_age: s(9 * 86_400) },
         policy: Policy {
             drop_ttl: s(14_400),
             shadow_ttl: s(90),

@@ -37,9 +37,14 @@ pub fn sync_parent(path: &Path) -> io::Result<()> {
 
 /// Moves a file that cannot be read out of the way, under a name that is free.
 pub fn set_aside(path: &Path) -> io::Result<PathBuf> {
+    move_aside(path, "corrupt")
+}
+
+/// Moves a file out of the way, under a name with `word` that is free.
+pub fn move_aside(path: &Path, word: &str) -> io::Result<PathBuf> {
     for n in 1.. {
         let mut name = path.as_os_str().to_owned();
-        name.push(format!(".corrupt-{n}"));
+        name.push(format!(".{word}-{n}"));
         let aside = PathBuf::from(name);
         if !aside.exists() {
             fs::rename(path, &aside)?;

@@ -1,34 +1,56 @@
-//! What the agent remembers: `state.json` with decisions and the allow list, and the model bundles.
+//! What the agent remembers, in its state directory: `weir.db` (SQLite) with what enforces and what happened, and the model bundles.
 //!
-//! Everything here survives a kill at any moment: files are replaced as a whole, and a file that cannot be read is set
-//! aside, never deleted.
+//! Everything here survives a kill at any moment, and a file that cannot be read is set aside, never deleted. What enforces is on the
+//! disk before it is confirmed ([`table`]); what happened goes through a bounded queue ([`journal`]), so that no disk holds up the event
+//! loop.
 
 mod alerts;
 mod bundles;
+mod db;
+mod documents;
 pub(crate) mod file;
+mod journal;
+mod legacy;
+mod retention;
 mod review;
+mod rows;
+mod table;
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use rusqlite::Connection;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use weir_core::decisions::Snapshot;
+use weir_core::decisions::{Decisions, Snapshot};
 use weir_core::record::TimeUs;
 
+use crate::command::AlertReport;
 use crate::lock::{Lock, LockError};
 pub use alerts::{Alerts, MAX_ALERTS};
 pub use bundles::{BundleDir, Bundles, MAX_STEPS, Step, check_id};
+use db::{Db, Durability, Unusable};
+pub use documents::{Document, Kind};
+pub use journal::Journal;
+pub use retention::Bounds;
 pub use review::ReviewState;
+pub use rows::{AuditLine, Audited, Happened, HistoryLine, Proof, ProofLine, Row, Which};
+/// What is asked of [`Journal::ask`].
+pub mod read {
+    pub use super::rows::{alerts, audit, get_alert, history, proof, proofs};
+}
 
-/// Raised when the meaning of [`State`] changes.
-pub const SCHEMA: u32 = 1;
+/// Number of the schema that this version writes.
+pub const SCHEMA: u32 = db::MIGRATIONS.len() as u32;
 
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     #[error(transparent)]
     InUse(#[from] LockError),
+    #[error("cannot {doing} {}: {cause}", path.display())]
+    Sql { doing: &'static str, path: PathBuf, cause: rusqlite::Error },
     #[error("cannot {doing} {}: {cause}", path.display())]
     Io { doing: &'static str, path: PathBuf, cause: io::Error },
     #[error(
@@ -88,6 +110,14 @@ impl State {
     }
 }
 
+impl State {
+    /// The decisions and allow entries, for [`Decisions::restore`]; from then on they are in the table that it gives.
+    pub fn take_table(&mut self, now_us: TimeUs) -> Snapshot {
+        let next_id = self.table.next_id;
+        std::mem::replace(&mut self.table, table::nothing(now_us, next_id))
+    }
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Saved {
     pub boot_id: String,
@@ -107,19 +137,6 @@ impl Saved {
     }
 }
 
-/// The file: the state with the schema it is written in.
-#[derive(Serialize, Deserialize)]
-struct Document<S> {
-    schema: u32,
-    #[serde(flatten)]
-    state: S,
-}
-
-#[derive(Deserialize)]
-struct SchemaOnly {
-    schema: u32,
-}
-
 /// What [`Store::open`] found.
 #[derive(Debug)]
 pub struct Opened {
@@ -127,6 +144,11 @@ pub struct Opened {
     pub state: State,
     /// Something the operator must know: a file had to be set aside.
     pub warning: Option<String>,
+    /// Nothing says what was decided before, or not everything: there was no store, or it was damaged. What the kernel holds is then
+    /// all there is.
+    pub incomplete: bool,
+    /// The last ones, the latest first.
+    pub alerts: Vec<AlertReport>,
 }
 
 /// The state directory of one agent, locked.
@@ -134,6 +156,10 @@ pub struct Opened {
 pub struct Store {
     path: PathBuf,
     bundles: Bundles,
+    db: Db,
+    written: table::Written,
+    // Before the lock is given up, what happened is written.
+    writer: journal::Writer,
     _lock: Lock,
 }
 
@@ -145,34 +171,48 @@ impl Store {
         fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).map_err(io_error("set the mode of", dir))?;
         let lock = Lock::acquire(&dir.join("agent.lock"), &format!("the state directory {}", dir.display()))?;
         let bundles = Bundles::open(dir)?;
-        let path = dir.join("state.json");
-        let (state, warning) = match fs::read(&path) {
-            Ok(bytes) => match decode(&path, &bytes)? {
-                Ok(state) => (state, None),
-                Err(why) => {
-                    let aside = file::set_aside(&path).map_err(io_error("set aside", &path))?;
-                    let warning = format!(
-                        "{} cannot be read ({why}); it was moved to {} and the agent starts without the decisions and \
-                         allow-list entries in it. The allow list of the configuration and the models are not affected",
-                        path.display(),
-                        aside.display()
-                    );
-                    // Ids that were given before the loss lie below.
-                    (State::fresh(now_us / 1_000_000, now_us), Some(warning))
-                }
-            },
-            Err(e) if e.kind() == io::ErrorKind::NotFound => (State::fresh(1, now_us), None),
-            Err(e) => return Err(io_error("read", &path)(e)),
-        };
-        Ok(Opened { store: Store { path, bundles, _lock: lock }, state, warning })
+        let path = dir.join(db::FILE);
+        let mut found = Found::read(&path, now_us)?;
+        found.import(dir, &path, now_us)?;
+        let alerts = rows::alerts(&found.db, None, 0, MAX_ALERTS).map_err(sql_error("read", &path))?;
+        drop(found.db);
+        let writer = journal::Writer::start(&path).map_err(io_error("start the thread that writes", &path))?;
+        let state = found.state.unwrap_or_else(|| State::fresh(1, now_us));
+        // Ends that were imported are not in the table yet.
+        let written = if found.stored { table::Written::of(&state) } else { table::Written::default() };
+        let db = Db::new(&path, Durability::Full);
+        let store = Store { path, bundles, db, written, writer, _lock: lock };
+        let warning = (!found.warnings.is_empty()).then(|| found.warnings.join("; "));
+        Ok(Opened { store, state, warning, incomplete: found.incomplete, alerts })
     }
 
-    /// Replaces the stored state, waiting for the disk.
-    pub fn save(&self, state: &State) -> Result<(), StoreError> {
-        let mut text = serde_json::to_vec_pretty(&Document { schema: SCHEMA, state })
-            .map_err(|e| io_error("encode", &self.path)(e.into()))?;
-        text.push(b'\n');
-        file::replace(&self.path, &text).map_err(io_error("write", &self.path))
+    /// Writes what changed in the state and the table since the last time, and waits for the disk. [`State::table`] is left as it
+    /// is: `table` says what holds.
+    pub fn save(&mut self, state: &State, table: &mut Decisions, now: TimeUs) -> Result<(), StoreError> {
+        let Self { db, written, path, .. } = self;
+        db.with(|db| written.save(db, now, state, table)).map_err(sql_error("write", path))?;
+        table.note_stored();
+        Ok(())
+    }
+
+    /// Adds a document, or replaces the one of its id, and waits for the disk.
+    pub fn put<T: Serialize + DeserializeOwned>(&mut self, kind: Kind<T>, d: &Document<T>) -> Result<(), StoreError> {
+        self.db.with(|db| kind.put(db, d)).map_err(sql_error("write", &self.path))
+    }
+
+    /// Removes a document, and waits for the disk. Whether there was one.
+    pub fn remove<T: Serialize + DeserializeOwned>(&mut self, kind: Kind<T>, id: u64) -> Result<bool, StoreError> {
+        self.db.with(|db| kind.remove(db, id)).map_err(sql_error("write", &self.path))
+    }
+
+    /// Every document of a kind, by id.
+    pub fn all<T: Serialize + DeserializeOwned>(&mut self, kind: Kind<T>) -> Result<Vec<Document<T>>, StoreError> {
+        self.db.with(|db| kind.all(db)).map_err(sql_error("read", &self.path))
+    }
+
+    /// Where what happened is handed over.
+    pub fn journal(&self) -> &Journal {
+        self.writer.journal()
     }
 
     pub fn bundles(&self) -> &Bundles {
@@ -180,16 +220,124 @@ impl Store {
     }
 }
 
-/// The state; inside, why it is none. A newer schema is an error of its own: it is not damaged.
-fn decode(path: &Path, bytes: &[u8]) -> Result<Result<State, String>, StoreError> {
-    match serde_json::from_slice::<SchemaOnly>(bytes) {
-        Ok(SchemaOnly { schema }) if schema > SCHEMA => {
-            return Err(StoreError::Newer { path: path.to_owned(), found: schema });
+/// What there is at the start.
+struct Found {
+    db: Connection,
+    state: Option<State>,
+    /// The state comes from the table.
+    stored: bool,
+    incomplete: bool,
+    warnings: Vec<String>,
+}
+
+impl Found {
+    fn read(path: &Path, now_us: TimeUs) -> Result<Self, StoreError> {
+        // SQLite takes the mode of its other files from this one.
+        make(path);
+        let (why, saved) = match db::open(path).and_then(|db| Ok((table::read(&db).map_err(unreadable)?, db))) {
+            Ok((state, db)) => {
+                let (stored, incomplete) = (state.is_some(), state.is_none());
+                return Ok(Self { db, state, stored, incomplete, warnings: Vec::new() });
+            }
+            Err(Unusable::Newer(found)) => return Err(StoreError::Newer { path: path.to_owned(), found }),
+            Err(Unusable::Denied(cause)) => {
+                return Err(StoreError::Sql { doing: "open", path: path.to_owned(), cause });
+            }
+            // A page that is damaged may be one of the record.
+            Err(Unusable::Damaged(why)) => (why, salvage(path)),
+        };
+        let mut aside = None;
+        for file in db::beside(path) {
+            if file.exists() {
+                let to = file::set_aside(&file).map_err(io_error("set aside", &file))?;
+                aside.get_or_insert(to);
+            }
         }
-        Ok(_) => {}
-        Err(e) => return Ok(Err(e.to_string())),
+        let aside = aside.unwrap_or_else(|| path.to_owned());
+        let words = match &saved {
+            Some(_) => {
+                "the decisions and allow-list entries in it could be read and hold on; alerts, history and audit of before are in \
+                        that file alone"
+            }
+            None => {
+                "the agent starts without the decisions and allow-list entries in it, other than those that the kernel still holds. \
+                     The allow list of the configuration and the models are not affected"
+            }
+        };
+        let warning =
+            format!("{} cannot be used ({why}); it was moved to {}: {words}", path.display(), aside.display());
+        make(path);
+        let db = db::open(path).map_err(|e| match e {
+            Unusable::Newer(found) => StoreError::Newer { path: path.to_owned(), found },
+            Unusable::Denied(cause) => StoreError::Sql { doing: "create", path: path.to_owned(), cause },
+            Unusable::Damaged(why) => io_error("create", path)(io::Error::other(why)),
+        })?;
+        // Ids that were given before the loss lie below.
+        let state = saved.unwrap_or_else(|| State::fresh(now_us / 1_000_000, now_us));
+        Ok(Self { db, state: Some(state), stored: false, incomplete: true, warnings: vec![warning] })
     }
-    Ok(serde_json::from_slice::<Document<State>>(bytes).map(|d| d.state).map_err(|e| e.to_string()))
+
+    /// Takes over what versions before kept in files, once.
+    fn import(&mut self, dir: &Path, path: &Path, now_us: TimeUs) -> Result<(), StoreError> {
+        if self.state.is_none() {
+            match legacy::state(dir)? {
+                Some(Ok(state)) => (self.state, self.incomplete) = (Some(state), false),
+                Some(Err(why)) => {
+                    let old = dir.join("state.json");
+                    let aside = file::set_aside(&old).map_err(io_error("set aside", &old))?;
+                    self.warnings.push(format!(
+                        "{} cannot be read ({why}); it was moved to {} and the agent starts without the decisions and allow-list \
+                         entries in it, other than those that the kernel still holds. The allow list of the configuration and the \
+                         models are not affected",
+                        old.display(),
+                        aside.display()
+                    ));
+                    self.state = Some(State::fresh(now_us / 1_000_000, now_us));
+                }
+                None => {}
+            }
+        }
+        let alerts = legacy::alerts(dir).unwrap_or_else(|e| {
+            self.warnings.push(format!("alerts of before are missing: alerts.jsonl cannot be read: {e}"));
+            Vec::new()
+        });
+        let change = self.db.transaction().map_err(sql_error("write", path))?;
+        for alert in alerts {
+            Row::Alert(Box::new(alert)).write(&change).map_err(sql_error("write", path))?;
+        }
+        change.commit().map_err(sql_error("write", path))?;
+        legacy::imported(dir, "alerts.jsonl")?;
+        if let Some(state) = self.state.as_ref().filter(|_| !self.stored) {
+            table::write_whole(&mut self.db, state).map_err(sql_error("write", path))?;
+            self.stored = true;
+        }
+        legacy::imported(dir, "state.json")?;
+        Ok(())
+    }
+}
+
+/// Makes an empty file; opening it tells why there is none, if there is none then.
+fn make(path: &Path) {
+    let _ = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+}
+
+/// A state that cannot be read is a damaged one, where it is not the file system that fails.
+fn unreadable(e: rusqlite::Error) -> Unusable {
+    match e {
+        rusqlite::Error::SqliteFailure(..) => e.into(),
+        e => Unusable::Damaged(e.to_string()),
+    }
+}
+
+/// The state of a damaged file, where that part of it can be read.
+fn salvage(path: &Path) -> Option<State> {
+    let db = Connection::open_with_flags(path, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY).ok()?;
+    table::read(&db).ok().flatten()
+}
+
+fn sql_error(doing: &'static str, path: &Path) -> impl FnOnce(rusqlite::Error) -> StoreError + use<> {
+    let path = path.to_owned();
+    move |cause| StoreError::Sql { doing, path, cause }
 }
 
 /// One agent per interface: the lock `<network namespace>-<ifindex>.lock` in `run_dir`, whatever its state directory.

@@ -39,25 +39,91 @@ fn open(dir: &Path) -> Opened {
     Store::open(dir, NOW).unwrap()
 }
 
+fn table(state: &State) -> Decisions {
+    Decisions::restore(state.table.clone(), Limits::default(), Vec::new(), NOW, Some(0)).0
+}
+
+/// As the agent saves: all that is in the table.
+fn save(store: &mut Store, state: &State) {
+    let mut table = table(state);
+    store.save(state, &mut table, NOW).unwrap();
+    assert_eq!(table.unstored().count(), 0);
+}
+
+/// The journal has written what it was given.
+fn ask<T: Send + 'static>(store: &Store, read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static) -> T {
+    let (tx, rx) = std::sync::mpsc::channel();
+    store.journal().ask(move |db| tx.send(db.map(|db| read(db).unwrap())).unwrap());
+    rx.recv().unwrap().unwrap()
+}
+
+fn alert(id: u64, source: &str) -> AlertReport {
+    AlertReport { id, time_us: NOW + id * 1_000_000, source: source.parse().unwrap(), ..AlertReport::default() }
+}
+
+fn called(n: u64) -> Row {
+    Row::Audit(Audited {
+        time_us: NOW + n,
+        caller: "uid 0 (root)".into(),
+        call: "decisions add".into(),
+        subject: format!("call {n}"),
+        ok: true,
+        result: "done".into(),
+    })
+}
+
 #[test]
 fn what_is_saved_is_there_after_a_restart() {
     let tmp = tempfile::tempdir().unwrap();
     let dir = tmp.path().join("weir");
-    let first = open(&dir);
-    assert_eq!((first.state.table.next_id, first.warning), (1, None));
-    first.store.save(&state()).unwrap();
+    let mut first = open(&dir);
+    assert_eq!((first.state.table.next_id, first.warning, first.incomplete), (1, None, true));
+    save(&mut first.store, &state());
     drop(first.store);
     let again = open(&dir);
-    assert_eq!((again.state, again.warning), (state(), None));
+    assert_eq!((again.state, again.warning, again.incomplete), (state(), None, false));
     assert_eq!(fs::metadata(&dir).unwrap().permissions().mode() & 0o777, 0o700);
-    assert_eq!(fs::metadata(dir.join("state.json")).unwrap().permissions().mode() & 0o777, 0o600);
+    for file in fs::read_dir(&dir).unwrap().flatten().filter(|f| f.file_name().to_string_lossy().starts_with("weir.db"))
+    {
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{file:?}");
+    }
+}
+
+#[test]
+fn one_change_among_many_decisions_writes_one_row() {
+    let tmp = tempfile::tempdir().unwrap();
+    let mut opened = open(tmp.path());
+    let mut all = state();
+    all.table.decisions = (1..=20_000)
+        .map(|id| {
+            let mut s = state().table.decisions.remove(0);
+            (s.decision.id, s.awaiting) = (id, None);
+            s.decision.target = format!("198.{}.{}.{}", 18 + (id >> 16), (id >> 8) & 255, id & 255).parse().unwrap();
+            s
+        })
+        .collect();
+    let mut table = table(&all);
+    opened.store.save(&all, &mut table, NOW).unwrap();
+    let wal = || fs::metadata(tmp.path().join("weir.db-wal")).map_or(0, |m| m.len());
+    // The log is worked in by whoever asks, so that its length begins anew.
+    ask(&opened.store, |db| db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())));
+    assert_eq!(wal(), 0);
+    table.extend(77, Some(1_000_000_000), NOW).unwrap();
+    table.delete(78).unwrap();
+    opened.store.save(&all, &mut table, NOW).unwrap();
+    assert!(wal() < 100_000, "{} bytes for two rows", wal());
+    drop(opened);
+    let again = open(tmp.path()).state.table;
+    assert_eq!(again.decisions.len(), 19_999);
+    let of = |id| again.decisions.iter().find(|s| s.decision.id == id);
+    assert_eq!((of(77).unwrap().remaining_us, of(78)), (Some(1_000_000_000), None));
 }
 
 #[test]
 fn a_lifetime_goes_on_over_restart_and_reboot() {
     let tmp = tempfile::tempdir().unwrap();
-    let opened = open(tmp.path());
-    opened.store.save(&state()).unwrap();
+    let mut opened = open(tmp.path());
+    save(&mut opened.store, &state());
     drop(opened);
     let State { saved, table, .. } = open(tmp.path()).state;
     let expiry = |later: &Saved, now| {
@@ -76,66 +142,273 @@ fn a_lifetime_goes_on_over_restart_and_reboot() {
 }
 
 #[test]
-fn a_damaged_file_is_set_aside_and_nothing_else_is_lost() {
+fn what_is_left_at_a_reboot_is_what_was_left_when_anything_was_stored_last() {
     let tmp = tempfile::tempdir().unwrap();
-    for (n, damage) in ["", "{\"schema\": 1, \"decis", "[]", "{\"schema\":1,\"table\":7}"].into_iter().enumerate() {
-        let path = tmp.path().join("state.json");
-        let opened = open(tmp.path());
-        opened.store.save(&state()).unwrap();
+    let mut opened = open(tmp.path());
+    let mut table = table(&state());
+    opened.store.save(&state(), &mut table, NOW).unwrap();
+    // 25 s later something else is stored; the decision's row is not touched.
+    let later = State { saved: Saved { boot_id: "b".into(), boottime_us: 77 + 25_000_000 }, ..state() };
+    opened.store.save(&later, &mut table, NOW + 25_000_000).unwrap();
+    drop(opened);
+    // Another boot with a clock that was set back: it must not prolong the block.
+    let mut opened = open(tmp.path());
+    let found = opened.state;
+    assert_eq!(found.table.decisions[0].remaining_us, Some(35_000_000));
+    let (mut table, _) =
+        Decisions::restore(found.table.clone(), Limits::default(), Vec::new(), NOW - 3_600_000_000, None);
+    // From then on ends are on the new boot's clock.
+    let rebooted = State { saved: Saved { boot_id: "c".into(), boottime_us: 5 }, ..found };
+    opened.store.save(&rebooted, &mut table, NOW - 3_600_000_000).unwrap();
+    drop(opened.store);
+    let again = open(tmp.path()).state;
+    assert_eq!((again.saved.boot_id.as_str(), again.table.decisions[0].remaining_us), ("c", Some(35_000_000)));
+}
+
+#[test]
+fn a_store_that_is_damaged_is_set_aside_and_nothing_else_is_lost() {
+    let tmp = tempfile::tempdir().unwrap();
+    for (n, damage) in [&b"not a database, but some text"[..], &[0xff; 8192]].into_iter().enumerate() {
+        let path = tmp.path().join("weir.db");
+        let mut opened = open(tmp.path());
+        save(&mut opened.store, &state());
         fs::create_dir_all(tmp.path().join("bundles/b1")).unwrap();
         drop(opened);
         fs::write(&path, damage).unwrap();
 
-        let Opened { store, state, warning } = open(tmp.path());
+        let Opened { mut store, state: found, warning, incomplete, .. } = open(tmp.path());
         let warning = warning.expect("the operator is told");
-        let aside = tmp.path().join(format!("state.json.corrupt-{}", n + 1));
+        let aside = tmp.path().join(format!("weir.db.corrupt-{}", n + 1));
         assert!(warning.contains(&aside.display().to_string()), "{warning}");
-        assert_eq!(fs::read_to_string(&aside).unwrap(), damage);
-        assert!(state.table.decisions.is_empty());
-        assert!(state.table.next_id > 9 && state.next_alert_id > 4, "ids must not be used twice");
+        assert_eq!(fs::read(&aside).unwrap(), damage);
+        assert!(incomplete && found.table.decisions.is_empty());
+        assert!(found.table.next_id > 9 && found.next_alert_id > 4, "ids must not be used twice");
         assert_eq!(store.bundles().list().unwrap().len(), 1);
-        store.save(&state).unwrap();
+        save(&mut store, &state());
     }
+}
+
+#[test]
+fn what_enforces_is_read_from_a_file_whose_record_is_damaged() {
+    let tmp = tempfile::tempdir().unwrap();
+    let mut opened = open(tmp.path());
+    save(&mut opened.store, &state());
+    (0..2000).for_each(|n| opened.store.journal().add(called(n)));
+    let root: i64 = ask(&opened.store, |db| {
+        db.query_row("SELECT rootpage FROM sqlite_schema WHERE name = 'audit'", [], |r| r.get(0))
+    });
+    drop(opened);
+    let path = tmp.path().join("weir.db");
+    let mut bytes = fs::read(&path).unwrap();
+    let page = 4096 * (root as usize - 1);
+    bytes[page..page + 4096].fill(0x5a);
+    fs::write(&path, bytes).unwrap();
+    let opened = open(tmp.path());
+    assert!(opened.warning.unwrap().contains("could be read and hold on"));
+    assert_eq!((opened.state, opened.incomplete), (state(), true));
+    drop(opened.store);
+    assert_eq!(open(tmp.path()).state, state(), "it is in the new file");
 }
 
 #[test]
 fn a_newer_file_is_not_touched() {
     let tmp = tempfile::tempdir().unwrap();
-    let path = tmp.path().join("state.json");
-    fs::write(&path, "{\"schema\": 99, \"decisions\": \"other\"}").unwrap();
+    let path = tmp.path().join("weir.db");
+    let mut opened = open(tmp.path());
+    save(&mut opened.store, &state());
+    drop(opened);
+    Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
     let refused = Store::open(tmp.path(), NOW).unwrap_err().to_string();
     assert!(refused.contains("newer Weir (schema 99"), "{refused}");
-    assert!(path.exists());
-}
-
-#[test]
-fn a_crash_between_write_and_rename_leaves_the_old_state() {
-    let tmp = tempfile::tempdir().unwrap();
-    let opened = open(tmp.path());
-    opened.store.save(&state()).unwrap();
-    drop(opened);
-    // As the kill left it: the new file half-written beside the old one.
-    fs::write(tmp.path().join("state.json.tmp"), "{\"schema\": 1, \"next_dec").unwrap();
-    let opened = open(tmp.path());
-    assert_eq!((opened.state, opened.warning), (state(), None));
-    // And the leftover does not stop the next save.
-    let newer = State { next_alert_id: 10, ..state() };
-    opened.store.save(&newer).unwrap();
-    drop(opened.store);
-    assert_eq!(open(tmp.path()).state, newer);
-}
-
-#[test]
-fn a_save_that_fails_keeps_the_old_state() {
-    let tmp = tempfile::tempdir().unwrap();
-    let opened = open(tmp.path());
-    opened.store.save(&state()).unwrap();
-    // A folder with something in it can neither be opened as a file nor be removed as one.
-    fs::create_dir_all(tmp.path().join("state.json.tmp/x")).unwrap();
-    let e = opened.store.save(&State::fresh(1, NOW)).unwrap_err().to_string();
-    assert!(e.starts_with("cannot write ") && e.contains("state.json"), "{e}");
-    drop(opened.store);
+    Connection::open(&path).unwrap().pragma_update(None, "user_version", SCHEMA).unwrap();
     assert_eq!(open(tmp.path()).state, state());
+}
+
+#[test]
+fn a_file_of_an_earlier_schema_is_brought_forward_with_what_it_holds() {
+    let tmp = tempfile::tempdir().unwrap();
+    let path = tmp.path().join("weir.db");
+    let mut opened = open(tmp.path());
+    save(&mut opened.store, &state());
+    drop(opened);
+    let next = [db::MIGRATIONS, &["ALTER TABLE audit ADD COLUMN role TEXT NOT NULL DEFAULT ''"]].concat();
+    let mut db = Connection::open(&path).unwrap();
+    db::migrate(&mut db, &next).unwrap();
+    db::migrate(&mut db, &next).unwrap();
+    let version: u32 = db.query_row("PRAGMA user_version", [], |r| r.get(0)).unwrap();
+    assert_eq!(version, SCHEMA + 1);
+    assert_eq!(super::table::read(&db).unwrap().unwrap(), state());
+    // A step that fails leaves the version before.
+    let wrong = [&next[..], &["CREATE TABLE half (x); CREATE TABLE audit (x)"]].concat();
+    assert!(db::migrate(&mut db, &wrong).is_err());
+    let half: u32 = db.query_row("SELECT count(*) FROM sqlite_schema WHERE name = 'half'", [], |r| r.get(0)).unwrap();
+    assert_eq!(half, 0);
+}
+
+#[test]
+fn files_of_versions_before_are_read_once_and_moved_aside() {
+    let tmp = tempfile::tempdir().unwrap();
+    let mut old = serde_json::to_value(state()).unwrap();
+    old["schema"] = 1.into();
+    fs::write(tmp.path().join("state.json"), old.to_string()).unwrap();
+    let lines = [1, 2].map(|id| serde_json::to_string(&alert(id, "192.0.2.1")).unwrap()).join("\n");
+    fs::write(tmp.path().join("alerts.jsonl"), format!("{lines}\n{{\"id\": 3, \"tim")).unwrap();
+    for _ in 0..2 {
+        let opened = open(tmp.path());
+        assert_eq!((opened.state, opened.warning, opened.incomplete), (state(), None, false));
+        assert_eq!(opened.alerts.iter().map(|a| a.id).collect::<Vec<_>>(), [2, 1]);
+    }
+    assert!(!tmp.path().join("state.json").exists() && tmp.path().join("state.json.imported-1").exists());
+    assert!(tmp.path().join("alerts.jsonl.imported-1").exists());
+}
+
+#[test]
+fn an_old_file_that_is_damaged_is_set_aside_and_one_that_is_newer_is_refused() {
+    let tmp = tempfile::tempdir().unwrap();
+    fs::write(tmp.path().join("state.json"), "{\"schema\": 1, \"decis").unwrap();
+    let opened = open(tmp.path());
+    assert!(opened.warning.unwrap().contains("state.json.corrupt-1"));
+    assert!(opened.incomplete && opened.state.table.next_id > 9);
+    let tmp = tempfile::tempdir().unwrap();
+    fs::write(tmp.path().join("state.json"), "{\"schema\": 99}").unwrap();
+    let refused = Store::open(tmp.path(), NOW).unwrap_err().to_string();
+    assert!(refused.contains("newer Weir (schema 99"), "{refused}");
+}
+
+#[test]
+fn what_is_too_old_or_too_much_goes_and_what_enforces_stays() {
+    let tmp = tempfile::tempdir().unwrap();
+    let mut opened = open(tmp.path());
+    save(&mut opened.store, &state());
+    let journal = opened.store.journal().clone();
+    (0..3000).for_each(|n| journal.add(called(n)));
+    (1..=600).for_each(|id| journal.add(Row::Alert(Box::new(alert(id, "192.0.2.1")))));
+    journal.add(Row::Course { alert_id: 1, point: crate::command::EvidencePoint::default() });
+    let bounds = Bounds { max_size: u64::MAX, max_age: std::time::Duration::from_secs(300) };
+    let now = NOW + 600_000_000;
+    let count = |db: &Connection, table: &str| {
+        db.query_row(&format!("SELECT count(*) FROM {table}"), [], |r| r.get::<_, u32>(0).map(u64::from))
+    };
+    let left = ask(&opened.store, move |db| {
+        retention::prune(db, bounds, now)?;
+        Ok((count(db, "audit")?, count(db, "alert")?, count(db, "course")?))
+    });
+    // Alerts come one a second.
+    assert_eq!(left, (0, 301, 0));
+
+    for n in 0..400 {
+        let body = "x".repeat(20_000);
+        let proof = Proof { time_us: now + n, source: "192.0.2.1".into(), alert_id: Some(n), decision_id: None, body };
+        journal.add(Row::Evidence(Box::new(proof)));
+        if n % 100 == 99 {
+            ask(&opened.store, |_| Ok(()));
+        }
+    }
+    let bounds = Bounds { max_size: 1_000_000, ..bounds };
+    let (kept, alerts, pages) = ask(&opened.store, move |db| {
+        retention::prune(db, bounds, now)?;
+        let pages = db.query_row("PRAGMA page_count", [], |r| r.get::<_, u32>(0).map(u64::from))?;
+        Ok((read::proofs(db, 0, usize::MAX)?, count(db, "alert")?, pages))
+    });
+    assert!(alerts == 0 && kept.len() < 60, "{alerts} alerts, {} documents", kept.len());
+    assert!(pages * 4096 < 3_000_000, "{pages} pages: the room is given back");
+    drop((opened, journal));
+    assert_eq!(open(tmp.path()).state, state());
+}
+
+#[test]
+fn documents_of_a_kind_are_put_replaced_removed_and_kept() {
+    const NOTES: Kind<Vec<String>> = Kind::new("note");
+    const OTHER: Kind<u32> = Kind::new("other");
+    let tmp = tempfile::tempdir().unwrap();
+    let mut store = open(tmp.path()).store;
+    let note = |id, text: &str| Document { id, time_us: NOW, subject: "192.0.2.1".into(), body: vec![text.to_owned()] };
+    store.put(NOTES, &note(7, "one")).unwrap();
+    store.put(NOTES, &note(3, "two")).unwrap();
+    store.put(OTHER, &Document { id: 7, time_us: NOW, subject: String::new(), body: 9 }).unwrap();
+    store.put(NOTES, &note(7, "three")).unwrap();
+    assert!(store.remove(OTHER, 7).unwrap() && !store.remove(OTHER, 7).unwrap());
+    drop(store);
+    let mut store = open(tmp.path()).store;
+    assert_eq!(store.all(NOTES).unwrap(), [note(3, "two"), note(7, "three")]);
+    assert!(store.all(OTHER).unwrap().is_empty());
+}
+
+#[test]
+fn alerts_are_at_hand_and_all_that_are_kept_are_in_the_store() {
+    let tmp = tempfile::tempdir().unwrap();
+    let opened = open(tmp.path());
+    let mut alerts = Alerts::new(opened.store.journal().clone(), opened.alerts);
+    let n = MAX_ALERTS as u64 + 200;
+    (1..=n).for_each(|id| alerts.push(alert(id, if id % 2 == 0 { "192.0.2.1" } else { "198.51.100.7" })));
+    for t in 0..1000 {
+        alerts.note("192.0.2.1".parse().unwrap(), NOW + t * 1_000_000, [12.0, 3.0]);
+    }
+    let ids = |list: &[AlertReport]| list.iter().map(|a| a.id).collect::<Vec<_>>();
+    let (last, more) = alerts.list(None, 0, 3);
+    assert_eq!((ids(&last), more), (vec![n, n - 1, n - 2], false));
+    assert_eq!(alerts.numbers(), Some((201, n)));
+    let (all, more) = alerts.list(None, 0, usize::MAX);
+    assert_eq!((all.len(), more, alerts.may_be_stored(7)), (MAX_ALERTS, true, true));
+    let within = Some("198.51.100.0/24".parse().unwrap());
+    let (within, first) =
+        ask(&opened.store, move |db| Ok((read::alerts(db, within, NOW + 1_100_000_000, 9)?, read::get_alert(db, 1)?)));
+    assert_eq!(ids(&within), [1199, 1197, 1195, 1193, 1191, 1189, 1187, 1185, 1183]);
+    assert_eq!(first.unwrap().id, 1);
+    drop((opened.store, alerts));
+    let again = open(tmp.path());
+    let last = &again.alerts[0];
+    assert_eq!((again.alerts.len(), last.id, last.history.len()), (MAX_ALERTS, n, 120));
+    assert_eq!(last.history[1].time_us - last.history[0].time_us, 5_000_000);
+}
+
+#[test]
+fn history_and_audit_are_read_by_target_and_time() {
+    let tmp = tempfile::tempdir().unwrap();
+    let opened = open(tmp.path());
+    let mut decision = state().table.decisions.remove(0).decision;
+    for (n, target) in ["192.0.2.7/tcp/22", "192.0.2.7", "192.0.2.0/24", "203.0.113.9"].into_iter().enumerate() {
+        decision.target = target.parse().unwrap();
+        opened.store.journal().add(Row::History(Box::new(Happened {
+            time_us: NOW + n as u64,
+            change: "expired".into(),
+            decision: decision.clone(),
+            mode: "enforce".into(),
+            note: "over".into(),
+            hits: Some([5, 500]),
+        })));
+    }
+    (0..5).for_each(|n| opened.store.journal().add(called(n)));
+    let of = |target: &str, since| {
+        let target = Some(target.parse().unwrap());
+        let lines = ask(&opened.store, move |db| read::history(db, target, since, 9));
+        lines.into_iter().map(|h| h.target).collect::<Vec<_>>()
+    };
+    assert_eq!(of("192.0.2.0/24", 0), ["192.0.2.0/24", "192.0.2.7", "192.0.2.7/tcp/22"]);
+    assert_eq!(of("192.0.2.7", 0), ["192.0.2.7", "192.0.2.7/tcp/22"]);
+    assert_eq!(of("192.0.2.7/tcp/22", 0), ["192.0.2.7/tcp/22"]);
+    assert!(of("192.0.2.7/tcp/22", NOW + 1).is_empty());
+    let calls = ask(&opened.store, |db| read::audit(db, NOW + 2, 2));
+    assert_eq!(calls.iter().map(|c| c.subject.as_str()).collect::<Vec<_>>(), ["call 4", "call 3"]);
+}
+
+#[test]
+fn a_disk_that_cannot_be_written_costs_what_is_counted_by_kind_and_holds_nobody_up() {
+    let tmp = tempfile::tempdir().unwrap();
+    let path = tmp.path().join("weir.db");
+    let opened = open(tmp.path());
+    ask(&opened.store, |_| Ok(()));
+    // Another process that never lets go of the file is as bad as a full disk.
+    let other = Connection::open(&path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let began = std::time::Instant::now();
+    (0..40_000).for_each(|n| opened.store.journal().add(called(n)));
+    assert!(began.elapsed() < std::time::Duration::from_secs(4), "{:?}", began.elapsed());
+    let lost = opened.store.journal().lost()["audit of calls not stored"];
+    assert!((20_000..30_000).contains(&lost), "{lost}");
+    other.execute_batch("ROLLBACK").unwrap();
+    let there = ask(&opened.store, |db| db.query_row("SELECT count(*) FROM audit", [], |r| r.get::<_, u32>(0)));
+    assert_eq!(u64::from(there) + lost, 40_000, "all that was not lost is written");
 }
 
 #[test]

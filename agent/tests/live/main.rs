@@ -23,6 +23,7 @@ mod record;
 mod restart;
 mod review;
 mod site;
+mod store;
 mod strangers;
 mod support;
 mod targets;

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -65,9 +65,28 @@ impl Site {
 
     /// Starts an agent and does not wait for it. What it logs is appended to `agent.log`.
     pub fn spawn(&self) -> Agent {
+        self.spawn_by(self.server.command(WEIR))
+    }
+
+    /// The same behind what a shell does first, in a mount namespace of its own.
+    pub fn spawn_behind(&self, first: &str) -> Agent {
+        let mut command = self.server.command("unshare");
+        command.args(["--mount", "sh", "-c", &format!("{first} && exec \"$0\" \"$@\""), WEIR]);
+        self.spawn_by(command)
+    }
+
+    /// An agent that answers, with more in its environment.
+    pub fn spawn_with(&self, environment: &[(&str, &Path)]) -> Agent {
+        let mut command = self.server.command(WEIR);
+        command.envs(environment.iter().copied());
+        let mut agent = self.spawn_by(command);
+        agent.wait_until_running();
+        agent
+    }
+
+    fn spawn_by(&self, mut command: Command) -> Agent {
         let log = File::options().create(true).append(true).open(self.path("agent.log")).unwrap();
         let seen = log.metadata().unwrap().len() as usize;
-        let mut command = self.server.command(WEIR);
         command.args(["run", "--config"]).arg(self.path("weir.yaml"));
         // The session that runs the tests is none of this host's.
         command.env_remove("WEIR_SOCKET").stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);

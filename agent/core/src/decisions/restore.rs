@@ -48,18 +48,51 @@ pub fn remaining_us(
     })
 }
 
+impl Entry {
+    fn stored(&self, now: TimeUs) -> Stored {
+        Stored {
+            decision: self.decision.clone(),
+            remaining_us: self.decision.expires_us.map(|x| x.saturating_sub(now)),
+            ttl_us: self.ttl_us,
+            awaiting: self.awaiting,
+        }
+    }
+}
+
 impl Decisions {
+    /// Ids of decisions that came, changed or went since [`Decisions::note_stored`], in ascending order.
+    pub fn unstored(&self) -> impl Iterator<Item = u64> {
+        self.unstored.iter().copied()
+    }
+
+    /// Everything is stored as it is now.
+    pub fn note_stored(&mut self) {
+        self.unstored.clear();
+    }
+
+    /// What is to be stored of one decision; `None`: there is none any more.
+    pub fn stored(&self, id: u64, now: TimeUs) -> Option<Stored> {
+        self.entries.get(&id).map(|e| e.stored(now))
+    }
+
+    /// The wall clock was set by `step_us`, µs: ends move with it, so that what is left of each lifetime stays what it was.
+    /// All are stored anew: a reboot goes by the wall clock.
+    pub fn clock_stepped(&mut self, step_us: i64) {
+        for e in self.entries.values_mut() {
+            let d = &mut e.decision;
+            d.created_us = d.created_us.saturating_add_signed(step_us);
+            d.expires_us = d.expires_us.map(|x| x.saturating_add_signed(step_us));
+        }
+        self.expiries = self.entries.values().filter_map(|e| Some((e.decision.expires_us?, e.decision.id))).collect();
+        self.unstored.extend(self.entries.keys());
+        self.guard.clock_stepped(step_us);
+    }
+
     pub fn snapshot(&self, now: TimeUs) -> Snapshot {
-        let stored = |e: &Entry| Stored {
-            decision: e.decision.clone(),
-            remaining_us: e.decision.expires_us.map(|x| x.saturating_sub(now)),
-            ttl_us: e.ttl_us,
-            awaiting: e.awaiting,
-        };
         Snapshot {
             taken_us: now,
             next_id: self.next_id,
-            decisions: self.entries.values().map(stored).collect(),
+            decisions: self.entries.values().map(|e| e.stored(now)).collect(),
             allow: self.guard.allow().to_vec(),
         }
     }
@@ -95,6 +128,8 @@ impl Decisions {
             let decision = Decision { expires_us, ..s.decision };
             table.insert(Entry { decision, ttl_us: s.ttl_us, awaiting: s.awaiting });
         }
+        // The rest is as it was stored.
+        table.unstored = left_out.iter().map(|d| d.id).collect();
         (table, left_out)
     }
 }

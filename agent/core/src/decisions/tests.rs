@@ -320,3 +320,39 @@ fn a_drop_takes_the_place_of_the_agents_own_shadow_entries_alone() {
     assert_eq!(gone.iter().map(|d| d.id).collect::<Vec<_>>(), [shadow]);
     assert_eq!(t.iter().map(|d| d.id).collect::<Vec<_>>(), [by_hand, neighbour, drop]);
 }
+
+#[test]
+fn what_changed_since_it_was_stored_is_known_and_nothing_else() {
+    let mut t = table();
+    let ids: Vec<u64> =
+        (1..5).map(|n| t.add(manual(&format!("203.0.113.{n}"), 60), NOW).unwrap().decision().id).collect();
+    assert_eq!(t.unstored().collect::<Vec<_>>(), ids);
+    t.note_stored();
+    assert_eq!(t.unstored().count(), 0);
+    t.extend(ids[1], Some(HOUR), NOW).unwrap();
+    t.delete(ids[2]).unwrap();
+    assert_eq!(t.unstored().collect::<Vec<_>>(), [ids[1], ids[2]]);
+    assert_eq!(t.stored(ids[1], NOW + S).unwrap().remaining_us, Some(HOUR - S));
+    assert_eq!(t.stored(ids[2], NOW), None, "it is gone");
+    let (again, _) = Decisions::restore(t.snapshot(NOW), Limits::default(), vec![safe("203.0.113.1")], NOW, Some(0));
+    assert_eq!(again.unstored().collect::<Vec<_>>(), [ids[0]], "what is protected now is to go from the store too");
+}
+
+#[test]
+fn a_clock_that_steps_by_a_day_neither_ends_nor_prolongs_anything() {
+    const DAY: i64 = 24 * HOUR as i64;
+    for step in [DAY, -DAY] {
+        let mut t = table();
+        let id = t.add(automatic("203.0.113.5", 60), NOW).unwrap().decision().id;
+        let ever = t.add(NewDecision { ttl_us: None, ..manual("203.0.113.6", 1) }, NOW).unwrap().decision().id;
+        t.allow(allow("192.0.2.128/28", Some(NOW + 90 * S))).unwrap();
+        let now = NOW.saturating_add_signed(step);
+        t.clock_stepped(step);
+        assert_eq!(t.stored(id, now).unwrap().remaining_us, Some(60 * S));
+        assert_eq!((t.get(ever).unwrap().expires_us, t.wanted(now).count()), (None, 2));
+        assert_eq!(t.expire(now + 59 * S), (Vec::new(), Vec::new()), "by {step}");
+        assert_eq!(t.on_hits(id, 1, now + 59 * S).unwrap().expires_us, Some(now + 120 * S), "its age is what it was");
+        assert_eq!(t.expire(now + 90 * S).1.len(), 1, "the allow entry's time is over");
+        assert_eq!(t.expire(now + 120 * S).0.len(), 1);
+    }
+}

@@ -146,6 +146,7 @@ fn decision_words(d: &Decision, change: DecisionChange, mode: Mode, note: &str) 
         DecisionChange::Extended => "extended",
         DecisionChange::Expired => "expired",
         DecisionChange::Deleted => "deleted",
+        DecisionChange::Superseded => "superseded",
         DecisionChange::Refused => "REFUSED",
     };
     let action = match (d.action, d.instead_of) {

@@ -167,7 +167,9 @@ impl Book {
                 line.extended += 1;
                 line.seconds = lasts(d, None);
             }
-            DecisionChange::Expired | DecisionChange::Deleted => line.seconds = lasts(d, Some(now)),
+            DecisionChange::Expired | DecisionChange::Deleted | DecisionChange::Superseded => {
+                line.seconds = lasts(d, Some(now));
+            }
             DecisionChange::Added | DecisionChange::Enforced | DecisionChange::Refused => {}
         }
     }

@@ -15,10 +15,11 @@ use crate::app::RunOptions;
 use crate::bus::{EventBus, Item};
 use crate::config::{Config, EventTarget};
 use crate::drain::Epoch;
+use crate::evidence::{Document, Refused, judge};
 use crate::offline::train::Gathering;
 use crate::render::Rendered;
 use crate::sink::Sink as Log;
-use crate::store::Store;
+use crate::store::{Store, read};
 use weir_core::policy::PolicyConfig;
 
 const S: u64 = 1_000_000;
@@ -112,6 +113,8 @@ fn config() -> Config {
         policy: crate::config::Policy { drop_ttl: std::time::Duration::from_secs(300), ..default.policy },
         home: vec!["10.0.0.0/8".parse().unwrap()],
         log: crate::config::Log { events: EventTarget::None, ..default.log },
+        // These flows are of a time long ago.
+        store: crate::config::Store { max_age: std::time::Duration::from_secs(20 * 365 * 86_400), ..default.store },
         ..Config::default()
     }
 }
@@ -195,8 +198,7 @@ fn live(dir: &Path, wire: &Wire, last_us: u64) -> Vec<String> {
         config,
         kernel: None,
         collector: None,
-        store: opened.store,
-        state: opened.state,
+        opened,
         bus,
         sink: log,
         finished: mpsc::channel(1).0,
@@ -331,4 +333,58 @@ fn a_log_proves_nothing_unless_its_word_is_taken() {
     let mut udp = record(FlowState::Established, 5, 5);
     udp.proto = 17;
     assert!(!looks_proven(&udp));
+}
+
+/// Every document of evidence in a state directory, the first one first.
+fn proofs(dir: &Path) -> Vec<String> {
+    let opened = Store::open(dir, T0).unwrap();
+    let (tx, rx) = std::sync::mpsc::channel();
+    opened.store.journal().ask(move |db| {
+        let db = db.unwrap();
+        let all = read::proofs(db, 0, usize::MAX).unwrap();
+        let ids = all.iter().rev().map(|p| crate::store::Which::Id(p.id));
+        tx.send(ids.map(|id| read::proof(db, id).unwrap().unwrap()).collect()).unwrap();
+    });
+    rx.recv().unwrap()
+}
+
+#[test]
+fn evidence_of_every_alert_and_decision_is_kept_and_its_scores_are_what_the_models_give() {
+    let mut wire = Wire::default();
+    let start = T0 + 1_000 * S;
+    wire.benign(start, 60, 2);
+    wire.guesses(start + 5 * S, 40, "203.0.113.66", 12);
+    let last = wire.epochs().last().unwrap().0 + 20 * S;
+    let tmp = tempfile::tempdir().unwrap();
+    live(tmp.path(), &wire, last);
+    let texts = proofs(tmp.path());
+    let documents: Vec<Document> = texts.iter().map(|t| serde_json::from_str(t).unwrap()).collect();
+    assert!(documents.iter().any(|d| d.decision.is_some()), "{} documents", documents.len());
+    let model = model();
+    for (text, document) in texts.iter().zip(&documents) {
+        assert!(Document::is_intact(text) && document.rows_left_out < 10_000);
+        let report = judge(document, true, &model.bundle).unwrap();
+        assert!(report.agrees() && !report.rows.is_empty(), "{report:?}");
+        assert!(document.rows.iter().all(|r| r.source == addr("203.0.113.66")), "of the source alone");
+        assert_eq!(document.thresholds.alert, model.thresholds.alert);
+    }
+    let about = documents.iter().find(|d| d.decision.is_some()).unwrap();
+    assert_eq!(about.policy.settings["policy"]["drop_ttl"], "5m");
+    assert!(about.rows.iter().any(|r| r.kind == "window" && !r.reasons.is_empty()), "with reasons");
+
+    // One number is another.
+    let mut forged = about.clone();
+    let row = forged.rows.iter().position(|r| r.kind == "window").unwrap();
+    let feature = forged.rows[row].features.iter_mut().find(|f| f.name.contains("flows")).unwrap();
+    feature.value = Some(1.0);
+    let report = judge(&forged, true, &model.bundle).unwrap();
+    let wrong: Vec<usize> = report.rows.iter().filter(|r| !r.agrees).map(|r| r.row).collect();
+    assert_eq!(wrong, [row + 1], "{report:?}");
+    assert!(!Document::is_intact(&texts[0].replacen("\"p_value\":0.", "\"p_value\":0.1", 1)));
+
+    // Other models.
+    let mut other = about.clone();
+    other.models.profiles[0].isolation_forest_sha256 = "0".repeat(64);
+    let refused = judge(&other, true, &model.bundle).unwrap_err();
+    assert!(matches!(&refused, Refused::OtherModel { model: "isolation forest", .. }), "{refused}");
 }
