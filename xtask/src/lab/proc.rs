@@ -1,10 +1,10 @@
 //! Processes of the lab: each in a process group of its own, in the namespace it belongs to, and gone with us.
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::process::CommandExt as _;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
@@ -121,19 +121,31 @@ fn kill_group(child: &mut Child) {
     let _ = child.wait();
 }
 
+fn this_program(role: &[&str]) -> Result<Command> {
+    let mut command = Command::new(std::env::current_exe().context("cannot find this program's own file")?);
+    command.arg("lab-role").args(role);
+    Ok(command)
+}
+
 /// A process that runs beside us and reports in JSON lines on its standard output.
 pub struct Proc {
     name: String,
     child: Child,
+    /// Where it is told something; closed where it is told nothing.
+    input: Option<ChildStdin>,
     lines: Receiver<Value>,
     ended: bool,
 }
 
 impl Proc {
     /// Starts it. What it writes on standard error goes to `errors`.
-    pub fn start(name: &str, mut command: Command, namespace: &str, errors: File) -> Result<Self> {
+    pub fn start(name: &str, command: Command, namespace: &str, errors: File) -> Result<Self> {
+        Self::spawn(name, command, namespace, errors, Stdio::null())
+    }
+
+    fn spawn(name: &str, mut command: Command, namespace: &str, errors: File, input: Stdio) -> Result<Self> {
         confine(&mut command, Some(namespace))?;
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors);
+        command.stdin(input).stdout(Stdio::piped()).stderr(errors);
         let mut child = command.spawn().with_context(|| format!("cannot start {name} (`{}`)", words(&command)))?;
         let (sender, lines) = channel();
         if let Some(out) = child.stdout.take() {
@@ -147,14 +159,24 @@ impl Proc {
                 }
             });
         }
-        Ok(Self { name: name.to_owned(), child, lines, ended: false })
+        let input = child.stdin.take();
+        Ok(Self { name: name.to_owned(), child, input, lines, ended: false })
     }
 
     /// A process of this program in another role.
     pub fn role(role: &[&str], namespace: &str, errors: File) -> Result<Self> {
-        let mut command = Command::new(std::env::current_exe().context("cannot find this program's own file")?);
-        command.arg("lab-role").args(role);
-        Self::start(role[0], command, namespace, errors)
+        Self::start(role[0], this_program(role)?, namespace, errors)
+    }
+
+    /// The same, for one that is told what to do.
+    pub fn told(role: &[&str], namespace: &str, errors: File) -> Result<Self> {
+        Self::spawn(role[0], this_program(role)?, namespace, errors, Stdio::piped())
+    }
+
+    /// A line on its standard input.
+    pub fn tell(&mut self, line: &str) -> Result<()> {
+        let input = self.input.as_mut().with_context(|| format!("{} takes no words", self.name))?;
+        writeln!(input, "{line}").and_then(|()| input.flush()).with_context(|| format!("cannot speak to {}", self.name))
     }
 
     /// What it has reported since the last call.

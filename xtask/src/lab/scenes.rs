@@ -1,10 +1,12 @@
 //! The scenes that there are, by what they are about.
 
 mod attacks;
+mod crowdsec;
 mod forged;
 mod hands;
 mod lease;
 mod operator;
+mod people;
 mod upgrade;
 
 use std::net::IpAddr;
@@ -23,6 +25,9 @@ pub const ALL: &[Scene] = &[
     operator::IN_THE_LINE_OF_FIRE,
     lease::KILLED_AND_STOPPED,
     upgrade::UNDER_LOAD,
+    people::REVIEW,
+    people::FALSE_ALARM,
+    crowdsec::BOUNCER,
 ];
 
 fn point(what: &str, good: bool, result: String) -> Verdict {
