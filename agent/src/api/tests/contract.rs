@@ -38,7 +38,7 @@ fn every_call_has_one_right_and_every_right_a_call() {
 }
 
 /// Walks every message and enumeration, with its path in the source information.
-fn messages<'a>(file: &'a FileDescriptorProto) -> Vec<(String, Vec<i32>, &'a DescriptorProto)> {
+fn messages(file: &FileDescriptorProto) -> Vec<(String, Vec<i32>, &DescriptorProto)> {
     fn below<'a>(
         prefix: &str,
         path: &[i32],
@@ -120,7 +120,7 @@ fn faults(file: &FileDescriptorProto) -> Vec<String> {
         }
     }
     let version = file.package().rsplit('.').next().and_then(|v| v.strip_prefix('v'));
-    if !version.is_some_and(|v| v.parse::<u32>().is_ok()) {
+    if version.is_none_or(|v| v.parse::<u32>().is_err()) {
         faults.push(format!("the package {} has no version", file.package()));
     }
     let folder = file.name().rsplit_once('/').map_or("", |(folder, _)| folder);
