@@ -31,7 +31,8 @@ const UPLOAD_DEADLINE: Duration = Duration::from_secs(600);
 /// Refusals are logged at most this often.
 const QUIET: Duration = Duration::from_secs(10);
 
-const UPLOAD: &str = "/weir.v1.Weir/LoadModel";
+/// Calls whose requests are read part by part and held by their own bounds.
+const UPLOAD: [&str; 2] = ["/weir.v1.Weir/LoadModel", "/weir.v1.Weir/ImportList"];
 
 #[derive(Clone)]
 pub(super) struct Gate(Arc<Shared>);
@@ -76,8 +77,8 @@ impl Gate {
             })
         };
         let upload = match path {
-            UPLOAD => {
-                Some(self.0.uploads.take(&peer.key(), peer.is_root()).map_err(|e| full("uploads of bundles", e))?)
+            path if UPLOAD.contains(&path) => {
+                Some(self.0.uploads.take(&peer.key(), peer.is_root()).map_err(|e| full("uploads", e))?)
             }
             _ => None,
         };
@@ -123,7 +124,7 @@ where
                 return Box::pin(async move { Ok(status.into_http()) });
             }
         };
-        let (upload, watch) = (path == UPLOAD, is_endless(path));
+        let (upload, watch) = (UPLOAD.contains(&path), is_endless(path));
         request.extensions_mut().insert(caller);
         let held = Arc::new(self.gate.0.bytes.hold());
         if !upload {

@@ -154,6 +154,7 @@ fn works_here(command: &Cmd) -> bool {
     match command {
         Cmd::Run(_) | Cmd::Unload(_) | Cmd::CheckBundle { .. } | Cmd::Completions { .. } | Cmd::Tls(_) => true,
         Cmd::Flows(_) | Cmd::Replay(_) | Cmd::Train(_) | Cmd::Eval(_) => true,
+        Cmd::Policy(_) | Cmd::Evidence(EvidenceCmd::Verify { .. }) => true,
         Cmd::Config(command) => !matches!(command, ConfigCmd::Reload),
         Cmd::Model(command) => match command {
             ModelCmd::Verify { .. } | ModelCmd::Features(_) | ModelCmd::Calibrate(_) => true,
