@@ -8,7 +8,8 @@ use std::sync::Arc;
 use weir_agent::api::{ControlSocket, serve};
 use weir_agent::bus::EventBus;
 use weir_agent::command::{
-    AllowReport, BundleReport, Command, CommandError, DecisionReport, LearnReport, ReloadReport, StatusReport, queue,
+    AllowReport, BundleReport, Command, CommandError, DecisionReport, LearnReport, ListsCommand, ReloadReport,
+    StatusReport, queue,
 };
 use weir_agent::sink::Render;
 use weir_core::decision::{Decision, Origin};
@@ -192,6 +193,7 @@ impl Loop {
                 self.learning = Some(l.clone());
                 drop(reply.send(Ok(l)));
             }
+            Command::Lists(ListsCommand::List { reply }) => drop(reply.send(Ok(Vec::new()))),
             Command::ReloadConfig { reply, .. } => drop(reply.send(Ok(ReloadReport::default()))),
             other => panic!("{other:?}"),
         }

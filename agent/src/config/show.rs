@@ -19,7 +19,9 @@ impl Config {
             let (parent, name) = key.path.split_once('.').unwrap_or(("", key.path));
             if parent != section {
                 section = parent;
-                let _ = writeln!(out, "{parent}:");
+                if !parent.is_empty() {
+                    let _ = writeln!(out, "{parent}:");
+                }
             }
             let indent = if parent.is_empty() { "" } else { "  " };
             let restart = if key.apply == Apply::Restart { " (needs a restart)" } else { "" };

@@ -149,6 +149,8 @@ fn steps(bundle: &Bundle, row: &Row, role: Role) -> [f32; 3] {
 
 fn agree(row: &Row, computed: &Scores, [fused, autoencoder, forest]: [f32; 3]) -> bool {
     let told = &row.scores;
+    // A fitted tail has no steps.
+    let fused = if told.extrapolated && computed.extrapolated { 0.0 } else { fused };
     let close = |a: f32, b: f32, step: f32| {
         let apart = (a - b).abs();
         apart.is_finite() && (apart <= CLOSE * a.max(b) || apart <= 1.01 * step)
