@@ -203,7 +203,7 @@ fn a_scan_that_an_exporter_tells_of_raises_an_alert_and_stops_nobody() {
     {
         assert!(shown.contains(part), "{part:?} is missing in:\n{shown}");
     }
-    assert!(site.fails("alerts show 999999").contains("are kept"));
+    assert!(site.fails("alerts show 999999").contains("there is no alert 999999"));
     assert!(site.ok("alerts list -o csv").starts_with("alert_threshold,"));
 
     let words = site.fails("decisions add 203.0.113.66");

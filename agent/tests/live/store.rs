@@ -32,10 +32,14 @@ fn what_the_store_has_lost_the_kernel_still_holds_and_the_agent_takes_over() {
         return;
     }
     let site = Site::new(&[BAD, OTHER, GOOD]);
-    let wreck: [&dyn Fn(&std::path::Path); 2] =
-        [&|state| fs::write(state.join("weir.db"), b"no database any more").unwrap(), &|state| {
-            fs::remove_dir_all(state).unwrap()
-        }];
+    let wreck: [&dyn Fn(&std::path::Path); 2] = [
+        &|state| {
+            // What was written last lies beside the file, and would still tell.
+            let _ = fs::remove_file(state.join("weir.db-wal"));
+            fs::write(state.join("weir.db"), b"no database any more").unwrap();
+        },
+        &|state| fs::remove_dir_all(state).unwrap(),
+    ];
     for (n, wreck) in wreck.iter().enumerate() {
         let agent = site.start();
         site.ok(&format!("decisions add {BAD} --for 1h"));
