@@ -255,7 +255,8 @@ fn total(r: &PolicyReport) -> String {
 fn beside(first: &Run, second: &Run) -> String {
     let (a, b) = (&first.report, &second.report);
     let mut t = Table::new(&["Side by side", ">This", ">Against"]);
-    let rows: [(&str, fn(&PolicyReport) -> u64); 10] = [
+    type Figure = fn(&PolicyReport) -> u64;
+    let rows: [(&str, Figure); 10] = [
         ("sources alerted about", |r| r.sources_alerted),
         ("sources asked about", |r| r.sources_asked),
         ("drops", |r| r.drops),

@@ -53,6 +53,7 @@ const NET4: (u8, u8) = (8, 32);
 const NET6: (u8, u8) = (19, 128);
 
 /// How many there may be, and that each has a name of its own.
+#[allow(clippy::ptr_arg, reason = "the table of keys gives the value as it is kept")]
 pub fn fit(rules: &Vec<Rule>) -> Result<(), String> {
     if rules.len() > MAX_RULES {
         return Err(format!("{} rules are too many; at most {MAX_RULES}", rules.len()));

@@ -21,12 +21,12 @@ pub enum Refused {
          not {wanted_hash})"
     )]
     OtherModel {
-        wanted: String,
-        given: String,
-        profile: String,
+        wanted: Box<str>,
+        given: Box<str>,
+        profile: Box<str>,
         model: &'static str,
-        given_hash: String,
-        wanted_hash: String,
+        given_hash: Box<str>,
+        wanted_hash: Box<str>,
     },
     #[error("the evidence was scored by bundle {wanted}, and this is bundle {given}, with other calibration")]
     OtherBundle { wanted: String, given: String },
@@ -105,12 +105,12 @@ fn same_models(wanted: &Models, bundle: &Bundle) -> Result<(), Refused> {
     let given = Models::of(bundle.id(), bundle.manifest(), wanted.default_bundle);
     for w in &wanted.profiles {
         let other = |model, given_hash: &str, wanted_hash: &str| Refused::OtherModel {
-            wanted: wanted.bundle.clone(),
-            given: given.bundle.clone(),
-            profile: w.profile.clone(),
+            wanted: wanted.bundle.as_str().into(),
+            given: given.bundle.as_str().into(),
+            profile: w.profile.as_str().into(),
             model,
-            given_hash: given_hash.to_owned(),
-            wanted_hash: wanted_hash.to_owned(),
+            given_hash: given_hash.into(),
+            wanted_hash: wanted_hash.into(),
         };
         let Some(g) = given.profiles.iter().find(|g| g.profile == w.profile) else {
             return Err(other("autoencoder", "none", &w.autoencoder_sha256));

@@ -154,7 +154,7 @@ impl Keeper {
                         log::warn!("the list {name} is in force and could not be stored: {e}");
                     }
                     for then in thens {
-                        then(done.as_ref().map(|()| ()).map_err(|e| io::Error::new(e.kind(), e.to_string())));
+                        then(done.as_ref().copied().map_err(|e| io::Error::new(e.kind(), e.to_string())));
                     }
                 }
             }

@@ -60,7 +60,7 @@ fn what_the_store_has_lost_the_kernel_still_holds_and_the_agent_takes_over() {
         assert!(found["reason"].as_str().unwrap().contains("found in the kernel"), "{found}");
         let minutes = |d: &Value| d["expires"].as_str().unwrap()[..16].to_owned();
         let near = [minutes(&before), minutes(&found)];
-        assert!(near[0] == near[1] || near[0] < near[1], "its end is what it was: {near:?}");
+        assert!(near[0] <= near[1], "its end is what it was: {near:?}");
         let limited = site.decision(&format!("{OTHER}/tcp/22"));
         assert_eq!((&limited["limit"]["per_second"], &limited["expires"]), (&7.into(), &Value::Null), "{limited}");
         assert!(site.ok("allowlist list").contains("10.77.0.99"), "who might pass goes on to");
@@ -118,7 +118,7 @@ fn on_a_full_disk(site: &Site) {
     });
     assert_eq!(site.decision(OTHER)["enforced"], true);
     assert!(!site.passes(OTHER, 5353) && !site.passes(BAD, 5353) && site.passes(GOOD, 5353));
-    assert!(lost(&site, "attempts to store decisions") > 0 && warned(&site, "was not stored"), "{}", site.status());
+    assert!(lost(site, "attempts to store decisions") > 0 && warned(site, "was not stored"), "{}", site.status());
 }
 
 #[test]

@@ -70,9 +70,9 @@ pub fn run(options: &Options, weir: &Path, scenes: &[&Scene]) -> Result<()> {
 fn play(scene: &Scene, weir: &Path, learned: &Path) -> Result<Vec<Verdict>> {
     let site = (scene.site)(Site { learned: Some(learned.to_owned()), ..Site::learning(75) });
     let mut lab = Lab::open(Some(weir), &site)?;
-    let verdicts = (scene.play)(&mut lab).and_then(|mut verdicts| {
+    let verdicts = (scene.play)(&mut lab).map(|mut verdicts| {
         verdicts.push(report::judge_clients(&lab.tally, &plan::clients(), &lab.book));
-        Ok(verdicts)
+        verdicts
     });
     lab.close()?;
     verdicts

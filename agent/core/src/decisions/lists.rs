@@ -496,7 +496,7 @@ impl Decisions {
         for list in &mut self.lists {
             let back = list.masked.iter().any(|m| !spans.protect(m.prefix));
             let lift = list.members.iter().any(|m| spans.protect(m.prefix));
-            if !(back && list.len() <= room) && !lift {
+            if !(lift || back && list.len() <= room) {
                 continue;
             }
             let before: usize = list.members.len();

@@ -227,7 +227,8 @@ impl When {
     pub(super) fn holds(&self, f: &Facts<'_>) -> bool {
         let reached = |m: Option<Measure>, level: f64| m.is_none_or(|m| level >= m.nats(f.thresholds));
         let says = |p: fn(&Anomaly) -> f32| f.worst.is_some_and(|a| p(a) <= DETECTOR_P);
-        let (ae, forest): (fn(&Anomaly) -> f32, fn(&Anomaly) -> f32) = (|a| a.autoencoder, |a| a.isolation_forest);
+        let ae = |a: &Anomaly| a.autoencoder;
+        let forest = |a: &Anomaly| a.isolation_forest;
         reached(self.evidence, f.all)
             && reached(self.proven_evidence, f.proven_level)
             && self.severity.is_none_or(|s| f.severity >= s)

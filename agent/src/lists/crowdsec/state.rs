@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use weir_core::addr::Prefix;
-use weir_core::decisions::lists::{Draft, From, MAX_REASONS, Member, NEVER, Rule};
+use weir_core::decisions::lists::{Draft, From, MAX_REASONS, Member, Rule};
 use weir_core::record::TimeUs;
 
 use super::LIST;
@@ -184,7 +184,7 @@ impl State {
         for (rule, m) in self.kept_members() {
             if let Some(rule) = draft.rule(rule) {
                 let why = if usize::from(m.why) < most { m.why } else { 0 };
-                draft.push(m.prefix, rule, why, m.expires_us.min(NEVER));
+                draft.push(m.prefix, rule, why, m.expires_us);
             }
         }
         draft.sort();
