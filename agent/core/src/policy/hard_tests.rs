@@ -160,7 +160,7 @@ proptest! {
                 let proven = proves(&n);
                 let made = &mut made[usize::from(!proven)];
                 made.retain(|at| at + HOUR_US > now);
-                prop_assert!(!(real || !proven) || made.len() < max_per_hour, "over the cap: {n:?}");
+                prop_assert!((!real && proven) || made.len() < max_per_hour, "over the cap: {n:?}");
                 prop_assert!(made.len() < 2 * max_per_hour, "twice over the cap: {n:?}");
                 made.push(now);
                 prop_assert!(d.add(n, now).is_ok());

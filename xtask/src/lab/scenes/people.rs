@@ -83,7 +83,7 @@ fn false_alarm(lab: &mut Lab) -> Result<Vec<Verdict>> {
     let source = SCANNER.to_string();
     let alerts = |lab: &Lab| -> Result<Vec<Value>> { lab.agent()?.ask(&["alerts", "list", &source]) };
     let raised = alerts(lab)?;
-    let id = raised.first().and_then(|a| a.get("id")).map(plain).context("no alert was raised")?;
+    let id = raised.first().and_then(|a| a.pointer("/alert/id")).map(plain).context("no alert was raised")?;
 
     lab.screen.heading(&format!("A person says that it was the scanner of the house: weir alerts label {id} false"));
     lab.agent()?.ask(&[
