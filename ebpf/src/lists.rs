@@ -5,8 +5,8 @@ use aya_ebpf::helpers::{bpf_jiffies64, bpf_ktime_get_coarse_ns, bpf_loop};
 use aya_ebpf::maps::Array;
 use weir_common::address::Address;
 use weir_common::entry::{
-    CELLS_PER_WORD, EntryKey, FLOW_MASK, FlowEnd, Lengths, Lists, MAX_LENGTHS, action, cell, direct, kind, masked, narrow,
-    side, v4_cell, v6_cell, verdict,
+    CELLS_PER_WORD, EntryKey, FLOW_MASK, FlowEnd, Lengths, Lists, MAX_LENGTHS, action, cell, direct, kind, masked,
+    narrow, side, v4_cell, v6_cell, verdict,
 };
 use weir_common::hash::hash;
 use weir_common::parse::PacketMeta;

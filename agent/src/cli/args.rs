@@ -226,7 +226,7 @@ pub enum DecisionsCmd {
     /// Block a target
     Add {
         /// ADDRESS, ADDRESS/LENGTH, ADDRESS/tcp|udp/PORT (a port of ours), ADDRESS/tcp|udp/from/PORT (the port it sends
-        /// from), or a flow: tcp|udp:ADDRESS:PORT-ADDRESS:PORT, IPv6 as [ADDRESS]:PORT
+        /// from), or a flow: tcp|udp:ADDRESS:PORT-ADDRESS:PORT, IPv6 in brackets
         #[arg(value_name = "TARGET", value_parser = target)]
         target: Target,
         /// drop, or shadow: only count what would be dropped
