@@ -1,6 +1,7 @@
 //! `cargo xtask test`: every test of the workspace, with what was skipped listed at the end.
 
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
 use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
@@ -9,6 +10,8 @@ use crate::needs::Use;
 use crate::sh::{root, sh};
 
 pub fn run(args: &[String]) -> Result<()> {
+    // Asked for now: the build of the tests may put another file in this one's place.
+    let program = std::env::current_exe().context("cannot find this program's own file")?;
     crate::setup::ensure(&[Use::Test])?;
     crate::ebpf::build(crate::ebpf::Choice::Auto)?;
     let mut command = sh("cargo", ["test", "--workspace", "--no-fail-fast", "--", "--show-output"]).dir(root());
@@ -52,7 +55,10 @@ pub fn run(args: &[String]) -> Result<()> {
             eprintln!("{e:#}");
         }
     }
-    let played = if args.is_empty() { scenes(&mut report) } else { Ok(()) };
+    let played = if args.is_empty() { scenes(&program, &mut report) } else { Ok(()) };
+    if let Err(e) = &played {
+        eprintln!("{e:#}");
+    }
     println!("\n{}", report.closing());
     if !status.success() {
         bail!("tests failed ({status})");
@@ -66,8 +72,7 @@ pub fn run(args: &[String]) -> Result<()> {
 }
 
 /// The scenes of the lab. Each counts as a test; what they tell is shown where one fails.
-fn scenes(report: &mut Report) -> Result<()> {
-    let program = std::env::current_exe().context("cannot find this program's own file")?;
+fn scenes(program: &Path, report: &mut Report) -> Result<()> {
     eprintln!("+ cargo xtask lab --scene all");
     // What the tests were built with; another build would choose other features and take minutes.
     let weir = crate::sh::target_dir().join("debug/weir");

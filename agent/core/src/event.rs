@@ -139,6 +139,21 @@ pub enum DecisionChange {
     Refused,
 }
 
+impl DecisionChange {
+    /// As JSON has it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            DecisionChange::Added => "added",
+            DecisionChange::Enforced => "enforced",
+            DecisionChange::Extended => "extended",
+            DecisionChange::Expired => "expired",
+            DecisionChange::Deleted => "deleted",
+            DecisionChange::Superseded => "superseded",
+            DecisionChange::Refused => "refused",
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     Flow {

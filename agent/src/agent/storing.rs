@@ -125,7 +125,7 @@ impl Agent {
         let hits = self.kernel.as_ref().filter(|_| over).map(|k| k.enforcer.hits(decision.target).0);
         self.store.journal().add(Row::History(Box::new(Happened {
             time_us: *time_us,
-            change: change_name(*change).to_owned(),
+            change: change.name().to_owned(),
             decision: (**decision).clone(),
             mode: mode.name().to_owned(),
             note: note.clone(),
@@ -148,18 +148,6 @@ impl Agent {
             // Whoever asked may have hung up.
             drop(reply.send(answer));
         });
-    }
-}
-
-const fn change_name(change: DecisionChange) -> &'static str {
-    match change {
-        DecisionChange::Added => "added",
-        DecisionChange::Enforced => "enforced",
-        DecisionChange::Extended => "extended",
-        DecisionChange::Expired => "expired",
-        DecisionChange::Deleted => "deleted",
-        DecisionChange::Superseded => "superseded",
-        DecisionChange::Refused => "refused",
     }
 }
 

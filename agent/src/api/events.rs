@@ -1,6 +1,6 @@
 //! Events as protobuf messages.
 
-use weir_core::event::{Alert, Anomaly, DecisionChange, Event, Level, Severity};
+use weir_core::event::{Alert, Anomaly, Event, Level, Severity};
 use weir_core::record::FlowRecord;
 
 use super::convert::{action_out, mode_out};
@@ -46,7 +46,7 @@ pub fn message(event: &Event, render: &dyn Render) -> pb::Event {
         Event::Decision { time_us, change, decision, mode, note } => (
             *time_us,
             Body::Decision(pb::DecisionEvent {
-                change: change_name(*change).into(),
+                change: change.name().into(),
                 decision: Some((**decision).clone().into()),
                 mode: mode_out(*mode),
                 note: note.clone(),
@@ -141,18 +141,6 @@ fn alert(a: &Alert) -> pb::AlertEvent {
         outcome: a.outcome.clone(),
         mode: mode_out(a.mode),
         anomaly: Some(anomaly(&a.anomaly)),
-    }
-}
-
-fn change_name(change: DecisionChange) -> &'static str {
-    match change {
-        DecisionChange::Added => "added",
-        DecisionChange::Enforced => "enforced",
-        DecisionChange::Extended => "extended",
-        DecisionChange::Expired => "expired",
-        DecisionChange::Deleted => "deleted",
-        DecisionChange::Superseded => "superseded",
-        DecisionChange::Refused => "refused",
     }
 }
 

@@ -140,15 +140,7 @@ fn alert(a: &Alert) -> String {
 }
 
 fn decision_words(d: &Decision, change: DecisionChange, mode: Mode, note: &str) -> String {
-    let change = match change {
-        DecisionChange::Added => "added",
-        DecisionChange::Enforced => "enforced",
-        DecisionChange::Extended => "extended",
-        DecisionChange::Expired => "expired",
-        DecisionChange::Deleted => "deleted",
-        DecisionChange::Superseded => "superseded",
-        DecisionChange::Refused => "REFUSED",
-    };
+    let change = if change == DecisionChange::Refused { "REFUSED" } else { change.name() };
     let action = match (d.action, d.instead_of) {
         (Action::Drop, _) => "drop".to_owned(),
         (Action::Limit, _) => format!("limit to {}", d.limit.map(|l| l.to_string()).unwrap_or_default()),
