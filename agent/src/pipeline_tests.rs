@@ -146,21 +146,7 @@ fn fetches(p: &mut Pipeline, from: u64, seconds: u64, hosts: u8, times: impl Fn(
 #[test]
 fn what_drifts_suspends_drops_until_another_model_serves_and_one_source_drifts_nothing() {
     const HOSTS: u8 = 24;
-    let mut p = pipeline();
-    let config = crate::learn::LearnConfig {
-        duration: std::time::Duration::from_secs(600),
-        min_flows: 0,
-        min_windows: 0,
-        window_us: 10 * S,
-        alert_budget_per_day: 10.0,
-    };
-    p.record(Recorder::new(config, NOW));
-    fetches(&mut p, NOW + S, 600, HOSTS, |_| 1);
-    let dir = tempfile::tempdir().unwrap();
-    let recording = p.take_recorder().unwrap().close(NOW + 601 * S);
-    recording.train(dir.path().join("bundle"), 1).unwrap();
-    let load = || Model::new(Bundle::load(&dir.path().join("bundle")).unwrap());
-    p.serve(load());
+    let (mut p, dir) = taught(HOSTS);
     let then = NOW + 700 * S;
     assert_eq!(fetches(&mut p, then, 60, HOSTS, |_| 1), []);
     // A host that fetches more than anybody ever did.
@@ -174,7 +160,7 @@ fn what_drifts_suspends_drops_until_another_model_serves_and_one_source_drifts_n
     let moved: Vec<_> = p.drift().report().features.iter().filter(|f| f.moved).map(|f| f.feature).collect();
     assert!(moved.contains(&"bwd_bytes") && !moved.contains(&"fwd_packets"), "{moved:?}");
 
-    p.serve(load());
+    p.serve(learned(&dir));
     assert_eq!(p.drift().bad().count(), 0, "votes are about one model");
 }
 
@@ -193,8 +179,12 @@ fn taught(hosts: u8) -> (Pipeline, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let recording = p.take_recorder().unwrap().close(NOW + 601 * S);
     recording.train(dir.path().join("bundle"), 1).unwrap();
-    p.serve(Model::new(Bundle::load(&dir.path().join("bundle")).unwrap()));
+    p.serve(learned(&dir));
     (p, dir)
+}
+
+fn learned(dir: &tempfile::TempDir) -> Model {
+    Model::new(Bundle::load(&dir.path().join("bundle")).unwrap())
 }
 
 /// Epochs of what everybody usually fetches, and of what `more` says of each second; the alerts raised meanwhile.

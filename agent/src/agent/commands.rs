@@ -138,6 +138,10 @@ impl Agent {
 
     /// The far end of a flow first, however it was copied from a list of flows.
     fn oriented(&self, target: Target) -> Target {
+        // Others have no ends to turn; the host need not be asked for its addresses.
+        if !matches!(target, Target::Flow(_)) {
+            return target;
+        }
         let (home, own) = (super::home(&self.config), Home::new(surroundings::home("")));
         target.oriented(|addr| home.contains(addr)).oriented(|addr| own.contains(addr))
     }

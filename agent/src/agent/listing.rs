@@ -65,13 +65,7 @@ impl Agent {
         for (list, saved) in stored {
             let name = list.draft.name.clone();
             if list.draft.from != From::Import && !wanted.contains(&name) {
-                self.news(
-                    now,
-                    Level::Info,
-                    "lists",
-                    format!("the list {name} is gone: the configuration names it no more"),
-                );
-                self.keep_list(&name, None);
+                self.forget_list(&name, now);
                 continue;
             }
             let elapsed = Saved::now().ok().and_then(|n| saved.elapsed_us(&n));
@@ -85,6 +79,12 @@ impl Agent {
                 Err(e) => self.warn("lists", format!("the stored list {name} is not in force: {e}")),
             }
         }
+    }
+
+    /// A list that the configuration named goes from the disk.
+    fn forget_list(&mut self, name: &str, now: TimeUs) {
+        self.news(now, Level::Info, "lists", format!("the list {name} is gone: the configuration names it no more"));
+        self.keep_list(name, None);
     }
 
     /// What feeds bring from now on; once.
@@ -104,13 +104,7 @@ impl Agent {
         for name in gone {
             if self.decisions.remove_list(&name).is_ok() {
                 self.unwritten = true;
-                self.news(
-                    now,
-                    Level::Info,
-                    "lists",
-                    format!("the list {name} is gone: the configuration names it no more"),
-                );
-                self.keep_list(&name, None);
+                self.forget_list(&name, now);
             }
         }
         let decisions = &self.decisions;
