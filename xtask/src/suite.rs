@@ -2,12 +2,14 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{ChildStdout, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
 use crate::needs::Use;
-use crate::sh::{root, sh};
+use crate::sh::{root, sh, sh_as_root};
 
 pub fn run(args: &[String]) -> Result<()> {
     // Asked for now: the build of the tests may put another file in this one's place.
@@ -34,8 +36,19 @@ pub fn run(args: &[String]) -> Result<()> {
         .context("cannot start `cargo test`; is cargo in PATH?")?;
     let mut report = Report::default();
     let mut out = std::io::stdout().lock();
-    for line in BufReader::new(child.stdout.take().context("no output of cargo test")?).split(b'\n') {
-        let line = line.context("cannot read what cargo test prints")?;
+    let lines = lines(child.stdout.take().context("no output of cargo test")?);
+    loop {
+        let line = match lines.recv_timeout(HUNG) {
+            Ok(line) => line.context("cannot read what cargo test prints")?,
+            // Before the first test the compiler is at work.
+            Err(RecvTimeoutError::Timeout) if report.programs == 0 => continue,
+            Err(RecvTimeoutError::Timeout) => {
+                eprintln!("no test has ended in the last {} minutes; what runs is ended", HUNG.as_secs() / 60);
+                end_children(child.id());
+                continue;
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
+        };
         let line = String::from_utf8_lossy(&line);
         if report.line(&line) {
             writeln!(out, "{line}")?;
@@ -69,6 +82,23 @@ pub fn run(args: &[String]) -> Result<()> {
         bail!("no test ran; does a test's name contain {:?}?", args.join(" "));
     }
     Ok(())
+}
+
+/// A test program that prints nothing for so long hangs; the others are still to run.
+const HUNG: Duration = Duration::from_secs(600);
+
+fn lines(from: ChildStdout) -> Receiver<std::io::Result<Vec<u8>>> {
+    let (to, lines) = channel();
+    std::thread::spawn(move || BufReader::new(from).split(b'\n').try_for_each(|line| to.send(line)));
+    lines
+}
+
+/// Ends the processes that `parent` started, by which it knows that they failed.
+fn end_children(parent: u32) {
+    let of = format!("/proc/{parent}/task/{parent}/children");
+    for pid in std::fs::read_to_string(of).unwrap_or_default().split_whitespace() {
+        let _ = sh_as_root("kill", [pid]).loud().run();
+    }
 }
 
 /// The scenes of the lab. Each counts as a test; what they tell is shown where one fails.
@@ -117,6 +147,8 @@ struct Report {
     failed: u64,
     ignored: u64,
     skips: Vec<String>,
+    /// Test programs begun.
+    programs: u64,
     /// Inside the output of passed tests; the test whose output it is.
     within: Option<String>,
 }
@@ -137,6 +169,9 @@ impl Report {
                 }
             }
             return true;
+        }
+        if line.starts_with("running ") && line.trim_end_matches('s').ends_with(" test") {
+            self.programs += 1;
         }
         if line == "failures:" {
             self.within = None;
@@ -219,6 +254,7 @@ test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; fini
         let mut report = Report::default();
         let shown: Vec<&str> = OUTPUT.lines().filter(|l| report.line(l)).collect();
         assert_eq!(report.closing(), "2 passed, 1 failed, 5 skipped");
+        assert_eq!(report.programs, 2);
         assert_eq!(report.skips, ["SKIP a: no python3 in PATH"]);
         assert!(shown.contains(&"panicked here"), "a failure's output is shown");
         assert!(!shown.iter().any(|l| l.contains("chatter")), "a success's output is not");
