@@ -28,10 +28,11 @@ mod sum;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use crate::addr::{Addr, Prefix};
+use crate::decision;
 use crate::drift::Place;
 use crate::event::Anomaly;
 use crate::profile::ProfileId;
-use crate::record::{FlowRecord, TimeUs};
+use crate::record::{EndReason, FlowRecord, TimeUs};
 use crate::role::{Direction, Role};
 use crate::window::SourceWindow;
 use sum::Sum;
@@ -136,6 +137,8 @@ pub struct Level {
     pub worst: Option<Anomaly>,
     /// By which calibration the most anomalous proven observation of late was judged.
     pub proven_by: Option<Place>,
+    /// The latest strange flow that was still going on when it was looked at, of all flows and of proven ones.
+    pub going_on: [Option<decision::Flow>; 2],
     /// For a /64: addresses in it that gave evidence of their own, over all and over proven flows.
     pub offenders: [usize; 2],
 }
@@ -161,6 +164,8 @@ struct Source {
     worst: Option<(TimeUs, Box<Anomaly>)>,
     proven_by: Option<(TimeUs, f32, Place)>,
     strange: Vec<&'static str>,
+    /// By its number, see [`Level::going_on`].
+    going_on: [Option<(u64, decision::Flow)>; 2],
     /// Contributions of the addresses of a prefix to the sums [all, proven], nats.
     members: Vec<(Addr, [f64; 2])>,
 }
@@ -206,7 +211,14 @@ impl Evidence {
     /// A scored flow record that left the table at `now`.
     pub fn add_flow(&mut self, now: TimeUs, record: &FlowRecord, anomaly: &Anomaly) {
         let o = Observation::of_flow(now, record, f64::from(anomaly.p_value), anomaly.actionable);
-        self.take(&o, record.direction == Direction::In, Some(anomaly), &[]);
+        let from_remote = record.direction == Direction::In;
+        self.take(&o, from_remote, Some(anomaly), &[]);
+        if from_remote {
+            let nets = net6(record.client).and_then(|n| self.nets.get_mut(&n));
+            for source in self.hosts.get_mut(&record.client).into_iter().chain(nets) {
+                source.note_flow(record, o.actionable && surprise(o.p) > 0.0);
+            }
+        }
     }
 
     /// A scored source window that was given at `now`.
@@ -342,6 +354,7 @@ impl Source {
             worst: self.worst.as_ref().map(|(_, a)| (**a).clone()),
             proven_by: self.proven_by.map(|(_, _, place)| place),
             proto: self.proto.and_then(|p| u8::try_from(p).ok()),
+            going_on: self.going_on.map(|f| f.map(|(_, flow)| flow)),
             offenders: [ALL, PROVEN].map(|i| self.members.iter().filter(|(_, c)| c[i] >= MEMBER_OFFENDS).count()),
         }
     }
@@ -371,6 +384,7 @@ impl Source {
             self.worst = None;
             self.proven_by = None;
             self.strange.clear();
+            self.going_on = [None; 2];
         }
         match o.kind {
             ObservationKind::Flow { flow_id, proto, port, proven, first_record } => {
@@ -477,6 +491,25 @@ impl Source {
         } else if let Some(least) = self.ports.iter_mut().min_by_key(|(_, n)| *n) {
             // Space-saving: the newcomer inherits the count that it displaces.
             *least = (port, least.1.saturating_add(1));
+        }
+    }
+
+    /// A record of a flow from a remote host: whether there is still something to stop.
+    fn note_flow(&mut self, r: &FlowRecord, strange: bool) {
+        for held in &mut self.going_on {
+            held.take_if(|(id, _)| *id == r.flow_id && r.end_reason != EndReason::Checkpoint);
+        }
+        if strange && r.end_reason == EndReason::Checkpoint {
+            let flow = decision::Flow {
+                proto: r.proto,
+                remote: r.client,
+                remote_port: r.client_port,
+                ours: r.server,
+                port: r.server_port,
+            };
+            for sum in if r.proven { &[ALL, PROVEN][..] } else { &[ALL] } {
+                self.going_on[*sum] = Some((r.flow_id, flow));
+            }
         }
     }
 

@@ -10,6 +10,7 @@ use crate::event::{Alert, Anomaly, Event, Mode};
 use crate::evidence::{Evidence, EvidenceConfig, Thresholds};
 use crate::feature::{core_matrix, source_matrix};
 use crate::guard::Guard;
+use crate::policy::rule::{Act, Rule, Then, When, Width};
 use crate::policy::{Case, Policy, PolicyConfig};
 use crate::profile::ProfileId;
 use crate::question::NewQuestion;
@@ -156,4 +157,34 @@ fn a_password_guesser_is_stopped_in_seconds_and_whose_name_is_forged_is_not() {
     // It lapses by itself.
     agent.epoch(2 * 3600 * S, &[], |_| 0.5);
     assert!(agent.stopped(2 * 3600 * S).is_empty());
+}
+
+#[test]
+fn a_rule_stops_the_strange_flow_that_goes_on_and_leaves_its_host_the_others() {
+    let mut agent = Agent::new();
+    let then = Then { width: Width::Flow, ..Then::new(Act::Drop) };
+    let rules = [Rule { name: "tunnel".into(), when: When::default(), then }];
+    agent.policy.set_config(PolicyConfig { rules: rules.into(), ..agent.policy.config().clone() });
+    let long = Tcp::new("203.0.113.66", 5555, "10.0.0.1", 443);
+    let mut p = long.handshake(0);
+    for s in 0..40u64 {
+        let at = s * S;
+        // One conversation that goes on, and short ones that are over as soon as they are looked at.
+        p.extend((1..20).flat_map(|i| [long.fwd(at + 300 + i * 20, ACK, 900), long.bwd(at + 310 + i * 20, ACK, 900)]));
+        let short = |i: u16| Tcp::new("203.0.113.66", 10_000 + s as u16 * 8 + i, "10.0.0.1", 443).whole(at + 700);
+        p.extend((0..8).flat_map(short));
+        if s == 39 {
+            p.extend([long.fwd(at + 900, FIN_ACK, 52), long.bwd(at + 950, FIN_ACK, 52)]);
+        }
+        p.sort_by_key(|p| p.at);
+        agent.epoch_with(at + S, &p, |_| 1e-4, |_, _| 1e-4);
+        p.clear();
+    }
+    let targets: Vec<_> = agent.made.iter().map(|d| (d.target.to_string(), d.action)).collect();
+    assert_eq!(targets, [("tcp:203.0.113.66:5555-10.0.0.1:443".to_owned(), Action::Drop)]);
+    let going_on = |agent: &Agent, s: u64| agent.evidence.level(addr("203.0.113.66"), s * S + WALL).unwrap().going_on;
+    assert!(going_on(&agent, 40).iter().all(Option::is_some));
+    agent.epoch(42 * S, &[], |_| 0.5);
+    agent.epoch(60 * S, &[], |_| 0.5);
+    assert_eq!(going_on(&agent, 60), [None; 2], "what has ended is no target");
 }

@@ -238,7 +238,7 @@ impl Policy {
             return Verdict { rule, ..Verdict::default() };
         }
         let about = matched.map_or(&[][..], |r| &r.when.ports);
-        let (target, refusal) = self.aim(now, then, about, &asked, &facts, decisions);
+        let (target, refusal) = self.aim(now, then, about, &asked, &facts, case.level, decisions);
         // What others of its /64 did proves nothing against one address of it.
         let whole = target.prefix().len() <= NET6_LEN && !target.prefix().is_v4();
         asked.proven &= !asked.net || whole || case.level.proven >= thresholds.drop;
@@ -320,6 +320,7 @@ impl Policy {
         about: &[(u16, u16)],
         asked: &Asked,
         facts: &Facts<'_>,
+        level: &Level,
         decisions: &Decisions,
     ) -> (Target, Option<String>) {
         let source = facts.source;
@@ -335,6 +336,7 @@ impl Policy {
             source,
             net64: asked.net,
             ports: &ports,
+            flow: level.going_on[usize::from(asked.proven)].filter(|f| within(about, f.port)),
             proven: asked.proven,
             proto: facts.proto,
             role: facts.worst.map(|a| a.role),
@@ -532,6 +534,7 @@ impl Policy {
     fn question(&self, b: &Bench<'_>, act: Act, ask: rule::Ask, why: String) -> NewQuestion {
         NewQuestion {
             source: b.case.source,
+            flow: b.case.level.going_on[usize::from(b.asked.proven)],
             proposed: self.automatic(b, act, self.lifetime(b, act)),
             why,
             ttl_us: ask.ttl_us,

@@ -11,6 +11,7 @@ mod table;
 use serde::{Deserialize, Serialize};
 
 use crate::addr::Addr;
+use crate::decision::Flow;
 use crate::decisions::NewDecision;
 use crate::record::TimeUs;
 
@@ -32,6 +33,8 @@ pub enum Unanswered {
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewQuestion {
     pub source: Addr,
+    /// A strange flow of it that was still going on.
+    pub flow: Option<Flow>,
     /// What the policy would decide if it needed to ask nobody.
     pub proposed: NewDecision,
     /// Why a person is asked, in words: the mode, a rule, a source that carries much of what is normal.
@@ -46,6 +49,9 @@ pub struct NewQuestion {
 pub struct Question {
     pub id: u64,
     pub source: Addr,
+    /// The last strange flow of it that was still going on when it was asked.
+    #[serde(default)]
+    pub flow: Option<Flow>,
     pub proposed: NewDecision,
     pub why: String,
     /// Server ports that the source went for, most used first; empty where nobody knows.

@@ -313,10 +313,10 @@ fn width(node: &Node, path: &str, problems: &mut Vec<Problem>) -> Width {
         "port" => Ok(Width::Port),
         "net" => Ok(Width::Net { v4: NET_LENS.0, v6: NET_LENS.1 }),
         "auto" => Ok(Width::Auto),
-        "flow" => Err("single flows cannot be targets of rules yet; `port` is the narrowest".to_owned()),
-        _ => {
-            Err(format!("`{text}` is no target; expected auto, host, port, net, or lengths such as {{v4: 22, v6: 56}}"))
-        }
+        "flow" => Ok(Width::Flow),
+        _ => Err(format!(
+            "`{text}` is no target; expected auto, host, port, flow, net, or lengths such as {{v4: 22, v6: 56}}"
+        )),
     };
     scalar(node, path, problems, &parse).unwrap_or_default()
 }

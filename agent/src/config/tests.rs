@@ -364,7 +364,7 @@ policy:
       target: {v4: 4}
       for: 1h
       escalate: [1h, 10m]
-    - {action: limit 0pps, target: flow, ask: {than: act}, within: 3d}
+    - {action: limit 0pps, target: floe, ask: {than: act}, within: 3d}
     - {name: b}
     - drop
 ";
@@ -386,7 +386,7 @@ policy:
             "weir.yaml:14:12: policy.rules[0].for: `escalate` says how long; leave one of the two out",
             "weir.yaml:15:17: policy.rules[0].escalate: each time must be at least as long as the one before",
             "weir.yaml:16:16: policy.rules[1].action: a rate of 0 a second cannot be held; allowed are 1 to 137,438,953,472",
-            "weir.yaml:16:36: policy.rules[1].target: single flows cannot be targets of rules yet; `port` is the narrowest",
+            "weir.yaml:16:36: policy.rules[1].target: `floe` is no target; expected auto, host, port, flow, net, or lengths such as {v4: 22, v6: 56}",
             "weir.yaml:16:48: policy.rules[1].ask.than: unknown key; did you mean `then`?",
             "weir.yaml:16:68: policy.rules[1].within: it says how long `escalate` remembers, and there is none",
             "weir.yaml:17:7: policy.rules[2]: `action` is missing; add none, alert, shadow, drop, or limit RATE",

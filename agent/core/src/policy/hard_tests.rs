@@ -314,6 +314,23 @@ fn a_port_is_the_target_where_its_protocol_is_known() {
 }
 
 #[test]
+fn a_flow_is_the_target_while_it_goes_on_and_never_an_unproven_one_of_a_proven_drop() {
+    let flow = |text: &str| match text.parse() {
+        Ok(Target::Flow(f)) => Some(f),
+        other => panic!("{other:?}"),
+    };
+    let (udp, tcp) = ("udp:203.0.113.5:53-10.0.0.1:4000", "tcp:203.0.113.5:5555-10.0.0.1:22");
+    let mut p = Policy::new(with(vec![rule(When::default(), Then { width: Width::Flow, ..Then::new(Act::Drop) })]), 1);
+    let l = Level { going_on: [flow(udp), flow(tcp)], ..level(30.0, 30.0) };
+    let d = judge(&mut p, "203.0.113.5", &l).decision.unwrap();
+    assert_eq!((d.target.to_string().as_str(), d.action), (tcp, Action::Drop));
+    let v = judge(&mut p, "203.0.113.5", &Level { going_on: [flow(udp), None], ..level(30.0, 30.0) });
+    assert!(v.decision.is_none() && v.note.contains("none of the flows that were strange"), "{}", v.note);
+    let d = judge(&mut p, "203.0.113.5", &Level { going_on: [flow(udp), None], ..level(30.0, 0.0) }).decision.unwrap();
+    assert_eq!((d.target.to_string().as_str(), d.action), (udp, Action::Shadow));
+}
+
+#[test]
 fn a_host_at_home_is_asked_about_where_a_rule_says_so_and_never_stopped() {
     let ask = Some(Ask { ttl_us: 60 * S, unanswered: Unanswered::Act });
     let out = When { direction: Some(Way::Out), ..When::default() };

@@ -74,7 +74,7 @@ impl fmt::Display for Then {
             Width::Auto => "the host (the /64 where several of its addresses offend)".to_owned(),
             Width::Host => "the host".to_owned(),
             Width::Port => "what the host sends to the port it went for".to_owned(),
-            Width::Flow => "the flow".to_owned(),
+            Width::Flow => "the strange flow that still goes on, where there is one".to_owned(),
             Width::Net { v4, v6 } => {
                 format!("the /{v4} (IPv6: /{v6}) where several of its addresses offend, else the host")
             }

@@ -1,7 +1,7 @@
 //! From the width that a rule asks for to a target: the one place that makes automatic targets.
 
 use crate::addr::{Addr, Prefix};
-use crate::decision::Target;
+use crate::decision::{Flow, Target};
 use crate::evidence::NET6_LEN;
 use crate::role::{ProtoClass, Role};
 use weir_common::flow::ip_proto;
@@ -29,6 +29,8 @@ pub(super) struct Aim<'a> {
     pub proto: Option<u8>,
     /// Of the worst observation.
     pub role: Option<Role>,
+    /// A strange flow of it that is going on; a proven one where the rest is.
+    pub flow: Option<Flow>,
     /// Several addresses of a network offend.
     pub several: &'a dyn Fn(Prefix) -> bool,
 }
@@ -50,7 +52,7 @@ pub(super) fn make(width: Width, aim: &Aim<'_>) -> Result<Target, &'static str> 
             let proto = proto(aim).ok_or("its flows are of several protocols, so a port alone cannot be the target")?;
             Ok(Target::Port { host: aim.source, proto, port })
         }
-        Width::Flow => Err("single flows cannot be targets yet"),
+        Width::Flow => aim.flow.map(Target::Flow).ok_or("none of the flows that were strange is known to go on"),
     }
 }
 

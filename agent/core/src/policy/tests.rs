@@ -47,6 +47,7 @@ pub(super) fn level(all: f64, proven: f64) -> Level {
         proto: None,
         worst: Some(anomaly()),
         proven_by: Some(Place { profile: ProfileId::Source, role: LOGIN }),
+        going_on: [None; 2],
         offenders: [0, 0],
     }
 }

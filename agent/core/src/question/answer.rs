@@ -123,20 +123,13 @@ pub enum AnswerError {
     Time { max_us: u64 },
 }
 
-/// The one conversation that a question is about.
-///
-/// The evidence of a source is that of many flows, and what lies in the kernel has no entry for a single flow. Where
-/// [`Target`] gets one, this is the place to make it: of the source, the port that it went for and the flow that is alive.
-fn flow_target(_question: &Question) -> Option<Target> {
-    None
-}
-
 fn target(q: &Question, width: Option<Width>) -> Result<Target, AnswerError> {
     let none = |width: Width, why| AnswerError::NoTarget { id: q.id, width: width.name(), why };
     let Some(width) = width else { return Ok(q.proposed.target) };
     match width {
         Width::Flow => {
-            flow_target(q).ok_or_else(|| none(width, "its evidence is that of many flows; choose port or host"))
+            let why = "none of its strange flows was known to go on; choose port or host";
+            q.flow.map(Target::Flow).ok_or_else(|| none(width, why))
         }
         Width::Port => {
             let port = q.ports.first().copied().filter(|p| *p != 0);
@@ -215,6 +208,8 @@ pub fn resolve(q: &Question, a: &Answer) -> Result<Resolved, AnswerError> {
             let ttl_us = a.ttl_us.unwrap_or(SUPPRESS_US);
             let (prefix, ports) = match target(q, a.width.or(Some(Width::Host)))? {
                 Target::Port { host, port, .. } => (Prefix::host(host), vec![port]),
+                // What is normal is a kind of flow, never one alone.
+                Target::Flow(f) => (Prefix::host(f.remote), vec![f.port]),
                 other => (other.prefix(), Vec::new()),
             };
             return Ok(Resolved::Suppress { prefix, ports, ttl_us });

@@ -99,6 +99,7 @@ impl Questions {
                     // The evidence has grown; what is waited for stays as it was.
                     q.proposed = new.proposed;
                     q.why = new.why;
+                    q.flow = new.flow.or(q.flow);
                     if !ports.is_empty() {
                         q.ports = ports.to_vec();
                     }
@@ -118,6 +119,7 @@ impl Questions {
             source: new.source,
             proposed: new.proposed,
             why: new.why,
+            flow: new.flow,
             ports: ports.to_vec(),
             asked_us: now,
             last_us: now,

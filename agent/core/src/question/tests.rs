@@ -7,6 +7,7 @@ fn new(source: &str) -> NewQuestion {
     let source: Addr = source.parse().unwrap();
     NewQuestion {
         source,
+        flow: None,
         proposed: NewDecision {
             target: Target::Net(crate::addr::Prefix::host(source)),
             action: Action::Drop,
@@ -186,6 +187,17 @@ fn every_offer_can_be_answered_and_a_single_flow_is_not_offered_where_none_can_b
         let flow = resolve(q, &answer(Choice::Block, Some(Width::Flow))).unwrap_err().to_string();
         assert!(flow.contains("no flow can be meant by question"), "{flow}");
     }
+    let mut going_on = new("192.0.2.8");
+    let flow = "tcp:192.0.2.8:5555-203.0.113.1:22";
+    going_on.flow = match flow.parse() {
+        Ok(Target::Flow(f)) => Some(f),
+        other => panic!("{other:?}"),
+    };
+    let Asked::New(q) = all.ask(going_on, &[22], S) else { panic!("not asked") };
+    let offer = offers(&q).into_iter().find(|o| o.width == Some(Width::Flow)).unwrap();
+    assert_eq!(offer.words, format!("block the flow {flow}"));
+    let Ok(Resolved::Decide(d)) = resolve(&q, &answer(Choice::Block, Some(Width::Flow))) else { panic!("no decision") };
+    assert_eq!(d.target.to_string(), flow);
     let mut unknown = all.get(1).unwrap().clone();
     unknown.ports.clear();
     assert!(resolve(&unknown, &answer(Choice::Block, Some(Width::Port))).is_err());

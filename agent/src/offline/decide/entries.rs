@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use serde::Serialize;
 use weir_core::addr::{Addr, Prefix};
-use weir_core::decision::{Action, Sides, Target};
+use weir_core::decision::{Action, Flow, Sides, Target};
 use weir_core::decisions::Decisions;
 use weir_core::rate::{RateLimit, RateUnit};
 use weir_core::record::{FlowRecord, TimeUs};
@@ -30,6 +30,7 @@ pub struct Entries {
     /// Lengths in use, longest first, IPv4 and IPv6.
     lens: [BTreeSet<std::cmp::Reverse<u8>>; 2],
     ports: HashMap<(Addr, u8, u16), Entry>,
+    flows: HashMap<Flow, Entry>,
 }
 
 impl Entries {
@@ -43,22 +44,25 @@ impl Entries {
                     all.lens[usize::from(!p.is_v4())].insert(std::cmp::Reverse(p.len()));
                 }
                 Target::Port { host, proto, port } => drop(all.ports.insert((host, proto, port), entry)),
+                Target::Flow(flow) => drop(all.flows.insert(flow, entry)),
                 // People alone decide about these, and in a replay there are none.
-                Target::FarPort { .. } | Target::Flow(_) => {}
+                Target::FarPort { .. } => {}
             }
         }
         all
     }
 
     pub fn is_empty(&self) -> bool {
-        self.nets.is_empty() && self.ports.is_empty()
+        self.nets.is_empty() && self.ports.is_empty() && self.flows.is_empty()
     }
 
-    /// The entry that meets what `from` sends to a port: the strongest, and of equal ones the narrowest.
-    pub fn on(&self, from: Addr, proto: u8, port: u16) -> Option<Entry> {
+    /// The entry that meets what the remote end of a flow sends: the strongest, and of equal ones the narrowest.
+    pub fn on(&self, flow: &Flow) -> Option<Entry> {
+        let from = flow.remote;
         let lens = &self.lens[usize::from(!from.is_v4())];
         let nets = lens.iter().filter_map(|len| self.nets.get(&Prefix::new(from, len.0)));
-        let all = self.ports.get(&(from, proto, port)).into_iter().chain(nets);
+        let port = self.ports.get(&(from, flow.proto, flow.port));
+        let all = self.flows.get(flow).into_iter().chain(port).chain(nets);
         all.copied().reduce(|best, e| if e.action > best.action { e } else { best })
     }
 }
@@ -184,21 +188,34 @@ mod tests {
         Entries::of(&d, 2 * S)
     }
 
+    fn flow(from: &str, proto: u8, port: u16) -> Flow {
+        let ours = "198.51.100.1".parse().unwrap();
+        Flow { proto, remote: from.parse().unwrap(), remote_port: 40_000, ours, port }
+    }
+
+    #[test]
+    fn an_entry_on_a_flow_meets_that_flow_alone() {
+        let e = entries(&[("tcp:203.0.113.9:40000-198.51.100.1:22", Action::Drop)]);
+        assert!(!e.is_empty() && e.on(&flow("203.0.113.9", 6, 22)).is_some_and(|e| e.action == Action::Drop));
+        let other = Flow { remote_port: 40_001, ..flow("203.0.113.9", 6, 22) };
+        assert!([other, flow("203.0.113.9", 6, 80), flow("203.0.113.9", 17, 22)].iter().all(|f| e.on(f).is_none()));
+    }
+
     #[test]
     fn the_strongest_then_narrowest_entry_meets_and_the_neighbour_meets_none() {
         let all =
             [("203.0.113.0/24", Action::Limit), ("203.0.113.9", Action::Shadow), ("203.0.113.9/tcp/22", Action::Drop)];
         let e = entries(&all);
-        let on = |a: &str, port| e.on(a.parse().unwrap(), 6, port).map(|e| e.action);
+        let on = |a: &str, port| e.on(&flow(a, 6, port)).map(|e| e.action);
         assert_eq!((on("203.0.113.9", 22), on("203.0.113.9", 80)), (Some(Action::Drop), Some(Action::Limit)));
         assert_eq!((on("203.0.113.8", 22), on("203.0.114.8", 22)), (Some(Action::Limit), None));
-        assert!(e.on("203.0.113.9".parse().unwrap(), 17, 22).is_some_and(|e| e.action == Action::Limit));
+        assert!(e.on(&flow("203.0.113.9", 17, 22)).is_some_and(|e| e.action == Action::Limit));
     }
 
     #[test]
     fn a_limit_stops_what_is_beyond_its_rate_and_a_shadow_entry_nothing() {
         let e = entries(&[("203.0.113.9", Action::Limit), ("203.0.113.10", Action::Shadow)]);
-        let of = |a: &str| e.on(a.parse().unwrap(), 6, 80).unwrap();
+        let of = |a: &str| e.on(&flow(a, 6, 80)).unwrap();
         let mut ledger = Ledger::default();
         // A burst of ten, ten a second.
         for s in 1..=3 {

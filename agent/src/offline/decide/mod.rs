@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use weir_common::flow::{FlowKey, FlowStats};
-use weir_core::decision::Action;
+use weir_core::decision::{Action, Flow};
 use weir_core::event::Event;
 use weir_core::profile::ProfileId;
 use weir_core::record::{EndReason, FlowRecord, FlowState, Have, TimeUs};
@@ -202,7 +202,14 @@ impl<'w> Deciding<'w> {
             let (entries, ledger) = (&self.site.entries, &mut self.site.ledger);
             let mut met = site::Met::new();
             let step = self.waiting.take(turn, |r, label| {
-                let Some(e) = entries.on(r.client, r.proto, r.server_port) else { return false };
+                let flow = Flow {
+                    proto: r.proto,
+                    remote: r.client,
+                    remote_port: r.client_port,
+                    ours: r.server,
+                    port: r.server_port,
+                };
+                let Some(e) = entries.on(&flow) else { return false };
                 *met.entry(e.id).or_default() += r.fwd.packets;
                 let both = r.bwd.packets > 0 && !matches!(r.state, FlowState::Unanswered | FlowState::Rejected);
                 ledger.told(e, r, verdict(label.map(|l| &**l)), both, end_us);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use weir_common::flow::{A_TO_B, B_TO_A, FlowKey, FlowStats};
 use weir_core::addr::Addr;
-use weir_core::decision::Action;
+use weir_core::decision::{Action, Flow};
 use weir_core::decisions::{Decisions, Limits};
 use weir_core::event::Event;
 use weir_core::guard::{Allow, Guard, Safe};
@@ -205,9 +205,11 @@ impl Site {
         let mut stopped = vec![false; drained.len()];
         for ((key, stats), stopped) in drained.iter().zip(&mut stopped) {
             let both = stats.dir.iter().all(|d| d.packets > 0);
-            for (addr, port, dir) in [(key.addr_a, key.port_b, A_TO_B), (key.addr_b, key.port_a, B_TO_A)] {
+            let [remote, ours] = [key.addr_a, key.addr_b].map(Addr);
+            let from_a = Flow { proto: key.proto, remote, remote_port: key.port_a, ours, port: key.port_b };
+            for (flow, dir) in [(from_a, A_TO_B), (from_a.reversed(), B_TO_A)] {
                 let sent = &stats.dir[dir];
-                let entry = self.entries.on(Addr(addr), key.proto, port).filter(|_| sent.packets > 0);
+                let entry = self.entries.on(&flow).filter(|_| sent.packets > 0);
                 if let Some(e) = entry {
                     *met.entry(e.id).or_default() += sent.packets;
                     *stopped |= e.action == Action::Drop;
