@@ -564,6 +564,15 @@ impl Policy {
         levels.filter_map(|l| l.proven_by).any(|place| self.suspended.contains(&place))
     }
 
+    /// The wall clock was set by `step_us`, µs: an hour stays an hour.
+    pub fn clock_stepped(&mut self, step_us: i64) {
+        for hour in [&mut self.recent, &mut self.unproven, &mut self.unproven_alerts] {
+            hour.clock_stepped(step_us);
+        }
+        self.alerted.clock_stepped(step_us);
+        self.repeaters.clock_stepped(step_us);
+    }
+
     fn forget_old(&mut self, now: TimeUs) {
         for hour in [&mut self.recent, &mut self.unproven, &mut self.unproven_alerts] {
             hour.forget_old(now);

@@ -242,6 +242,15 @@ impl Suppressions {
         gone
     }
 
+    /// The wall clock was set by `step_us`, µs: what is left of each one's time stays what it was.
+    pub fn clock_stepped(&mut self, step_us: i64) {
+        for s in &mut self.live {
+            s.expires_us = s.expires_us.saturating_add_signed(step_us);
+        }
+        self.counted.values_mut().for_each(|at| *at = at.saturating_add_signed(step_us));
+        self.changes += u64::from(!self.live.is_empty());
+    }
+
     fn end(&mut self, at: usize, now: TimeUs) -> Suppression {
         let mut s = self.live.remove(at);
         s.ended_us = Some(now.min(s.expires_us));

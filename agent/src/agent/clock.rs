@@ -1,6 +1,6 @@
 //! Wall clocks are set; lifetimes go on as they were.
 //!
-//! Ends of decisions are told as wall time. Whenever that is compared with a time to come, it is first looked whether the wall clock has
+//! Ends of decisions, allow entries, questions and suppressions are told as wall time. Whenever that is compared with a time to come, it is first looked whether the wall clock has
 //! stepped against the boot-time clock since the last look; if so, all ends move with it.
 
 use weir_core::event::Level;
@@ -66,6 +66,9 @@ impl Agent {
             return;
         }
         self.decisions.clock_stepped(step);
+        self.review.questions.clock_stepped(step);
+        self.pipeline.suppressions.clock_stepped(step);
+        self.pipeline.policy.clock_stepped(step);
         (self.unsaved, self.unwritten) = (true, true);
         let way = if step > 0 { "forward" } else { "back" };
         // Two clocks are read one after the other: whole seconds are what can be told.

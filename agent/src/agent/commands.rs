@@ -87,7 +87,7 @@ impl Agent {
             return Err(CommandError::Refused(words.to_owned()));
         }
         let risky = self.confirm_risky(&mut new);
-        let now = wall_us();
+        let now = self.now();
         let reason = new.reason_with_caller();
         let us = |d: std::time::Duration| d.as_micros() as u64;
         let added = self.decisions.add(
@@ -128,7 +128,7 @@ impl Agent {
     }
 
     fn confirm_decision(&mut self, id: u64, by: &Caller) -> Result<DecisionReport, CommandError> {
-        let now = wall_us();
+        let now = self.now();
         let decision = self.decisions.confirm(id, now)?;
         self.unwritten = true;
         self.decided(now, DecisionChange::Extended, decision.clone(), by.sign("confirmed"));
@@ -147,7 +147,7 @@ impl Agent {
     }
 
     fn delete_decision(&mut self, which: DecisionRef, by: &Caller) -> Result<Vec<Decision>, CommandError> {
-        let now = wall_us();
+        let now = self.now();
         let gone = match which {
             DecisionRef::Id(id) => vec![self.decisions.delete(id).map_err(|e| match self.decisions.list_of(id) {
                 Some(list) => CommandError::Refused(on_list(&list.name)),
@@ -203,7 +203,7 @@ impl Agent {
         lifetime: Option<Duration>,
         by: &Caller,
     ) -> Result<AllowAdded, CommandError> {
-        let now = wall_us();
+        let now = self.now();
         if lifetime.is_some_and(|l| l.as_micros() == 0) {
             let words = "an allow entry with a lifetime of 0 would never hold; give a longer one, such as 1h";
             return Err(CommandError::Invalid(words.to_owned()));
@@ -224,7 +224,7 @@ impl Agent {
     }
 
     fn allow_remove(&mut self, prefix: Prefix, by: &Caller) -> Result<AllowReport, CommandError> {
-        let now = wall_us();
+        let now = self.now();
         match self.decisions.unallow(prefix) {
             Some(a) => {
                 self.unwritten = true;

@@ -11,7 +11,6 @@ use weir_core::suppression::{DEFAULT_TTL_US, NewSuppression, Scope, Suppression,
 
 use super::Agent;
 use crate::api::review;
-use crate::clock::wall_us;
 use crate::command::{AlertReport, Caller, CommandError, FeedbackCommand, LabelScope};
 use crate::proto as pb;
 
@@ -43,7 +42,7 @@ pub(super) fn carry_out(agent: &mut Agent, command: FeedbackCommand) {
     let us = |d: std::time::Duration| u64::try_from(d.as_micros()).unwrap_or(u64::MAX);
     match command {
         FeedbackCommand::Label { alert_id, truth, scope, lifetime, comment, by, reply } => {
-            let now = wall_us();
+            let now = agent.now();
             let labelled = agent.label(alert_id, truth, scope, lifetime.map(us), &comment, &by, now);
             drop(reply.send(labelled.map(|(label, made)| {
                 agent.close_questions_of(&label, &by, now);
@@ -62,7 +61,7 @@ pub(super) fn carry_out(agent: &mut Agent, command: FeedbackCommand) {
             drop(reply.send(Ok(agent.pipeline.suppressions.live().iter().map(review::suppression).collect())));
         }
         FeedbackCommand::Suppress { scope, lifetime, comment, by, reply } => {
-            let now = wall_us();
+            let now = agent.now();
             let made = scope_of(scope, None, &[])
                 .and_then(|scope| agent.suppress(scope, lifetime.map(us), &comment, &by, String::new(), now));
             drop(reply.send(made.map(|s| {
@@ -199,7 +198,7 @@ impl Agent {
     }
 
     fn unsuppress(&mut self, id: u64, by: &Caller) -> Result<pb::Suppression, CommandError> {
-        let now = wall_us();
+        let now = self.now();
         let gone = self.end_suppression(id, by, now)?;
         self.settle(now);
         Ok(review::suppression(&gone))
@@ -228,7 +227,7 @@ impl Agent {
     }
 
     fn undo_label(&mut self, id: u64, by: &Caller) -> Result<pb::Label, CommandError> {
-        let now = wall_us();
+        let now = self.now();
         let label = self.review.labels.undo(id, by.to_string(), now)?;
         if let Some(suppression) = label.suppression_id {
             // It may have ended by itself.

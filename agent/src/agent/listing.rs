@@ -9,7 +9,6 @@ use weir_core::event::{DecisionChange, Level, Mode};
 use weir_core::record::TimeUs;
 
 use super::Agent;
-use crate::clock::wall_us;
 use crate::command::{Caller, CommandError, DecisionReport, ListReport, ListTaken, ListsCommand, Reply};
 use crate::human::grouped;
 use crate::lists::store::Keeper;
@@ -97,7 +96,7 @@ impl Agent {
     /// Runs what the configuration names, and ends what it names no more.
     pub(super) fn configure_feeds(&mut self) {
         let wanted = lists::wanted(&self.config);
-        let now = wall_us();
+        let now = self.now();
         let named: BTreeSet<&str> = wanted.iter().map(|w| w.name()).collect();
         let fed = self.decisions.lists().iter().filter(|l| l.from != From::Import && !named.contains(l.name.as_str()));
         let gone: Vec<String> = fed.map(|l| l.name.clone()).collect();
@@ -120,7 +119,7 @@ impl Agent {
 
     /// Something came from a feed.
     pub fn list_arrived(&mut self, arrived: Arrived) {
-        let now = wall_us();
+        let now = self.now();
         let Arrived { name, what } = arrived;
         // The configuration has changed meanwhile.
         if !self.lists.feeds.states.contains_key(&name) {
@@ -223,7 +222,7 @@ impl Agent {
             let words = "this agent has no interface, so it can stop nothing; set `interface`, or run it with -i";
             return drop(reply.send(Err(CommandError::Refused(words.to_owned()))));
         }
-        let now = wall_us();
+        let now = self.now();
         let name = draft.name.clone();
         draft.comment = by.sign(&draft.comment);
         let done = match dry_run {
@@ -259,7 +258,7 @@ impl Agent {
     }
 
     fn remove_list(&mut self, name: &str, by: &Caller, reply: Reply<u64>) {
-        let now = wall_us();
+        let now = self.now();
         let gone = match self.decisions.remove_list(name) {
             Ok(gone) => gone,
             Err(e) => return drop(reply.send(Err(e.into()))),

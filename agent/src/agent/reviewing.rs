@@ -15,7 +15,6 @@ use weir_core::suppression::Suppressions;
 
 use super::{Agent, host_of};
 use crate::api::review;
-use crate::clock::wall_us;
 use crate::collateral::{self, Prediction, Readers};
 use crate::command::{Caller, CommandError, LabelScope, NewAnswer, Reply, ReviewCommand};
 use crate::proto as pb;
@@ -123,7 +122,7 @@ impl Agent {
 
     /// The answer comes from a thread: the record is read.
     fn get_question(&mut self, id: u64, reply: Reply<pb::QuestionDetail>) {
-        let now = wall_us();
+        let now = self.now();
         let q = match self.review.questions.get(id) {
             Ok(q) => q.clone(),
             Err(e) => return drop(reply.send(Err(e.into()))),
@@ -172,7 +171,7 @@ impl Agent {
     }
 
     fn answer_question(&mut self, id: u64, new: NewAnswer, by: &Caller) -> Result<pb::Question, CommandError> {
-        let now = wall_us();
+        let now = self.now();
         let q = self.review.questions.answerable(id, now)?.clone();
         let answer = Answer {
             choice: new.choice,
@@ -267,7 +266,7 @@ impl Agent {
     }
 
     fn undo_answer(&mut self, id: u64, by: &Caller) -> Result<pb::UndoAnswerResponse, CommandError> {
-        let now = wall_us();
+        let now = self.now();
         let given = self.review.questions.answered(id)?.clone();
         let mut lifted = Vec::new();
         if let Some(decision) = given.decision_id {

@@ -22,6 +22,11 @@ impl Hour {
         self.0.clear();
     }
 
+    /// The wall clock was set by `step_us`, µs.
+    pub fn clock_stepped(&mut self, step_us: i64) {
+        self.0.iter_mut().for_each(|at| *at = at.saturating_add_signed(step_us));
+    }
+
     pub fn forget_old(&mut self, now: TimeUs) {
         while self.0.front().is_some_and(|t| t.saturating_add(HOUR_US) <= now) {
             self.0.pop_front();

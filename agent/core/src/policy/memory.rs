@@ -50,6 +50,11 @@ impl AlertedSources {
         self.0.retain(|a, _| !within.contains(*a) && Prefix::new(*a, NET6_LEN) != around);
     }
 
+    /// The wall clock was set by `step_us`, µs.
+    pub fn clock_stepped(&mut self, step_us: i64) {
+        self.0.values_mut().for_each(|a| a.at_us = a.at_us.saturating_add_signed(step_us));
+    }
+
     /// Forgets what is older than `age_us`, once there are many.
     pub fn forget_old(&mut self, now: TimeUs, age_us: u64) {
         if self.0.len() >= MAX_ALERTED {
@@ -82,6 +87,11 @@ impl Repeaters {
     pub fn earlier(&self, target: Target, proven: bool, now: TimeUs, within_us: u64) -> usize {
         let times = self.times.get(&(target, proven));
         times.map_or(0, |t| t.iter().filter(|at| at.saturating_add(within_us) > now).count())
+    }
+
+    /// The wall clock was set by `step_us`, µs.
+    pub fn clock_stepped(&mut self, step_us: i64) {
+        self.times.values_mut().flatten().for_each(|at| *at = at.saturating_add_signed(step_us));
     }
 
     pub fn add(&mut self, target: Target, proven: bool, now: TimeUs) {

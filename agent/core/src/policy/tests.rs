@@ -218,6 +218,24 @@ fn too_many_decisions_trip_the_breaker_to_shadow_and_then_to_nothing() {
 }
 
 #[test]
+fn a_clock_that_steps_neither_opens_the_breaker_nor_keeps_it_tripped() {
+    const DAY: i64 = 86_400 * S as i64;
+    for step in [DAY, -DAY] {
+        let mut p = Policy::new(PolicyConfig { max_per_hour: 5, ..enforce() }, 1);
+        (0..6).for_each(|i| drop(judge(&mut p, &format!("203.0.113.{i}"), &level(20.0, 20.0), &empty())));
+        p.clock_stepped(step);
+        let l = level(20.0, 20.0);
+        let case = Case { source: addr("198.51.100.1"), level: &l, net: None, busy_share: 0.0, busy: None };
+        let mut after = |us: u64| {
+            let now = NOW.saturating_add_signed(step) + us;
+            p.judge(now, &case, &thresholds(), &empty()).decision.map(|d| d.action)
+        };
+        assert_eq!(after(60 * S), Some(Action::Shadow), "by {step}");
+        assert_eq!(after(3601 * S), Some(Action::Drop), "by {step}");
+    }
+}
+
+#[test]
 fn a_drifted_role_leads_to_no_automatic_drop() {
     let mut p = Policy::new(enforce(), 1);
     p.suspend(vec![Place { profile: ProfileId::Source, role: LOGIN }]);

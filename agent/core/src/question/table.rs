@@ -187,6 +187,17 @@ impl Questions {
         self.get(id)
     }
 
+    /// The wall clock was set by `step_us`, µs: what is left of each one's time stays what it was.
+    pub fn clock_stepped(&mut self, step_us: i64) {
+        for q in self.all.values_mut() {
+            q.expires_us = q.expires_us.saturating_add_signed(step_us);
+            if let State::Answered(given) = &mut q.state {
+                given.quiet_until_us = given.quiet_until_us.saturating_add_signed(step_us);
+            }
+        }
+        self.changes += u64::from(!self.all.is_empty());
+    }
+
     fn close(&mut self, id: u64, state: State) {
         let Some(q) = self.all.get_mut(&id) else { return };
         self.open -= usize::from(q.is_open());

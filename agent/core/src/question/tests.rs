@@ -220,3 +220,20 @@ fn answers_without_sense_are_refused() {
     let said = AnswerError::Time { max_us: MAX_ANSWER_US }.to_string();
     assert_eq!(said, "an answer holds for 1s to 365d");
 }
+
+#[test]
+fn a_clock_that_steps_by_a_day_neither_ends_nor_prolongs_anything() {
+    const DAY: i64 = 86_400 * S as i64;
+    for step in [DAY, -DAY] {
+        let start = 10 * DAY as u64;
+        let mut all = Questions::default();
+        let (open, quiet) = (ask(&mut all, "192.0.2.7", start), ask(&mut all, "192.0.2.8", start));
+        all.answer(quiet, given(start, start + 300 * S)).unwrap();
+        all.clock_stepped(step);
+        let now = start.saturating_add_signed(step);
+        assert!(all.answerable(open, now + 599 * S).is_ok() && all.due(now + 599 * S).is_empty(), "by {step}");
+        assert_eq!(all.due(now + 600 * S).len(), 1, "by {step}");
+        assert_eq!(all.ask(new("192.0.2.8"), &[], now + 299 * S), Asked::Quiet, "by {step}");
+        assert!(matches!(all.ask(new("192.0.2.8"), &[], now + 300 * S), Asked::New(_)), "by {step}");
+    }
+}

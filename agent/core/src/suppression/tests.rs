@@ -120,3 +120,17 @@ fn alerts_are_counted_for_the_narrowest_once_in_a_while() {
     assert_eq!(restored.get(2).unwrap().expires_us, 10 * S + (9001 - 3602 - 1) * S);
     assert_eq!(restored.expire(10 * S).len(), 1, "the other had ended");
 }
+
+#[test]
+fn a_clock_that_steps_by_a_day_neither_ends_nor_prolongs_it() {
+    const DAY: i64 = 86_400 * S as i64;
+    for step in [DAY, -DAY] {
+        let start = 10 * DAY as u64;
+        let mut all = Suppressions::default();
+        all.add(new(scope("192.0.2.0/24")), start).unwrap();
+        all.clock_stepped(step);
+        let now = start.saturating_add_signed(step);
+        assert!(all.expire(now + 99 * S).is_empty(), "by {step}");
+        assert_eq!(all.expire(now + 100 * S).len(), 1, "by {step}");
+    }
+}
