@@ -278,6 +278,16 @@ fn silence_does_what_it_was_to_do_and_a_false_alarm_ends_the_alerts() {
         "{:?}",
         flows.first()
     );
+    // It is what `weir train` takes, beside flows that nobody has said anything about.
+    let [labelled, others] = ["labelled.json", "others.json"].map(|name| site.path(name));
+    std::fs::write(&labelled, &exported).unwrap();
+    let recorded = site.ok("flows --recorded -o json");
+    std::fs::write(&others, recorded.lines().filter(|l| !l.contains(BAD)).collect::<Vec<_>>().join("\n")).unwrap();
+    let bundle = site.path("anew");
+    let [a, b, out] = [&labelled, &others, &bundle].map(|p| p.display());
+    let trained = site.ok(&format!("train {a} {b} --profile core --out {out}"));
+    let used = format!("used: {} flows labelled as benign, ", flows.len());
+    assert!(trained.contains(&used) && !trained.contains(", 0 without a label"), "`{used}` is not in\n{trained}");
 
     // Both outlive a kill; taking the label back ends the suppression.
     agent.kill();
