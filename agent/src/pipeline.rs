@@ -233,7 +233,8 @@ impl Pipeline {
     pub fn serve(&mut self, model: Model) {
         self.evidence = Evidence::new(EvidenceConfig::new(self.window_us, &model.thresholds));
         self.silenced = silenced(self.window_us, &model.thresholds);
-        let config = DriftConfig { seed: self.drift_seed, ..DriftConfig::default() };
+        let calibrated_on = model.thresholds.benign_sources;
+        let config = DriftConfig { seed: self.drift_seed, calibrated_on, ..DriftConfig::default() };
         self.drift = Drift::new(config, usual(&model.bundle));
         self.policy.suspend(Vec::new());
         self.exhibits.iter_mut().for_each(Exhibits::clear);

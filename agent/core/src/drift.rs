@@ -2,7 +2,9 @@
 //!
 //! - Per calibrated role: p-values of benign traffic are uniform, or a threshold is no false-alarm rate. What counts is
 //!   the *effect*: by how much more of the sources than there should be lie at small p-values (the one-sided
-//!   Kolmogorov-Smirnov distance, 0 to 1). P-values that became larger blind nobody into a drop.
+//!   Kolmogorov-Smirnov distance, 0 to 1). P-values that became larger blind nobody into a drop. How much is too much
+//!   depends on how many sources the bundle was calibrated on as well: few of them foretell others badly from the first day
+//!   on, and that is no drift.
 //! - Per feature: which share of the sources lies outside the usual range, or on one side of the usual median.
 //!
 //! **Each source has one vote**: one observation of it, drawn at random among its latest; so a busy source weighs no more than
@@ -26,13 +28,14 @@ use crate::window::SourceWindow;
 
 /// Fewer sources say nothing about a role.
 pub const MIN_VOTERS: usize = 10;
-/// A role has drifted from this effect on, and is fine again below [`FINE_EFFECT`].
+/// A role has drifted from this effect on, where many sources vote and were calibrated on.
 pub const BAD_EFFECT: f64 = 0.25;
-/// See [`BAD_EFFECT`].
-pub const FINE_EFFECT: f64 = 0.15;
+/// A role that has drifted is fine again below this share of the effect that is too much.
+const FINE: f64 = 0.6;
 /// A feature has moved from this effect on.
 pub const MOVED_EFFECT: f64 = 0.35;
-/// `2 n effect²` above this is chance in fewer than one case in 400 (Smirnov's one-sided bound).
+/// `2 n effect²` above this is chance in fewer than one case in 400 (Smirnov's one-sided bound), with `1/n = 1/a + 1/b` where
+/// samples of `a` and `b` are compared.
 const SIGNIFICANT: f64 = 6.0;
 /// A vote is drawn from about so many of the latest observations of a source.
 const LATEST: u32 = 8;
@@ -51,11 +54,20 @@ pub struct DriftConfig {
     pub settled_us: u64,
     /// How often votes are counted, µs.
     pub every_us: u64,
+    /// Sources that the bundle was calibrated on; 0: that is not known.
+    pub calibrated_on: u64,
 }
 
 impl Default for DriftConfig {
     fn default() -> Self {
-        Self { seed: 1, max_voters: 2048, half_life_us: 3_600_000_000, settled_us: 1_800_000_000, every_us: 10_000_000 }
+        Self {
+            seed: 1,
+            max_voters: 2048,
+            half_life_us: 3_600_000_000,
+            settled_us: 1_800_000_000,
+            every_us: 10_000_000,
+            calibrated_on: 0,
+        }
     }
 }
 
@@ -109,6 +121,8 @@ pub struct RoleDrift {
     pub withheld: u64,
     /// By how much more sources than expected lie at small p-values, 0 to 1.
     pub effect: f64,
+    /// From this effect on it is drift.
+    pub too_much: f64,
     /// Share of the sources with a p-value of at most 5%.
     pub at_5_percent: f64,
     /// Automatic drops may rest on it.
@@ -287,12 +301,13 @@ impl Drift {
                 tally.add(v.vote, weight(now, v.last_us, self.config.half_life_us));
             }
             let effect = tally.effect();
+            let limit = too_much(self.config.calibrated_on, tally.sources());
             let enough = voting.len() >= MIN_VOTERS;
             let was_bad = self.bad.contains(&place);
             let bad = match was_bad {
                 // Silence is no recovery.
-                true => !(enough && effect < FINE_EFFECT),
-                false => enough && effect >= BAD_EFFECT && 2.0 * tally.sources() * effect * effect >= SIGNIFICANT,
+                true => !(enough && effect < FINE * too_much(self.config.calibrated_on, f64::INFINITY)),
+                false => enough && effect >= limit,
             };
             let state = match (bad, enough) {
                 (true, _) => DriftState::Bad,
@@ -305,6 +320,7 @@ impl Drift {
                 voters: voting.len() as u64,
                 withheld: withheld as u64,
                 effect,
+                too_much: limit,
                 at_5_percent: tally.share_at(1),
                 leads_to_drops: leads_to_drops(place),
             };
@@ -349,6 +365,12 @@ impl Drift {
     }
 }
 
+/// The effect that is neither small nor chance where so many sources vote, after so many were calibrated on.
+fn too_much(calibrated_on: u64, voters: f64) -> f64 {
+    let few = if calibrated_on > 0 { 1.0 / calibrated_on as f64 } else { 0.0 };
+    (0.5 * SIGNIFICANT * (few + 1.0 / voters)).sqrt().max(BAD_EFFECT)
+}
+
 /// "p-values of 12 sources ...".
 fn words(r: &RoleDrift) -> String {
     let percent = 100.0 * r.at_5_percent;
@@ -356,8 +378,8 @@ fn words(r: &RoleDrift) -> String {
     match r.state {
         DriftState::Bad => format!(
             "what is normal has drifted in role {place}: {percent:.0}% of {voters} sources are as strange as 5% should be \
-             (effect {:.2}, {BAD_EFFECT} is too much)",
-            r.effect
+             (effect {:.2}, {:.2} is too much)",
+            r.effect, r.too_much
         ),
         _ => format!("role {place} is as it was learned again: effect {:.2} over {voters} sources", r.effect),
     }

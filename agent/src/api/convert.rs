@@ -220,7 +220,7 @@ same_fields!(EvidencePoint, EvidencePoint, [time_us, all, proven]);
 same_fields!(
     RoleDriftReport,
     RoleDrift,
-    [profile, role, state, voters, withheld, effect, at_5_percent, leads_to_drops]
+    [profile, role, state, voters, withheld, effect, too_much, at_5_percent, leads_to_drops]
 );
 same_fields!(
     FeatureDriftReport,

@@ -42,7 +42,17 @@ fn table(d: &DriftStatus) -> String {
         return format!("bundle {bundle}: nothing to say yet; ask again when flows were scored for 10 s\n");
     }
     let mut out = format!("bundle {bundle}; each source has one vote, those with evidence against them none\n\n");
-    let mut t = Table::new(&["ROLE", "PROFILE", "STATE", ">SOURCES", ">LEFT OUT", ">EFFECT", ">P UP TO 5%", "DROPS"]);
+    let mut t = Table::new(&[
+        "ROLE",
+        "PROFILE",
+        "STATE",
+        ">SOURCES",
+        ">LEFT OUT",
+        ">EFFECT",
+        ">TOO MUCH",
+        ">P UP TO 5%",
+        "DROPS",
+    ]);
     for r in &d.roles {
         let drops = match (r.leads_to_drops, r.state == "bad") {
             (true, true) => "suspended",
@@ -56,6 +66,7 @@ fn table(d: &DriftStatus) -> String {
             r.voters.to_string(),
             r.withheld.to_string(),
             format!("{:.2}", r.effect),
+            format!("{:.2}", r.too_much),
             percent(r.at_5_percent),
             drops.into(),
         ]);
@@ -113,6 +124,7 @@ mod tests {
             voters: 24,
             withheld: 1,
             effect: 0.412,
+            too_much: 0.25,
             at_5_percent: 0.46,
             leads_to_drops,
         };

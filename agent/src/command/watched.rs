@@ -104,6 +104,8 @@ pub struct RoleDriftReport {
     pub voters: u64,
     pub withheld: u64,
     pub effect: f64,
+    /// From this effect on it is drift.
+    pub too_much: f64,
     pub at_5_percent: f64,
     pub leads_to_drops: bool,
 }
@@ -137,6 +139,7 @@ impl DriftStatus {
             withheld: r.withheld,
             effect: r.effect,
             at_5_percent: r.at_5_percent,
+            too_much: r.too_much,
             leads_to_drops: r.leads_to_drops,
         });
         let features = drift.features.iter().map(|f| FeatureDriftReport {

@@ -178,3 +178,28 @@ fn a_few_sources_say_nothing_and_memory_is_bounded() {
     d.count(62 * S + 5 * HOUR, nobody);
     assert!(d.roles.is_empty(), "votes fade");
 }
+
+#[test]
+fn what_few_sources_did_not_foretell_is_no_drift_and_a_great_change_still_is() {
+    let watch = |calibrated_on, shift: f32| {
+        let config = DriftConfig { calibrated_on, ..DriftConfig::default() };
+        let mut d = Drift::new(config, BTreeMap::new());
+        // A third of the sources has p-values below `shift` alone.
+        let p = |i: u32, t| dice(u64::from(i) * 7919 + t) * if i % 3 == 0 { shift } else { 1.0 };
+        feed(&mut d, 0, 60, 63, WEB, 10.0, p);
+        let changed = !d.count(61 * S, nobody).is_empty();
+        let role = &d.report().roles[0];
+        assert_eq!(changed, role.effect >= role.too_much);
+        (changed, role.effect)
+    };
+    let (changed, effect) = watch(0, 0.1);
+    assert!(changed && (0.25..0.4).contains(&effect), "{effect}");
+    assert!(watch(10_000, 0.1).0 && !watch(24, 0.1).0);
+    // Nobody is as ordinary as everybody was.
+    let all = |calibrated_on| {
+        let mut d = Drift::new(DriftConfig { calibrated_on, ..DriftConfig::default() }, BTreeMap::new());
+        feed(&mut d, 0, 60, 63, WEB, 10.0, |i, t| 0.2 * dice(u64::from(i) * 7919 + t));
+        d.count(61 * S, nobody).len()
+    };
+    assert_eq!((all(0), all(24)), (1, 1));
+}
