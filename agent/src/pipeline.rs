@@ -536,8 +536,10 @@ impl Pipeline {
                 busy: Some(&self.busy),
             };
             let verdict = self.policy.judge(now, &case, thresholds, decisions);
-            if level.all >= thresholds.alert {
-                outcome.against.push((source, [level.all, level.proven]));
+            // What a network did as a whole stands in its own sums.
+            let own = if source.subject().is_host() { &level } else { net.as_ref().unwrap_or(&level) };
+            if own.all >= thresholds.alert {
+                outcome.against.push((source, [own.all, own.proven]));
                 // What is strange elsewhere may be normal here: that is what is being learned.
                 if let Some(recorder) = self.recorder.as_mut().filter(|_| !model.is_default) {
                     recorder.leave_out(source);

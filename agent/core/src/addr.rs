@@ -26,7 +26,19 @@ impl Addr {
     pub fn ip(self) -> IpAddr {
         Ipv6Addr::from(self.0).to_canonical()
     }
+    /// The address that stands for the /64 around an IPv6 address: that with an interface identifier of 0, which belongs to the
+    /// network's routers (RFC 4291, 2.6.1) and which no host sends from.
+    pub fn net6(self) -> Option<Self> {
+        (!self.is_v4()).then(|| Prefix::new(self, NET6_LEN).addr())
+    }
+    /// Who is meant by it as a source: its host, or the /64 that it stands for ([`Addr::net6`]).
+    pub fn subject(self) -> Prefix {
+        if self.net6() == Some(self) { Prefix::new(self, NET6_LEN) } else { Prefix::host(self) }
+    }
 }
+
+/// Length of the IPv6 prefix that counts as one source beside its hosts: what one customer is commonly given (RFC 6177).
+pub const NET6_LEN: u8 = 64;
 
 impl From<IpAddr> for Addr {
     fn from(ip: IpAddr) -> Self {

@@ -258,6 +258,10 @@ impl Drift {
     /// A scored source window, likewise.
     pub fn window(&mut self, now: TimeUs, window: &SourceWindow, role: Role, p: f32, row: &[f32], present: u64) {
         let place = Place { profile: ProfileId::Source, role };
+        // The hosts of a network have votes already.
+        if !window.source.subject().is_host() {
+            return;
+        }
         if window.role == Role::SourceProven || !leads_to_drops(place) {
             self.vote(now, window.source, place, p, row, present);
         }

@@ -10,6 +10,9 @@
 //! - a flow counts once: a later record of a flow adds only what exceeds its earlier ones;
 //! - window rows: the larger of the early and the final row, per role.
 //!
+//! IPv6 /64s have sums of their own, over what their hosts do, and over the rows of the network as a whole
+//! ([`crate::window`]).
+//!
 //! Without the allowance a sum would grow with activity alone; with it, the sum of a benign source keeps returning to
 //! zero however long it is watched, and a minute of calibration says something about a day. P-values that are not
 //! actionable contribute nothing.
@@ -37,12 +40,10 @@ use crate::role::{Direction, Role};
 use crate::window::SourceWindow;
 use sum::Sum;
 
+pub use crate::addr::NET6_LEN;
 pub use calibrate::{CalibrationConfig, MAX_ALLOWANCE, MIN_ALERT, MIN_ALLOWANCE, MIN_DROP, Thresholds, calibrate};
 pub use looks::{SURPRISE_CAP, SURPRISE_FLOOR, surprise};
 pub use sum::{FAST_HALF_LIFE_US, SLOW_HALF_LIFE_US, SLOW_WEIGHT};
-
-/// Length of the IPv6 prefix that evidence is also kept for: what one customer is commonly given (RFC 6177).
-pub const NET6_LEN: u8 = 64;
 
 /// Flows per source whose contribution is remembered, so that later records of them do not count again.
 const REMEMBERED_FLOWS: usize = 128;
@@ -139,8 +140,19 @@ pub struct Level {
     pub proven_by: Option<Place>,
     /// The latest strange flow that was still going on when it was looked at, of all flows and of proven ones.
     pub going_on: [Option<decision::Flow>; 2],
-    /// For a /64: addresses in it that gave evidence of their own, over all and over proven flows.
+    /// For a /64: addresses in it that gave evidence of their own, over all and over proven flows. What the network did as a
+    /// whole counts for two: at least as many had a part in it, and none did most of it.
     pub offenders: [usize; 2],
+}
+
+/// Whose an observation is, seen from the source that takes it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Of {
+    Host,
+    /// A host of this network.
+    Member,
+    /// This network as a whole.
+    Net,
 }
 
 #[derive(Clone, Copy)]
@@ -180,11 +192,6 @@ pub struct Evidence {
     evicted: u64,
 }
 
-/// The network address of the /64 of an IPv6 address.
-fn net6(addr: Addr) -> Option<Addr> {
-    (!addr.is_v4()).then(|| Prefix::new(addr, NET6_LEN).addr())
-}
-
 impl Evidence {
     pub fn new(config: EvidenceConfig) -> Self {
         let config =
@@ -214,7 +221,7 @@ impl Evidence {
         let from_remote = record.direction == Direction::In;
         self.take(&o, from_remote, Some(anomaly), &[]);
         if from_remote {
-            let nets = net6(record.client).and_then(|n| self.nets.get_mut(&n));
+            let nets = record.client.net6().and_then(|n| self.nets.get_mut(&n));
             for source in self.hosts.get_mut(&record.client).into_iter().chain(nets) {
                 source.note_flow(record, o.actionable && surprise(o.p) > 0.0);
             }
@@ -245,7 +252,7 @@ impl Evidence {
 
     /// The levels [all, proven] of the /64 of an IPv6 source, nats.
     pub fn net_values(&self, source: Addr, now: TimeUs) -> [f64; 2] {
-        net6(source).and_then(|n| self.nets.get(&n)).map_or([0.0; 2], |s| s.values(now, self.config.allowance))
+        source.net6().and_then(|n| self.nets.get(&n)).map_or([0.0; 2], |s| s.values(now, self.config.allowance))
     }
 
     /// Since when there is evidence against a source, where it has reached `threshold` nats over all its flows.
@@ -266,14 +273,14 @@ impl Evidence {
 
     /// The level of the /64 that an IPv6 source lies in.
     pub fn net_level(&self, source: Addr, now: TimeUs) -> Option<Level> {
-        net6(source).and_then(|n| self.nets.get(&n)).map(|s| s.level(now, self.config.allowance))
+        source.net6().and_then(|n| self.nets.get(&n)).map(|s| s.level(now, self.config.allowance))
     }
 
     /// Forgets a source (and its /64): a person said that this is normal.
     pub fn forget(&mut self, source: Addr) {
         self.hosts.remove(&source);
         self.changed.remove(&source);
-        if let Some(net) = net6(source) {
+        if let Some(net) = source.net6() {
             self.nets.remove(&net);
         }
     }
@@ -299,10 +306,19 @@ impl Evidence {
         }
         let Evidence { config, hosts, nets, .. } = self;
         self.evicted += make_room(hosts, config, o.time_us, o.source);
-        let added = hosts.entry(o.source).or_default().take(config, o, remote, anomaly, ports, false);
-        if let Some(net) = net6(o.source) {
+        let net = o.source.net6();
+        let whole = net == Some(o.source) && matches!(o.kind, ObservationKind::Window { .. });
+        let host = hosts.entry(o.source).or_default();
+        let mut added = false;
+        if whole {
+            host.remote |= remote;
+        } else {
+            added = host.take(config, o, remote, anomaly, ports, Of::Host);
+        }
+        if let Some(net) = net {
             self.evicted += make_room(nets, config, o.time_us, net);
-            nets.entry(net).or_default().take(config, o, remote, anomaly, ports, true);
+            let of = if whole { Of::Net } else { Of::Member };
+            added |= nets.entry(net).or_default().take(config, o, remote, anomaly, ports, of) && whole;
         }
         if added {
             self.changed.insert(o.source);
@@ -355,7 +371,10 @@ impl Source {
             proven_by: self.proven_by.map(|(_, _, place)| place),
             proto: self.proto.and_then(|p| u8::try_from(p).ok()),
             going_on: self.going_on.map(|f| f.map(|(_, flow)| flow)),
-            offenders: [ALL, PROVEN].map(|i| self.members.iter().filter(|(_, c)| c[i] >= MEMBER_OFFENDS).count()),
+            offenders: [ALL, PROVEN].map(|i| {
+                let offending = self.members.iter().filter(|(_, c)| c[i] >= MEMBER_OFFENDS);
+                offending.map(|(a, _)| if a.net6() == Some(*a) { 2 } else { 1 }).sum()
+            }),
         }
     }
 
@@ -367,7 +386,7 @@ impl Source {
         remote: bool,
         anomaly: Option<&Anomaly>,
         ports: &[u16],
-        prefix: bool,
+        of: Of,
     ) -> bool {
         let now = o.time_us;
         // An epoch that ends with a window belongs to that window.
@@ -402,7 +421,7 @@ impl Source {
             ObservationKind::Window { role, start_us, early } => {
                 let sum = if role == Role::SourceProven { PROVEN } else { ALL };
                 self.sums[sum].enter(now, window, config.allowance[sum]);
-                if !prefix {
+                if of != Of::Member {
                     self.sums[sum].row(start_us, s);
                     added[sum] = s;
                 } else if !early {
@@ -418,7 +437,7 @@ impl Source {
         if s <= 0.0 {
             return false;
         }
-        if prefix {
+        if of != Of::Host {
             self.note_member(o.source, added);
         }
         let reasons = anomaly.map_or(&[][..], |a| &a.reasons).iter().filter(|r| r.unless.is_empty());

@@ -145,6 +145,13 @@ struct Bench<'a> {
     rule: Option<&'a str>,
 }
 
+impl Bench<'_> {
+    /// What is told of: of the host, or of the /64 where that is meant.
+    fn shown(&self) -> &Level {
+        self.case.net.filter(|_| self.asked.net).unwrap_or(self.case.level)
+    }
+}
+
 impl Policy {
     /// `next_alert_id` is one more than the largest ever given, as the caller has stored it.
     pub fn new(config: PolicyConfig, next_alert_id: u64) -> Self {
@@ -324,7 +331,7 @@ impl Policy {
         decisions: &Decisions,
     ) -> (Target, Option<String>) {
         let source = facts.source;
-        let host = Target::Net(Prefix::host(source));
+        let host = Target::Net(source.subject());
         let ports: Vec<u16> = facts.ports.iter().copied().filter(|p| within(about, *p)).collect();
         let at_least = if asked.proven { Severity::High } else { Severity::Low };
         let several = |net: Prefix| {
@@ -544,7 +551,7 @@ impl Policy {
 
     fn automatic(&self, b: &Bench<'_>, act: Act, ttl_us: u64) -> NewDecision {
         let by_proven = b.asked.proven && b.then.act.stops() && !(act == Act::Shadow && self.is_suspended(b.case));
-        let reason = words::reason(b.case, b.asked.all, b.asked.proven_level, b.thresholds, by_proven);
+        let reason = words::reason(b.shown(), b.asked.all, b.asked.proven_level, b.thresholds, by_proven);
         NewDecision {
             target: b.target,
             action: act.action().unwrap_or(Action::Shadow),

@@ -3,6 +3,10 @@
 //! A source is the client of flows. Each active one gives up to two rows per window: over all its flows, and over its
 //! proven flows alone. Anyone can forge the former in someone else's name; nobody can forge the latter.
 //!
+//! An IPv6 /64 of which several addresses were active is one source more, where none of them began more than half of the
+//! flows: a client may have as many addresses as connections. Its rows bear the address that stands for it
+//! ([`Addr::net6`]); they are given at the window's end only.
+//!
 //! Memory is bounded. Per source, role and window at most [`WindowCaps::flows_per_source`] flows are followed; of more,
 //! an unbiased sample of that size (the flows whose mixed identifier is smallest), so that nobody hides by being early
 //! or late. The number of all flows and the span of their starts stay exact, that of proven flows is estimated; shares,
@@ -81,6 +85,7 @@ pub struct SourceSummary {
 /// One row to be.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SourceWindow {
+    /// A host, or the address that stands for a /64.
     pub source: Addr,
     /// At least one of its flows came from a remote host towards home: decisions about it are possible.
     pub remote: bool,
@@ -150,15 +155,15 @@ struct Flows {
 }
 
 impl Flows {
-    fn put(&mut self, mixed: u64, t: &Touched, cap: usize, followed: &mut usize) {
+    fn put(&mut self, mixed: u64, flow: Sample, cap: usize, followed: &mut usize) {
         if let Some(sample) = self.sample.get_mut(&mixed) {
-            *sample = Sample::of(t);
+            *sample = flow;
             return;
         }
         if self.cut.is_some_and(|cut| mixed >= cut) {
             return;
         }
-        self.sample.insert(mixed, Sample::of(t));
+        self.sample.insert(mixed, flow);
         *followed += 1;
         if self.sample.len() > cap.max(1)
             && let Some((out, _)) = self.sample.pop_last()
@@ -166,6 +171,16 @@ impl Flows {
             self.cut = Some(out);
             *followed -= 1;
         }
+    }
+
+    /// The flows of several sources as those of one.
+    fn together<'a>(parts: impl Iterator<Item = &'a Self> + Clone, cap: usize) -> Self {
+        let cut = parts.clone().filter_map(|p| p.cut).min();
+        let mut all = Self { cut, ..Self::default() };
+        for (mixed, flow) in parts.flat_map(|p| &p.sample) {
+            all.put(*mixed, *flow, cap, &mut 0);
+        }
+        all
     }
 
     /// How many distinct flows were offered: exact while all are followed, else estimated from how densely the sample
@@ -323,11 +338,11 @@ impl SourceWindows {
         }
         if t.new || source.all.sample.contains_key(&mixed) {
             let cap = cap(&source.all);
-            source.all.put(mixed, t, cap, followed);
+            source.all.put(mixed, Sample::of(t), cap, followed);
         }
         if t.proven {
             let cap = cap(&source.proven);
-            source.proven.put(mixed, t, cap, followed);
+            source.proven.put(mixed, Sample::of(t), cap, followed);
         }
     }
 
@@ -335,18 +350,50 @@ impl SourceWindows {
         let span = self.span(number);
         let mut sources: Vec<_> = window.sources.into_iter().collect();
         sources.sort_unstable_by_key(|(addr, _)| *addr);
-        for (addr, source) in sources {
-            if source.started > 0 {
-                out.push(source.row(addr, span, now, Role::SourceAll, false));
+        let together = |a: &(Addr, Source), b: &(Addr, Source)| a.0.net6().is_some_and(|net| b.0.net6() == Some(net));
+        for group in sources.chunk_by(together) {
+            if let ([_, _, ..], Some(net)) = (group, group[0].0.net6()) {
+                Source::together(group, self.caps.flows_per_source).rows(net, span, now, out);
             }
-            if !source.proven.sample.is_empty() {
-                out.push(source.row(addr, span, now, Role::SourceProven, false));
+            for (addr, source) in group {
+                source.rows(*addr, span, now, out);
             }
         }
     }
 }
 
 impl Source {
+    /// Sources as one, without what one of them did most of.
+    fn together(group: &[(Addr, Source)], cap: usize) -> Self {
+        let spread = |flows: &dyn Fn(&Source) -> u64| {
+            let each = || group.iter().map(|(_, s)| flows(s));
+            2 * each().max().unwrap_or(0) <= each().sum()
+        };
+        let mut all = Self::default();
+        if spread(&|s| s.started) {
+            for (_, s) in group.iter().filter(|(_, s)| s.started > 0) {
+                all.first_us = if all.started == 0 { s.first_us } else { all.first_us.min(s.first_us) };
+                all.last_us = all.last_us.max(s.last_us);
+                all.started += s.started;
+            }
+            all.all = Flows::together(group.iter().map(|(_, s)| &s.all), cap);
+        }
+        if spread(&|s| s.proven.offered()) {
+            all.proven = Flows::together(group.iter().map(|(_, s)| &s.proven), cap);
+        }
+        all.remote = group.iter().any(|(_, s)| s.remote);
+        all
+    }
+
+    fn rows(&self, addr: Addr, span: (TimeUs, TimeUs), now: TimeUs, out: &mut Vec<SourceWindow>) {
+        if self.started > 0 {
+            out.push(self.row(addr, span, now, Role::SourceAll, false));
+        }
+        if !self.proven.sample.is_empty() {
+            out.push(self.row(addr, span, now, Role::SourceProven, false));
+        }
+    }
+
     fn early_rows(&mut self, addr: Addr, span: (TimeUs, TimeUs), now: TimeUs, out: &mut Vec<SourceWindow>) {
         if !self.all.early_given && self.started >= EARLY_FLOWS {
             self.all.early_given = true;

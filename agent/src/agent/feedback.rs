@@ -1,6 +1,5 @@
 //! What people say about alerts: labels, and suppressions of what is normal here.
 
-use weir_core::addr::Prefix;
 use weir_core::decision::Origin;
 use weir_core::event::{DecisionChange, Level};
 use weir_core::label::{Label, LabelError, NewLabel, Truth};
@@ -82,7 +81,7 @@ pub(super) fn scope_of(
     let invalid = |words: String| Err(CommandError::Invalid(words));
     let prefix = match (scope.prefix, alert) {
         (None, None) => return invalid("a prefix is needed: who is meant".to_owned()),
-        (None, Some(a)) => Prefix::host(a.source),
+        (None, Some(a)) => a.source.subject(),
         (Some(p), Some(a)) if !p.contains(a.source) => {
             return invalid(format!("alert {} is about {}, which does not lie in {p}", a.id, a.source));
         }

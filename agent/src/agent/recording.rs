@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use weir_common::counters::Reason;
-use weir_core::addr::Prefix;
 use weir_core::event::Level;
 use weir_core::record::TimeUs;
 
@@ -46,7 +45,7 @@ impl Agent {
         let mut against = std::mem::take(&mut self.against);
         // What a bundle finds strange that was not learned here may be normal here, and is to be learned.
         if self.pipeline.default_model().is_none() {
-            against.extend(outcome.against.iter().map(|(source, _)| Prefix::host(*source)));
+            against.extend(outcome.against.iter().map(|(source, _)| source.subject()));
         }
         let Some(archive) = &mut self.archive else { return };
         archive.add(Batch {

@@ -1,7 +1,7 @@
 //! What is stored, and when: decisions before anybody is told that they hold, everything else as it happens.
 
 use tokio::sync::oneshot;
-use weir_core::addr::{Addr, Prefix};
+use weir_core::addr::Addr;
 use weir_core::event::{DecisionChange, Event};
 use weir_core::record::TimeUs;
 
@@ -65,7 +65,7 @@ impl Agent {
         }
         let (Some(model), Some(exhibits)) = (self.pipeline.serving(), &self.pipeline.exhibits) else { return };
         let since_us = alert.map_or(0, |a| a.since_us);
-        let within = decision.map_or(Prefix::host(source), |d| d.target.prefix());
+        let within = decision.map_or(source.subject(), |d| d.target.prefix());
         let document = Document::new(Case {
             now,
             source,

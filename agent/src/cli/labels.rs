@@ -217,7 +217,7 @@ impl Meant {
 
     fn is_of_it(&self, r: &FlowRecord) -> bool {
         let port = self.ports.is_empty() || self.ports.contains(&u32::from(r.server_port));
-        port && r.client == self.source && r.end_us >= self.from_us && r.start_us <= self.to_us
+        port && self.source.subject().contains(r.client) && r.end_us >= self.from_us && r.start_us <= self.to_us
     }
 }
 

@@ -55,7 +55,7 @@ impl Labelled {
         let of = |truth: Truth| {
             let of = labels.live().filter(move |l| l.truth == truth);
             of.map(|l| Stretch {
-                prefix: Prefix::host(l.source),
+                prefix: l.source.subject(),
                 ports: l.ports.clone(),
                 from_us: l.from_us.saturating_sub(AROUND_US),
                 to_us: l.to_us.saturating_add(AROUND_US),

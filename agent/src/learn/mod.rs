@@ -134,7 +134,11 @@ impl Recorder {
     /// The recording is over.
     pub fn close(self, now: TimeUs) -> Recording {
         let mut recorded = self.recorded;
-        let known = |source: Option<Addr>| source.is_some_and(|s| self.left_out.contains(&s));
+        // A network that is left out takes its hosts with it.
+        let known = |source: Option<Addr>| {
+            let named = |s: Addr| self.left_out.contains(&s) || s.net6().is_some_and(|n| self.left_out.contains(&n));
+            source.is_some_and(named)
+        };
         let rows: usize = recorded.profiles.iter_mut().map(|rows| rows.retain(|o| !known(o.source))).sum();
         Recording::of(RecordingOf {
             recorded,

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Evidence, EvidenceConfig, Observation, ObservationKind, SURPRISE_CAP, net6};
+use super::{Evidence, EvidenceConfig, Observation, ObservationKind, SURPRISE_CAP};
 use crate::addr::Addr;
 use crate::record::TimeUs;
 
@@ -209,7 +209,7 @@ fn peaks(mut engine: Evidence, obs: &[Observation], start_us: TimeUs, span_us: u
                 *peak = [peak[0].max(values[0]), peak[1].max(values[1])];
             };
             note((source, false, block), engine.values(source, now));
-            if let Some(net) = net6(source) {
+            if let Some(net) = source.net6() {
                 note((net, true, block), engine.net_values(source, now));
             }
         }

@@ -143,6 +143,38 @@ fn who_changes_the_address_within_a_64_is_stopped_with_all_of_it_and_the_neighbo
 }
 
 #[test]
+fn who_has_an_address_of_a_64_for_every_connection_is_stopped_with_all_of_it() {
+    for proven in [true, false] {
+        let mut agent = agent(Vec::new());
+        for s in 0..60u64 {
+            let mut p = Vec::new();
+            for i in 0..25u64 {
+                let login = Tcp::new(&format!("2001:db8:66:1::{:x}", 1 + s * 25 + i), 2_000, "2001:db8:1::1", 22);
+                match proven {
+                    true => p.extend(login.whole(s * S + i)),
+                    false => p.push(login.fwd(s * S + i, SYN, 60)),
+                }
+            }
+            // A household with as many honest connections of two hosts, and one that is quiet.
+            for i in 0..12u64 {
+                p.extend(
+                    Tcp::new(&format!("2001:db8:66:2::{}", 1 + i % 2), (s * 12 + i) as u16, "2001:db8:1::1", 443)
+                        .whole(s * S + i),
+                );
+            }
+            p.extend(Tcp::new("2001:db8:66:3::1", 1_000 + s as u16, "2001:db8:1::1", 443).whole(s * S));
+            p.sort_by_key(|p| p.at);
+            agent.epoch((s + 1) * S, &p, |flows| if flows > 30.0 { 1e-5 } else { 0.5 });
+        }
+        let stopped = agent.stopped(60 * S);
+        let expected = ("2001:db8:66:1::/64".to_owned(), if proven { Action::Drop } else { Action::Shadow });
+        assert_eq!(stopped, [expected], "proven: {proven}");
+        let alert = agent.alerts.iter().map(|a| render::line(&Event::Alert(Box::new(a.clone())))).next_back().unwrap();
+        assert!(alert.contains(" 2001:db8:66:1::/64: evidence") && alert.contains("to port 22"), "{alert}");
+    }
+}
+
+#[test]
 fn a_proxy_with_many_honest_users_is_asked_about_however_bad_it_looks_and_silence_stops_nobody() {
     let ask = Some(Ask { ttl_us: 60 * S, unanswered: Unanswered::Act });
     let limit = Act::Limit("1pps".parse().unwrap());

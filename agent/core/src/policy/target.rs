@@ -37,7 +37,8 @@ pub(super) struct Aim<'a> {
 
 /// The target, or why there is none of that width.
 pub(super) fn make(width: Width, aim: &Aim<'_>) -> Result<Target, &'static str> {
-    let host = Target::Net(Prefix::host(aim.source));
+    let subject = aim.source.subject();
+    let host = Target::Net(subject);
     let net64 = || Target::Net(Prefix::new(aim.source, NET6_LEN));
     match width {
         Width::Auto if aim.net64 => Ok(net64()),
@@ -47,6 +48,7 @@ pub(super) fn make(width: Width, aim: &Aim<'_>) -> Result<Target, &'static str> 
             let offends = (aim.net64 && net.len() >= NET6_LEN) || (aim.several)(net);
             Ok(if offends { Target::Net(net) } else { host })
         }
+        Width::Port if !subject.is_host() => Err("it is the network as a whole that is strange, and no one host of it"),
         Width::Port => {
             let port = *aim.ports.first().ok_or("it went for no port that could be the target")?;
             let proto = proto(aim).ok_or("its flows are of several protocols, so a port alone cannot be the target")?;

@@ -1,8 +1,7 @@
 //! What the policy says to people.
 
-use super::Case;
 use super::rule::Act;
-use crate::evidence::Thresholds;
+use crate::evidence::{Level, Thresholds};
 
 /// A duration as people type it: `90s`, `10m`, `1h30m`, `2d`.
 pub fn duration_words(us: u64) -> String {
@@ -35,19 +34,19 @@ pub(super) fn done(act: Act) -> String {
 }
 
 /// The reason that a decision carries.
-pub(super) fn reason(case: &Case<'_>, all: f64, proven: f64, t: &Thresholds, by_proven: bool) -> String {
+pub(super) fn reason(level: &Level, all: f64, proven: f64, t: &Thresholds, by_proven: bool) -> String {
     let mut text = if by_proven {
         format!("evidence {proven:.1} from proven flows (drop at {:.1})", t.drop)
     } else {
         format!("evidence {all:.1} (alert at {:.1}), {proven:.1} of it proven", t.alert)
     };
-    let flows = case.level.flows;
+    let flows = level.flows;
     text += &format!(", {flows} flow{}", if flows == 1 { "" } else { "s" });
-    if let [first, rest @ ..] = &case.level.ports[..] {
+    if let [first, rest @ ..] = &level.ports[..] {
         let more = rest.iter().take(3).map(|p| format!(", {p}")).collect::<String>();
         text += &format!(" to port {first}{more}");
     }
-    if let Some(reason) = case.level.worst.as_ref().and_then(|a| a.reasons.first()) {
+    if let Some(reason) = level.worst.as_ref().and_then(|a| a.reasons.first()) {
         text += &format!("; {}", reason.words);
     }
     text

@@ -131,13 +131,16 @@ fn target(q: &Question, width: Option<Width>) -> Result<Target, AnswerError> {
             let why = "none of its strange flows was known to go on; choose port or host";
             q.flow.map(Target::Flow).ok_or_else(|| none(width, why))
         }
+        Width::Port if !q.source.subject().is_host() => {
+            Err(none(width, "it is the network as a whole that is strange; choose host for all of it"))
+        }
         Width::Port => {
             let port = q.ports.first().copied().filter(|p| *p != 0);
             // Who is asked about has proven flows, and those are TCP.
             let made = |port| Target::Port { host: q.source, proto: 6, port };
             port.map(made).ok_or_else(|| none(width, "the ports that it went for are not known; choose host"))
         }
-        Width::Host => Ok(Target::Net(Prefix::host(q.source))),
+        Width::Host => Ok(Target::Net(q.source.subject())),
         Width::Prefix => Ok(Target::Net(around(q))),
     }
 }
@@ -152,7 +155,7 @@ fn offered_limit() -> Option<RateLimit> {
 
 /// Everything that may be answered, in the order in which it is shown.
 pub fn offers(q: &Question) -> Vec<Offer> {
-    let host = Target::Net(Prefix::host(q.source));
+    let host = Target::Net(q.source.subject());
     let ttl_us = q.proposed.ttl_us.unwrap_or(IGNORE_US);
     let mut all = vec![
         Offer {

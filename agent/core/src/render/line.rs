@@ -26,6 +26,7 @@ fn words(event: &Event) -> String {
         Event::Flow { record, anomaly, .. } => flow(record, anomaly.as_ref()),
         Event::Source { time_us, source, proven, flows, anomaly } => {
             let what = if *proven { "proven flows" } else { "flows" };
+            let source = source.subject();
             format!("{} source {source} {flows} {what}{}", rfc3339(*time_us), anomaly_words(anomaly))
         }
         Event::Alert(a) => alert(a),
@@ -117,7 +118,7 @@ fn alert(a: &Alert) -> String {
         "{} ALERT {} {severity} {}: evidence {:.1} (alert at {:.1}), proven {:.1} (drop at {:.1}), {} flow{}",
         rfc3339(a.time_us),
         a.id,
-        a.source,
+        a.source.subject(),
         a.evidence,
         a.alert_threshold,
         a.evidence_proven,

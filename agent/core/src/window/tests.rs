@@ -230,3 +230,48 @@ fn flows_that_others_told_of_belong_to_the_window_they_were_told_of_in() {
     assert_eq!(value(&out[0], "gap_mean"), Some(2.0), "gaps are those of the flows");
     assert_eq!(value(&out[0], "unanswered_share"), Some(1.0));
 }
+
+#[test]
+fn a_64_whose_addresses_share_what_it_does_is_a_source_of_its_own() {
+    let rows = |flows: Vec<Touched>| {
+        let mut w = windows();
+        let mut out = Vec::new();
+        w.epoch(S, &flows, &mut out);
+        w.epoch(DUE, &[], &mut out);
+        out
+    };
+    let nets = |out: &[SourceWindow]| -> Vec<SourceWindow> {
+        out.iter().filter(|r| !r.source.subject().is_host()).cloned().collect()
+    };
+    let from = |id: u64, host: u64| touched(id, id, &format!("2001:db8:5::{host:x}"), "2001:db8:1::1", 22);
+    // As many addresses as flows, half of them proven.
+    let out = rows((1..=40).map(|i| if i % 2 == 0 { proven(from(i, i)) } else { from(i, i) }).collect());
+    assert_eq!(out.len(), 40 + 20 + 2);
+    let [all, of_proven] = &nets(&out)[..] else { panic!("{:?}", nets(&out)) };
+    assert_eq!((all.role, of_proven.role), (Role::SourceAll, Role::SourceProven));
+    assert_eq!((all.source, all.remote, &all.ports[..]), (addr("2001:db8:5::"), true, &[22][..]));
+    assert_eq!((all.summary.flows, all.summary.sampled, all.summary.busiest), (40, 40, 40));
+    assert_eq!((all.summary.first_start_us, all.summary.last_start_us), (1, 40));
+    assert_eq!((of_proven.summary.flows, of_proven.summary.unanswered), (20, 0));
+    // One of them does most: it answers for itself.
+    assert!(nets(&rows((1..=40).map(|i| from(i, if i < 22 { 1 } else { i })).collect())).is_empty());
+    // Other networks are others, and an IPv4 network is none.
+    let apart = |i| touched(i, i, &format!("2001:db8:5:{i:x}::1"), "2001:db8:1::1", 22);
+    assert!(nets(&rows((1..=40).map(apart).collect())).is_empty());
+    assert_eq!(rows((1..=40).map(|i| touched(i, i, &format!("192.0.2.{i}"), "10.0.0.1", 22)).collect()).len(), 40);
+}
+
+#[test]
+fn a_64_of_thousands_is_sampled_as_one_source() {
+    let caps = WindowCaps { flows_per_source: 100, ..WindowCaps::default() };
+    let mut w = SourceWindows::new(W, caps);
+    let mut out = Vec::new();
+    let from = |i: u64| touched(i, i, &format!("2001:db8:5::{:x}", 1 + i % 3000), "2001:db8:1::1", 22);
+    w.epoch(S, &(0..9000).map(|i| proven(from(i))).collect::<Vec<_>>(), &mut out);
+    w.epoch(DUE, &[], &mut out);
+    let nets: Vec<_> = out.iter().filter(|r| !r.source.subject().is_host()).collect();
+    let [all, of_proven] = nets[..] else { panic!("{} rows", nets.len()) };
+    assert_eq!((all.summary.flows, all.summary.sampled), (9000, 100));
+    let estimated = of_proven.summary.flows as f64 / 9000.0;
+    assert!((0.7..1.4).contains(&estimated), "{estimated}");
+}
