@@ -17,6 +17,7 @@ use crate::bus::{EventBus, Item};
 use crate::command::{
     AskError, Caller, Command, CommandError, DecisionRef, ListsCommand, NewDecision, Recorded, Reply, ask,
 };
+use crate::live::Live;
 use crate::proto::weir_server::Weir;
 use crate::proto::{self as pb, watch_events_response};
 use crate::sink::Render;
@@ -28,6 +29,7 @@ pub struct Service {
     bus: EventBus,
     render: Arc<dyn Render>,
     access: Arc<Access>,
+    live: Arc<Live>,
     /// What the numbers of events are good for: this run of the agent.
     run: Arc<str>,
     /// Turns true when the server stops: streams end then.
@@ -39,11 +41,15 @@ impl Service {
         commands: mpsc::Sender<Command>,
         bus: EventBus,
         render: Arc<dyn Render>,
-        access: Arc<Access>,
+        (access, live): (Arc<Access>, Arc<Live>),
+        run: Arc<str>,
         stop: watch::Receiver<bool>,
     ) -> Self {
-        let run = format!("{:x}", crate::clock::wall_us()).into();
-        Self { commands, bus, render, access, run, stop }
+        Self { commands, bus, render, access, live, run, stop }
+    }
+
+    pub(super) fn live(&self) -> &Live {
+        &self.live
     }
 
     pub(super) async fn ask<T>(&self, make: impl FnOnce(Reply<T>) -> Command) -> Result<T, Status> {
