@@ -23,6 +23,7 @@ pub mod learn;
 pub mod lists;
 pub mod lock;
 pub mod logging;
+pub mod metrics;
 pub mod model;
 pub mod offline;
 pub mod pipeline;

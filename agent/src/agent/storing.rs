@@ -225,6 +225,7 @@ pub(super) fn audited(journal: &Journal, command: Command) -> Command {
         Command::Lists(command) => Command::Lists(audited_lists(&to, command)),
         // These change nothing; a staged bundle is a folder that goes again unless it is loaded.
         other @ (Command::Status { .. }
+        | Command::Measure { .. }
         | Command::ListDecisions { .. }
         | Command::AllowList { .. }
         | Command::AllowCheck { .. }

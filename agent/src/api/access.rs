@@ -16,6 +16,7 @@ use super::tls::{TlsError, Trust};
 use super::x509::Holder;
 use crate::command::{Identity, Role};
 use crate::config::ApiTls;
+use crate::metrics::ApiCalls;
 
 /// In the unit (OU) of certificates that `weir tls client` makes.
 pub const UNIT_PREFIX: &str = "weir-";
@@ -82,6 +83,8 @@ pub struct Access {
     tls: RwLock<Option<Arc<Trust>>>,
     /// Addresses with connections by certificate, and how many.
     clients: Mutex<HashMap<IpAddr, (String, usize)>>,
+    /// What calls were made.
+    pub calls: Arc<ApiCalls>,
 }
 
 impl Access {

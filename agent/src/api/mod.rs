@@ -8,7 +8,7 @@ pub mod client;
 pub mod convert;
 pub mod events;
 mod gate;
-mod limits;
+pub(crate) mod limits;
 mod listen;
 pub mod lists;
 mod record;

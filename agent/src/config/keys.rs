@@ -131,6 +131,8 @@ keys! {
     "crowdsec.max_shrink", Reload, [crowdsec.max_shrink], within(0.0, 1.0), "what a full answer may lack of what is held; of one that lacks more nothing is lifted";
     "api.listen", Restart, [api.listen], any, "addresses for clients on other hosts, with certificates on both sides; [] for none";
     "api.tls", Reload, [api.tls], any, "cert, key and client_ca (PEM files, read again when they change), and roles by a name in the client's certificate: {NAME: operator|viewer}; without roles, those of `weir tls client` hold";
+    "metrics.enabled", Restart, [metrics.enabled], any, "metrics for Prometheus at http://ADDRESS:PORT/metrics";
+    "metrics.listen", Restart, [metrics.listen], any, "where they are served; beyond loopback whoever reaches it can read them";
 }
 
 /// What follows `prefix` in the table, in its order, each name once. `""` is the top.

@@ -3,6 +3,7 @@
 mod api;
 mod feeds;
 mod keys;
+mod metrics;
 mod rules;
 mod setting;
 mod show;
@@ -24,6 +25,7 @@ use weir_kernel::lease::Lapse;
 pub use api::{Api, ApiTls};
 pub use feeds::{Act, CrowdSec, Remedies, Source};
 pub use keys::{Apply, KEYS, Key};
+pub use metrics::{Metrics, MetricsAt};
 pub use setting::{LEVELS, MODES, Shown};
 use tree::At;
 
@@ -67,6 +69,7 @@ pub struct Config {
     pub sources: Vec<Source>,
     pub crowdsec: CrowdSec,
     pub api: Api,
+    pub metrics: Metrics,
 }
 
 /// What the bundle that came with the program may lead to, until one was learned here.
@@ -251,6 +254,7 @@ impl Default for Config {
             sources: Vec::new(),
             crowdsec: CrowdSec::default(),
             api: Api::default(),
+            metrics: Metrics::default(),
         }
     }
 }
@@ -403,6 +407,7 @@ impl Config {
             xdp: self.xdp.clone(),
             netflow: NetFlow { exporters: new.netflow.exporters.clone(), ..self.netflow.clone() },
             log: Log { to: self.log.to, ..new.log.clone() },
+            metrics: self.metrics.clone(),
             api: Api { listen: self.api.listen.clone(), ..new.api.clone() },
             ..new.clone()
         }

@@ -80,6 +80,7 @@ crowdsec:
 api:
   listen: [10.0.0.1, "[::]:8999"]
   tls: {cert: /t/server.pem, key: /t/server.key, client_ca: /t/ca.pem, roles: {alice: operator, "true": viewer}}
+metrics: {enabled: false, listen: 10.0.0.1}
 "#;
 
 fn rules() -> Vec<Rule> {
@@ -201,6 +202,7 @@ fn every_key_can_be_set() {
                 roles: vec![("alice".into(), Role::Operator), ("true".into(), Role::Viewer)],
             }),
         },
+        metrics: Metrics { enabled: false, listen: MetricsAt("10.0.0.1:9470".parse().unwrap()) },
     };
     assert_eq!(c, expected);
     // And it was every key: none shows its default.
