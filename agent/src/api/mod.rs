@@ -11,6 +11,7 @@ mod gate;
 pub(crate) mod limits;
 mod listen;
 pub mod lists;
+mod live;
 mod record;
 mod resume;
 pub mod review;

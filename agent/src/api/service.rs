@@ -12,7 +12,7 @@ use weir_core::decision::Sides;
 
 use super::access::{Access, Peer};
 use super::convert::{self, Malformed, text};
-use super::{events, lists, record, resume, review, upload};
+use super::{events, lists, live, record, resume, review, upload};
 use crate::bus::{EventBus, Item};
 use crate::command::{
     AskError, Caller, Command, CommandError, DecisionRef, ListsCommand, NewDecision, Recorded, Reply, ask,
@@ -532,5 +532,55 @@ impl Weir for Service {
         let question = |reply| Recorded::GetEvidence { which, reply };
         let json = self.ask(|reply| Command::Recorded(question(reply))).await?;
         Ok(Response::new(pb::GetEvidenceResponse { json }))
+    }
+
+    async fn traffic(&self, request: Request<pb::TrafficRequest>) -> Result<Response<pb::TrafficResponse>, Status> {
+        live::traffic(self, request).await
+    }
+
+    async fn top_sources(
+        &self,
+        request: Request<pb::TopSourcesRequest>,
+    ) -> Result<Response<pb::TopSourcesResponse>, Status> {
+        live::top_sources(self, request).await
+    }
+
+    async fn scores(&self, request: Request<pb::ScoresRequest>) -> Result<Response<pb::ScoresResponse>, Status> {
+        live::scores(self, request).await
+    }
+
+    async fn search_flows(
+        &self,
+        request: Request<pb::SearchFlowsRequest>,
+    ) -> Result<Response<pb::SearchFlowsResponse>, Status> {
+        live::search_flows(self, request).await
+    }
+
+    async fn alert_context(
+        &self,
+        request: Request<pb::AlertContextRequest>,
+    ) -> Result<Response<pb::AlertContextResponse>, Status> {
+        live::alert_context(self, request).await
+    }
+
+    async fn show_config(
+        &self,
+        request: Request<pb::ShowConfigRequest>,
+    ) -> Result<Response<pb::ShowConfigResponse>, Status> {
+        live::show_config(self, request).await
+    }
+
+    async fn model_calibration(
+        &self,
+        request: Request<pb::ModelCalibrationRequest>,
+    ) -> Result<Response<pb::ModelCalibrationResponse>, Status> {
+        live::model_calibration(self, request).await
+    }
+
+    async fn create_web_login(
+        &self,
+        request: Request<pb::CreateWebLoginRequest>,
+    ) -> Result<Response<pb::CreateWebLoginResponse>, Status> {
+        live::create_web_login(self, request).await
     }
 }
