@@ -9,6 +9,7 @@ mod finding;
 mod learning;
 mod listing;
 mod looking;
+mod measuring;
 mod models;
 mod recording;
 mod report;
@@ -20,6 +21,7 @@ mod watching;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use tokio::sync::mpsc;
@@ -124,6 +126,7 @@ pub struct Agent {
     against: Vec<Prefix>,
     started_us: TimeUs,
     epochs: Epochs,
+    measures: measuring::Measures,
     /// What was lost, by name.
     lost: BTreeMap<&'static str, u64>,
     /// What an operator should know, by subject; the latest of each.
@@ -188,6 +191,7 @@ impl Agent {
             against: Vec::new(),
             started_us: now,
             epochs: Epochs::default(),
+            measures: measuring::Measures::new(),
             lost: BTreeMap::new(),
             warnings: BTreeMap::new(),
             unwritten: true,
@@ -200,6 +204,7 @@ impl Agent {
             config,
         };
         agent.pipeline.all_flows = agent.config.log.flows;
+        agent.pipeline.stopwatch = || Duration::from_nanos(weir_kernel::sys::monotonic_ns());
         agent.pipeline.suppressions = suppressions;
         agent.pipeline.exhibits = Some(Exhibits::default());
         agent.pipeline.gauge = Some(Gauge::default());
@@ -258,6 +263,8 @@ impl Agent {
 
     /// One epoch from the kernel, and what exporters told of meanwhile.
     pub fn epoch(&mut self, epoch: &Epoch) {
+        let began = Instant::now();
+        self.measures.drained(epoch);
         let now = self.at_epoch(epoch);
         let drain_us = (epoch.report.settle + epoch.report.read).as_micros() as u64;
         self.epochs.count += 1;
@@ -285,9 +292,11 @@ impl Agent {
         if let Some(kernel) = &self.kernel {
             kernel.lease.beat();
         }
+        self.measures.epoch_since(began);
     }
 
     fn carry_out(&mut self, now: TimeUs, mut outcome: Outcome) {
+        self.measures.pipeline(&outcome.took);
         self.record(now, &mut outcome);
         self.tell_of_drift(now, &outcome);
         self.note_evidence(now, &outcome.against);
@@ -391,7 +400,9 @@ impl Agent {
     fn write(&mut self, now: TimeUs) {
         let Some(Kernel { enforcer, .. }) = &mut self.kernel else { return };
         if self.unwritten {
-            match enforcer.reconcile(&mut self.decisions, self.config.mode, now, false) {
+            let pass = enforcer.reconcile(&mut self.decisions, self.config.mode, now, false);
+            self.measures.reconciled(pass.as_ref());
+            match pass {
                 Ok(_) => self.unwritten = false,
                 // The next epoch tries again.
                 Err(e) => return self.warn("entries", format!("entries could not be written: {e}")),
@@ -422,7 +433,9 @@ impl Agent {
         self.set_safe(now);
         self.look_at_exporters();
         let Some(Kernel { enforcer, .. }) = &mut self.kernel else { return };
-        match enforcer.reconcile(&mut self.decisions, self.config.mode, now, true) {
+        let pass = enforcer.reconcile(&mut self.decisions, self.config.mode, now, true);
+        self.measures.reconciled(pass.as_ref());
+        match pass {
             Ok(pass) => {
                 self.unwritten = false;
                 if pass.drift > 0 {
@@ -545,6 +558,7 @@ impl Agent {
 
     fn publish(&self, event: Event) {
         let event = Arc::new(event);
+        self.measures.tally.event(&event);
         self.remember(&event);
         self.sink.write(event.clone());
         self.bus.publish(event);
@@ -569,14 +583,20 @@ impl Agent {
     }
 
     fn losses(&self) -> Vec<NamedCount> {
-        let mut all: BTreeMap<&str, u64> = self.lost.iter().map(|(n, c)| (*n, *c)).collect();
+        let mut all = self.all_losses();
+        all.extend(self.store.journal().lost());
+        all.into_iter().filter(|(_, c)| *c > 0).map(|(n, count)| NamedCount { name: n.to_owned(), count }).collect()
+    }
+
+    /// What is counted as lost, also where none was; the store's rows are apart.
+    fn all_losses(&self) -> BTreeMap<&'static str, u64> {
+        let mut all = self.lost.clone();
         all.insert("events not written to the log", self.sink.lost());
         all.insert("events missed by slow watchers", self.bus.missed());
         all.insert("flows not recorded", self.archive.as_ref().map_or(0, Archive::lost));
-        all.extend(self.store.journal().lost());
         all.insert("sources forgotten to make room", self.pipeline.evidence().evicted());
         all.insert("alerts about unproven sources, only counted", self.pipeline.policy.unalerted());
         all.insert("automatic decisions held back", self.pipeline.policy.held_back());
-        all.into_iter().filter(|(_, c)| *c > 0).map(|(n, count)| NamedCount { name: n.to_owned(), count }).collect()
+        all
     }
 }

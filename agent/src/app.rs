@@ -31,7 +31,7 @@ use crate::model::Finished;
 use crate::render::Rendered;
 use crate::sink::Sink;
 use crate::store::{Store, lock_interface};
-use crate::{logging, model};
+use crate::{logging, metrics, model};
 
 /// Events that the slowest subscriber may be behind.
 const BUS: usize = 4096;
@@ -151,6 +151,7 @@ async fn start(options: RunOptions, config: Config) -> anyhow::Result<()> {
     let access = doors.access.clone();
     let live = doors.live.clone();
     let collector = collect(&config)?;
+    let (metrics, unserved) = measure(&config).await;
     let attached = match (&interface, &locked) {
         (Some(name), Some((ifindex, _))) => Some(attach(&config, name, *ifindex)?),
         _ => None,
@@ -174,9 +175,12 @@ async fn start(options: RunOptions, config: Config) -> anyhow::Result<()> {
         bus: bus.clone(),
         sink,
         finished: finished_tx,
-        access,
+        access: access.clone(),
         live,
     })?;
+    if let Some(why) = unserved {
+        agent.warn("metrics", why);
+    }
     let (drainer, epochs) = match counting {
         Some((mut epochs, adoption)) => {
             agent.adopt(adoption)?;
@@ -187,6 +191,7 @@ async fn start(options: RunOptions, config: Config) -> anyhow::Result<()> {
 
     let lists = agent.feeds();
     let (commands_tx, commands) = command::queue();
+    let metrics = metrics.map(|m| tokio::spawn(m.run(commands_tx.clone(), access.calls.clone())));
     let (stop_api, api_stopped) = oneshot::channel::<()>();
     let server = tokio::spawn(api::serve(doors, commands_tx, bus, render, async move {
         // A dropped sender means stop as well.
@@ -197,6 +202,9 @@ async fn start(options: RunOptions, config: Config) -> anyhow::Result<()> {
 
     let end = event_loop(&mut agent, &drainer, Inputs { epochs, commands, finished, lists, logger, collects }).await;
     drop(drainer);
+    if let Some(metrics) = metrics {
+        metrics.abort();
+    }
     let _ = stop_api.send(());
     if let Ok(Err(e)) = server.await {
         log::warn!("the control socket: {e}");
@@ -210,6 +218,24 @@ async fn start(options: RunOptions, config: Config) -> anyhow::Result<()> {
         None => log::info!("stopped"),
     }
     end
+}
+
+/// Where metrics will be served; or why they will not, which is no reason to protect nobody.
+async fn measure(config: &Config) -> (Option<metrics::Server>, Option<String>) {
+    if !config.metrics.enabled {
+        return (None, None);
+    }
+    let at = config.metrics.listen.0;
+    match metrics::Server::bind(at).await {
+        Ok(server) => (Some(server), None),
+        Err(e) => {
+            let words = format!(
+                "metrics are not served: cannot listen on {at}: {e}; name another address with `metrics.listen`, or turn them off \
+                 with `metrics.enabled: false`"
+            );
+            (None, Some(words))
+        }
+    }
 }
 
 /// The control socket, and TCP where it is configured.

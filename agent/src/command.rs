@@ -43,6 +43,10 @@ pub enum Command {
     Status {
         reply: Reply<StatusReport>,
     },
+    /// For metrics.
+    Measure {
+        reply: Reply<Box<crate::metrics::Reading>>,
+    },
     ListDecisions {
         reply: Reply<Vec<DecisionReport>>,
     },

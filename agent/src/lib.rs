@@ -24,6 +24,7 @@ pub mod lists;
 pub mod live;
 pub mod lock;
 pub mod logging;
+pub mod metrics;
 pub mod model;
 pub mod offline;
 pub mod pipeline;

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use weir_common::flow::{FlowKey, FlowStats};
 use weir_core::addr::{Addr, Prefix};
@@ -28,6 +29,7 @@ use crate::evidence::gather::Exhibits;
 use crate::exported::{ACCOUNTABLE, Exported, SCORED};
 use crate::learn::{Recorder, thresholds_of};
 use crate::live::gauge::Gauge;
+use crate::metrics::PValues;
 pub use crate::scoring::ANOMALY_P;
 use crate::scoring::{Explain, anomalies, housekeeping};
 
@@ -100,6 +102,30 @@ pub struct Pipeline {
     pub exhibits: Option<Exhibits>,
     /// What scores are like, where that is to be shown.
     pub gauge: Option<Gauge>,
+    /// Since any moment: what [`Outcome::took`] is measured by. Nothing else may depend on it.
+    pub stopwatch: fn() -> Duration,
+    /// Of everything that was scored.
+    pub p_values: PValues,
+}
+
+/// How long the parts of an epoch took, and rows that were scored. Times are 0 without a [`Pipeline::stopwatch`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Took {
+    pub rows: usize,
+    pub features: Duration,
+    /// With explanations.
+    pub scoring: Duration,
+    /// Evidence, drift and policy.
+    pub policy: Duration,
+}
+
+impl Took {
+    /// A matrix of so many rows was begun, made and scored at these times.
+    fn add(&mut self, rows: usize, [begun, made, scored]: [Duration; 3]) {
+        self.rows += rows;
+        self.features += made.saturating_sub(begun);
+        self.scoring += scored.saturating_sub(made);
+    }
 }
 
 /// What a model has scored in one epoch: rows, and an anomaly for each, in order.
@@ -131,6 +157,7 @@ pub struct Outcome {
     pub against: Vec<(Addr, [f64; 2])>,
     /// Roles that drifted, or recovered.
     pub drift: Vec<DriftChange>,
+    pub took: Took,
     /// End of the epoch before.
     pub since: TimeUs,
     /// Why the epoch does not hold all that there was.
@@ -175,11 +202,17 @@ impl Pipeline {
             tap: false,
             exhibits: None,
             gauge: None,
+            stopwatch: || Duration::ZERO,
+            p_values: PValues::default(),
         }
     }
 
     pub fn live_flows(&self) -> usize {
         self.table.len()
+    }
+    /// Flows that may be alive at once.
+    pub fn max_flows(&self) -> usize {
+        self.table.max_flows()
     }
     /// Flows that the packets made, so far.
     pub fn opened(&self) -> u64 {
@@ -387,6 +420,7 @@ impl Pipeline {
     fn weigh(&mut self, now: TimeUs, scored: Option<[Vec<Anomaly>; 2]>, decisions: &Decisions, outcome: &mut Outcome) {
         match self.model.clone() {
             Some(model) => {
+                let began = (self.stopwatch)();
                 if let Err(e) = self.score(now, &model, scored, outcome) {
                     // Scoring the same rows again would fail again: this epoch goes without.
                     outcome.failed = Some(e.to_string());
@@ -397,6 +431,9 @@ impl Pipeline {
                     self.look_for_drift(now, &model.thresholds, outcome);
                 }
                 self.judge(now, &model, decisions, outcome);
+                let took = &mut outcome.took;
+                let all = (self.stopwatch)().saturating_sub(began);
+                took.policy = all.saturating_sub(took.features + took.scoring);
             }
             None if self.all_flows => {
                 let events = self.out.records.iter().map(|r| flow_event(&self.exported, r.clone(), None));
@@ -418,8 +455,11 @@ impl Pipeline {
         let (core, scored) = match given_flows {
             Some(scored) => (None, scored),
             None => {
+                let begun = (self.stopwatch)();
                 let core = core_matrix(&self.out.records);
+                let made = (self.stopwatch)();
                 let scored = model.anomalies(&core, &mut explain)?;
+                outcome.took.add(scored.len(), [begun, made, (self.stopwatch)()]);
                 (Some(core), scored)
             }
         };
@@ -431,6 +471,7 @@ impl Pipeline {
             if let Some(gauge) = &mut self.gauge {
                 gauge.flow(now, record, &anomaly);
             }
+            self.p_values.add(ProfileId::Core, anomaly.role, anomaly.p_value);
             // Nobody answers for a flow of which only a guess says that it was theirs.
             if record.have.has(ACCOUNTABLE) {
                 let (source, ports) = (record.client, [record.server_port]);
@@ -459,8 +500,11 @@ impl Pipeline {
         let (source, scored) = match given_windows {
             Some(scored) => (None, scored),
             None => {
+                let begun = (self.stopwatch)();
                 let source = source_matrix(&self.rows);
+                let made = (self.stopwatch)();
                 let scored = model.anomalies(&source, &mut explain)?;
+                outcome.took.add(scored.len(), [begun, made, (self.stopwatch)()]);
                 (Some(source), scored)
             }
         };
@@ -472,6 +516,7 @@ impl Pipeline {
             if let Some(gauge) = &mut self.gauge {
                 gauge.count(now, window.source, &anomaly);
             }
+            self.p_values.add(ProfileId::Source, anomaly.role, anomaly.p_value);
             let seen = Seen::window(window, &anomaly, ANOMALY_P);
             let silent = surprising(&anomaly) && self.suppressions.covers(&seen, now);
             let evidence = if silent { &mut self.silenced } else { &mut self.evidence };

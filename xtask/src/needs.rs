@@ -130,6 +130,16 @@ pub const NEEDS: &[Need] = &[
         optional: false,
     },
     Need {
+        name: "promtool",
+        why: "checks the alert rules, and the page of metrics as Prometheus reads it, in tests",
+        used_by: &[Use::Test],
+        probe: |host| {
+            host.says("promtool", &["--version"]).map(|said| said.lines().next().unwrap_or_default().to_owned())
+        },
+        install: Install::Apt(&["prometheus"]),
+        optional: true,
+    },
+    Need {
         name: "python venv",
         why: "onnx.checker and onnxruntime judge the exported models, pandas, polars and DuckDB the Parquet, in tests",
         used_by: &[Use::Test],

@@ -50,6 +50,10 @@ impl FlowTable {
         }
     }
 
+    /// Flows that may be alive at once.
+    pub fn max_flows(&self) -> usize {
+        self.config.max_flows
+    }
     pub fn len(&self) -> usize {
         self.slots.len()
     }

@@ -48,6 +48,14 @@ impl Lease {
         }
     }
 
+    /// Since the last sign of life; `None`: the mapping has no such word.
+    pub fn age(&self) -> Option<Duration> {
+        let cell = self.0.at(0)?;
+        // SAFETY: a word of the mapping.
+        let beat = unsafe { word64(&raw mut (*cell).beat_ns).load(Ordering::Acquire) };
+        Some(Duration::from_nanos(sys::monotonic_ns().saturating_sub(beat)))
+    }
+
     /// The agent is there.
     pub fn beat(&self) {
         if let Some(cell) = self.0.at(0) {

@@ -20,6 +20,7 @@ use weir_core::addr::Prefix;
 pub(super) fn carry_out(agent: &mut Agent, command: Command) {
     match command {
         Command::Status { reply } => drop(reply.send(agent.status())),
+        Command::Measure { reply } => drop(reply.send(agent.reading())),
         Command::ListDecisions { reply } => drop(reply.send(Ok(agent.list_decisions()))),
         Command::AddDecision { new, reply } => drop(reply.send(agent.add_decision(new))),
         Command::ConfirmDecision { id, by, reply } => drop(reply.send(agent.confirm_decision(id, &by))),

@@ -83,6 +83,7 @@ impl Agent {
 
     /// The drain failed: what the epoch held may be lost.
     pub fn drain_failed(&mut self, e: &weir_kernel::KernelError) {
+        self.measures.drain_failed();
         self.pipeline.degraded = Some("an epoch could not be read".to_owned());
         self.warn("drain", format!("an epoch could not be read: {e}"));
     }

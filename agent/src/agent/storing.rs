@@ -226,6 +226,7 @@ pub(super) fn audited(journal: &Journal, command: Command) -> Command {
         Command::Live(command) => Command::Live(audited_live(&to, command)),
         // These change nothing; a staged bundle is a folder that goes again unless it is loaded.
         other @ (Command::Status { .. }
+        | Command::Measure { .. }
         | Command::ListDecisions { .. }
         | Command::AllowList { .. }
         | Command::AllowCheck { .. }

@@ -17,6 +17,7 @@ use super::x509::Holder;
 use crate::command::{Identity, Role};
 use crate::config::ApiTls;
 use crate::web::login::{Logins, Session};
+use crate::metrics::ApiCalls;
 
 /// In the unit (OU) of certificates that `weir tls client` makes.
 pub const UNIT_PREFIX: &str = "weir-";
@@ -88,6 +89,8 @@ pub struct Access {
     /// Addresses with connections by certificate, and how many.
     clients: Mutex<HashMap<IpAddr, (String, usize)>>,
     web: Logins,
+    /// What calls were made.
+    pub calls: Arc<ApiCalls>,
 }
 
 impl Access {

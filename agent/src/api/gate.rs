@@ -17,6 +17,7 @@ use super::access::{Access, Peer};
 use super::limits::{Budget, Full, Held, Slot, Slots};
 use super::rights::{self, Right};
 use crate::command::Caller;
+use crate::metrics::{ApiCalls, CallOutcome};
 
 /// Calls at once, streams of events among them: in all, of one caller, and of these only root's.
 const CALLS: (usize, usize, usize) = (512, 128, 64);
@@ -121,9 +122,11 @@ where
             Ok(admitted) => admitted,
             Err(status) => {
                 self.gate.0.refused.tell(peer.as_ref(), path, &status);
+                self.gate.0.access.calls.count(path, CallOutcome::of(status.code()));
                 return Box::pin(async move { Ok(status.into_http()) });
             }
         };
+        let mut ends = Ends { calls: self.gate.0.access.calls.clone(), path: path.to_owned(), outcome: None };
         let (upload, watch) = (UPLOAD.contains(&path), is_endless(path));
         request.extensions_mut().insert(caller);
         let held = Arc::new(self.gate.0.bytes.hold());
@@ -139,8 +142,9 @@ where
                 Err(_) => Status::deadline_exceeded(format!("this took longer than {deadline:?}")).into_http(),
             };
             // An answer that nobody reads is no reason to keep it.
+            ends.look_at(response.headers());
             let until = (!watch).then(|| Box::pin(tokio::time::sleep(deadline)));
-            Ok(response.map(|body| Body::new(Counted { body, until, _slots: slots, _held: held })))
+            Ok(response.map(|body| Body::new(Counted { body, until, ends, _slots: slots, _held: held })))
         })
     }
 }
@@ -185,6 +189,7 @@ impl http_body::Body for Metered {
 struct Counted {
     body: Body,
     until: Option<Pin<Box<tokio::time::Sleep>>>,
+    ends: Ends,
     _slots: [Option<Slot>; 2],
     /// The request is not held longer than this.
     _held: Arc<Held>,
@@ -198,9 +203,16 @@ impl http_body::Body for Counted {
         if let Some(until) = &mut self.until
             && until.as_mut().poll(cx).is_ready()
         {
+            self.ends.outcome = Some(CallOutcome::Failed);
             return Poll::Ready(Some(Err(Status::deadline_exceeded("the answer was not read in time"))));
         }
-        Pin::new(&mut self.body).poll_frame(cx)
+        let next = std::task::ready!(Pin::new(&mut self.body).poll_frame(cx));
+        match &next {
+            Some(Ok(frame)) => frame.trailers_ref().into_iter().for_each(|t| self.ends.look_at(t)),
+            Some(Err(e)) => self.ends.outcome = Some(CallOutcome::of(e.code())),
+            None => {}
+        }
+        Poll::Ready(next)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -209,6 +221,29 @@ impl http_body::Body for Counted {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+/// How a call ends, counted when it has.
+struct Ends {
+    calls: Arc<ApiCalls>,
+    path: String,
+    /// `None`: nothing has said so yet.
+    outcome: Option<CallOutcome>,
+}
+
+impl Ends {
+    /// The status stands behind the answer, or in front of none.
+    fn look_at(&mut self, headers: &http::HeaderMap) {
+        if let Some(status) = Status::from_header_map(headers) {
+            self.outcome = Some(CallOutcome::of(status.code()));
+        }
+    }
+}
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.calls.count(&self.path, self.outcome.unwrap_or(CallOutcome::Cancelled));
     }
 }
 

@@ -138,6 +138,8 @@ keys! {
     "web.session", Reload, [web.session], within(secs(60), secs(30 * DAY)), "how long a login lasts";
     "web.idle", Reload, [web.idle], within(secs(60), secs(30 * DAY)), "who does nothing for so long is logged out";
     "web.role", Reload, [web.role], any, "what a login may that does not say so (`weir web login --role`): viewer or operator";
+    "metrics.enabled", Restart, [metrics.enabled], any, "metrics for Prometheus at http://ADDRESS:PORT/metrics";
+    "metrics.listen", Restart, [metrics.listen], any, "where they are served; beyond loopback whoever reaches it can read them";
 }
 
 /// What follows `prefix` in the table, in its order, each name once. `""` is the top.

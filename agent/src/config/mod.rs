@@ -3,6 +3,7 @@
 mod api;
 mod feeds;
 mod keys;
+mod metrics;
 mod rules;
 mod setting;
 mod show;
@@ -25,6 +26,7 @@ use weir_kernel::lease::Lapse;
 pub use api::{Api, ApiTls};
 pub use feeds::{Act, CrowdSec, Remedies, Source};
 pub use keys::{Apply, KEYS, Key};
+pub use metrics::{Metrics, MetricsAt};
 pub use setting::{LEVELS, MODES, Shown};
 use tree::At;
 pub use web::{Web, WebListen, WebTls};
@@ -70,6 +72,7 @@ pub struct Config {
     pub crowdsec: CrowdSec,
     pub api: Api,
     pub web: Web,
+    pub metrics: Metrics,
 }
 
 /// What the bundle that came with the program may lead to, until one was learned here.
@@ -255,6 +258,7 @@ impl Default for Config {
             crowdsec: CrowdSec::default(),
             api: Api::default(),
             web: Web::default(),
+            metrics: Metrics::default(),
         }
     }
 }
@@ -420,6 +424,7 @@ impl Config {
             xdp: self.xdp.clone(),
             netflow: NetFlow { exporters: new.netflow.exporters.clone(), ..self.netflow.clone() },
             log: Log { to: self.log.to, ..new.log.clone() },
+            metrics: self.metrics.clone(),
             api: Api { listen: self.api.listen.clone(), ..new.api.clone() },
             web: Web {
                 enabled: self.web.enabled,

@@ -88,6 +88,7 @@ web:
   session: 8h
   idle: 30m
   role: viewer
+metrics: {enabled: false, listen: 10.0.0.1}
 "#;
 
 fn rules() -> Vec<Rule> {
@@ -218,6 +219,7 @@ fn every_key_can_be_set() {
             idle: s(1800),
             role: Role::Viewer,
         },
+        metrics: Metrics { enabled: false, listen: MetricsAt("10.0.0.1:9470".parse().unwrap()) },
     };
     assert_eq!(c, expected);
     // And it was every key: none shows its default.

@@ -71,6 +71,8 @@ impl Config {
         let n = &self.netflow;
         let named = n.listen != default.netflow.listen || !n.exporters.is_empty();
         idle(!n.enabled && named, "netflow.listen and netflow.exporters do nothing: netflow.enabled is false");
+        let at = self.metrics.listen != default.metrics.listen;
+        idle(!self.metrics.enabled && at, "metrics.listen does nothing: metrics.enabled is false");
         all
     }
 }

@@ -26,7 +26,7 @@ pub trait Render: Send + Sync {
 }
 
 /// Events that may wait for the disk.
-const QUEUE: usize = 16_384;
+pub const QUEUE: usize = 16_384;
 /// Written in one go at most.
 const BATCH_BYTES: usize = 256 * 1024;
 /// How long [`Sink::close`] waits for what is still queued.
@@ -43,6 +43,7 @@ enum Message {
 pub struct Sink {
     queue: SyncSender<Message>,
     lost: Arc<AtomicU64>,
+    queued: Arc<AtomicU64>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -51,13 +52,18 @@ impl Sink {
     pub fn start(target: EventTarget, flows: bool, render: Arc<dyn Render>) -> io::Result<Sink> {
         let (queue, messages) = sync_channel(QUEUE);
         let lost = Arc::new(AtomicU64::new(0));
-        let writer = Writer { out: Out::new(target), flows, render, lost: lost.clone(), failing: None };
+        let queued = Arc::new(AtomicU64::new(0));
+        let writer =
+            Writer { out: Out::new(target), flows, render, lost: lost.clone(), queued: queued.clone(), failing: None };
         let thread = std::thread::Builder::new().name("weir-sink".into()).spawn(move || writer.run(&messages))?;
-        Ok(Sink { queue, lost, thread: Some(thread) })
+        Ok(Sink { queue, lost, queued, thread: Some(thread) })
     }
 
     pub fn write(&self, event: Arc<Event>) {
+        // Before it is taken, or the count could fall below nothing.
+        self.queued.fetch_add(1, Ordering::Relaxed);
         if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = self.queue.try_send(Message::Event(event)) {
+            self.queued.fetch_sub(1, Ordering::Relaxed);
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -75,6 +81,11 @@ impl Sink {
     /// Events that were not written: the queue was full, or the disk.
     pub fn lost(&self) -> u64 {
         self.lost.load(Ordering::Relaxed)
+    }
+
+    /// Events that wait for the thread.
+    pub fn queued(&self) -> u64 {
+        self.queued.load(Ordering::Relaxed)
     }
 
     /// Writes what is queued, within [`CLOSE`].
@@ -122,6 +133,7 @@ struct Writer {
     flows: bool,
     render: Arc<dyn Render>,
     lost: Arc<AtomicU64>,
+    queued: Arc<AtomicU64>,
     /// Since when writing fails: the count of lost events then.
     failing: Option<u64>,
 }
@@ -136,6 +148,7 @@ impl Writer {
             while let Some(message) = next.take() {
                 match message {
                     Message::Event(event) => {
+                        self.queued.fetch_sub(1, Ordering::Relaxed);
                         if self.wants(&event) {
                             let json = self.render.json(&event);
                             bytes += json.len();

@@ -81,6 +81,11 @@ impl Alerts {
         (all, more)
     }
 
+    /// Those at hand that are not older, the latest first.
+    pub fn since(&self, since_us: TimeUs) -> impl Iterator<Item = &AlertReport> {
+        self.kept.iter().rev().take_while(move |a| a.time_us >= since_us)
+    }
+
     /// Whether the store may have an alert of this number.
     pub fn may_be_stored(&self, id: u64) -> bool {
         self.more && self.kept.front().is_some_and(|a| id < a.id)

@@ -105,6 +105,11 @@ impl Journal {
         self.0.lock().lost.clone()
     }
 
+    /// Rows that wait for the disk.
+    pub fn waiting(&self) -> usize {
+        self.0.lock().rows.len()
+    }
+
     /// Why nothing can be written at present; empty: it can.
     pub fn failing(&self) -> String {
         self.0.lock().failing.clone()

@@ -13,6 +13,7 @@ mod kills;
 mod learning;
 mod limits;
 mod lists;
+mod metrics;
 mod models;
 mod modes;
 mod netflow;

@@ -1,0 +1,128 @@
+//! What is measured for metrics, and the answer to a scrape.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use weir_core::label::Truth;
+
+use super::Agent;
+use crate::clock::wall_us;
+use crate::command::{CommandError, NamedCount};
+use crate::drain::Epoch;
+use crate::enforce::Pass;
+use crate::metrics::{Entries, Histogram, Reading, SinkUse, Tally};
+use crate::pipeline::Took;
+
+const DAY_US: u64 = 86_400_000_000;
+
+/// Counts since the start, and how long things took.
+pub(super) struct Measures {
+    pub tally: Arc<Tally>,
+    drained_flows: u64,
+    epochs_failed: u64,
+    drain: Histogram,
+    epoch: Histogram,
+    features: Histogram,
+    scoring: Histogram,
+    policy: Histogram,
+    entries: Entries,
+}
+
+impl Measures {
+    pub fn new() -> Self {
+        let seconds = Histogram::seconds;
+        Self {
+            tally: Arc::default(),
+            drained_flows: 0,
+            epochs_failed: 0,
+            drain: seconds(),
+            epoch: seconds(),
+            features: seconds(),
+            scoring: seconds(),
+            policy: seconds(),
+            entries: Entries::default(),
+        }
+    }
+
+    pub fn drained(&mut self, epoch: &Epoch) {
+        self.drained_flows += epoch.report.flows as u64;
+        self.drain.add((epoch.report.settle + epoch.report.read).as_secs_f64());
+    }
+
+    pub fn drain_failed(&mut self) {
+        self.epochs_failed += 1;
+    }
+
+    /// What the pipeline took for an epoch; without rows there is nothing to measure.
+    pub fn pipeline(&mut self, took: &Took) {
+        if took.rows == 0 {
+            return;
+        }
+        let seconds = |d: Duration| d.as_secs_f64();
+        self.features.add(seconds(took.features));
+        self.scoring.add(seconds(took.scoring));
+        self.policy.add(seconds(took.policy));
+    }
+
+    pub fn epoch_since(&mut self, began: Instant) {
+        self.epoch.add(began.elapsed().as_secs_f64());
+    }
+
+    pub fn reconciled<E>(&mut self, pass: Result<&Pass, &E>) {
+        let e = &mut self.entries;
+        match pass {
+            Ok(pass) => {
+                e.written += pass.written as u64;
+                e.removed += pass.removed as u64;
+                e.drift += pass.drift as u64;
+            }
+            Err(_) => e.failures += 1,
+        }
+    }
+}
+
+impl Agent {
+    /// What a status costs, and copies of a few hundred numbers.
+    pub(super) fn reading(&self) -> Result<Box<Reading>, CommandError> {
+        let m = &self.measures;
+        let since = wall_us().saturating_sub(DAY_US);
+        let wrong = |l: &&weir_core::label::Label| l.truth == Truth::FalseAlarm;
+        let false_alarms: std::collections::HashSet<u64> =
+            self.review.labels.live().filter(wrong).map(|l| l.alert_id).collect();
+        let alerts = self.alerts.since(since);
+        let (all, wrong) =
+            alerts.fold([0, 0], |[all, wrong], a| [all + 1, wrong + u64::from(false_alarms.contains(&a.id))]).into();
+        let named = |(n, count): (&str, u64)| NamedCount { name: n.to_owned(), count };
+        Ok(Box::new(Reading {
+            status: self.status()?,
+            counted: m.tally.read(),
+            drained_flows: m.drained_flows,
+            epochs_failed: m.epochs_failed,
+            flows_capacity: self.pipeline.max_flows() as u64,
+            drain: m.drain.clone(),
+            epoch: m.epoch.clone(),
+            features: m.features.clone(),
+            scoring: m.scoring.clone(),
+            policy: m.policy.clone(),
+            p_values: self.pipeline.p_values.clone(),
+            drift: self.pipeline.drift().report().clone(),
+            lost: self.all_losses().into_iter().map(named).collect(),
+            store_lost: self.store.journal().lost().into_iter().map(named).collect(),
+            store_queue: self.store.journal().waiting() as u64,
+            sinks: vec![SinkUse {
+                name: "events".to_owned(),
+                queued: self.sink.queued(),
+                capacity: crate::sink::QUEUE as u64,
+                lost: self.sink.lost(),
+            }],
+            watchers: self.bus.subscribers() as u64,
+            entries: m.entries,
+            kernel_entries: self.kernel.as_ref().map(|k| k.enforcer.entries().map(|n| n as u64)),
+            lease: self.kernel.as_ref().and_then(|k| Some((k.lease.age()?, self.config.lease.timeout))),
+            questions_open: self.review.questions.open() as u64,
+            breaker_tripped: self.pipeline.policy.tripped(),
+            alert_budget_per_day: self.config.alert_budget_per_day,
+            alerts_last_day: [all, wrong],
+        }))
+    }
+}
