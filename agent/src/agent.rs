@@ -14,6 +14,7 @@ mod report;
 mod reviewing;
 mod risk;
 mod settings;
+mod sinking;
 mod storing;
 mod watching;
 
@@ -48,7 +49,9 @@ use crate::evidence::gather::Exhibits;
 use crate::logging;
 use crate::model::Finished;
 use crate::pipeline::{Outcome, Pipeline, PipelineConfig};
+use crate::render::Rendered;
 use crate::sink::Sink;
+use crate::sinks::Sinks;
 use crate::store::{Alerts, Opened, Saved, State, Store};
 use clock::WallClock;
 pub use settings::{home, policy, table};
@@ -98,6 +101,7 @@ pub struct Agent {
     pipeline: Pipeline,
     bus: EventBus,
     sink: Sink,
+    sinks: Sinks,
     finished: mpsc::Sender<Finished>,
     access: Arc<Access>,
     training: Option<learning::Training>,
@@ -155,6 +159,9 @@ impl Agent {
         store.journal().set_bounds(config.store.bounds());
         let alerts = Alerts::new(store.journal().clone(), alerts);
         let (review, suppressions) = reviewing::Review::restore(state.review.clone(), now, elapsed);
+        let render = Arc::new(Rendered { interface: config.interface.clone() });
+        let sinks = Sinks::start(config.state_dir.join("sinks"), config.interface.clone(), render)?;
+        sinks.configure(&config.sinks);
         let mut agent = Self {
             options: start.options,
             kernel: start.kernel,
@@ -165,6 +172,7 @@ impl Agent {
             pipeline,
             bus: start.bus,
             sink: start.sink,
+            sinks,
             finished: start.finished,
             access: start.access,
             training: None,
@@ -446,6 +454,7 @@ impl Agent {
     /// SIGHUP: the log file may have been rotated, and the configuration changed.
     pub fn hangup(&mut self) {
         self.sink.reopen();
+        self.sinks.reopen();
         match self.reload() {
             Ok(report) => self.news(wall_us(), Level::Info, "reloaded", report_words(&report)),
             Err(e) => self.warn("config", format!("the configuration was not reloaded: {e:#}")),
@@ -465,6 +474,7 @@ impl Agent {
         let config = &self.config;
         logging::set_level(config.log.level);
         self.sink.configure(config.log.events.clone(), config.log.flows);
+        self.sinks.configure(&config.sinks);
         self.pipeline.all_flows = config.log.flows;
         self.pipeline.set_home(home(config));
         self.configure_record();
@@ -500,6 +510,7 @@ impl Agent {
         if let Some(archive) = self.archive.take() {
             archive.close();
         }
+        self.sinks.close();
         self.sink.close();
     }
 
@@ -534,6 +545,7 @@ impl Agent {
     fn publish(&self, event: Event) {
         let event = Arc::new(event);
         self.remember(&event);
+        self.sinks.write(&event);
         self.sink.write(event.clone());
         self.bus.publish(event);
     }

@@ -6,6 +6,7 @@ mod caller;
 mod lists;
 mod recorded;
 mod review;
+mod sinks;
 mod watched;
 
 use std::fmt;
@@ -29,6 +30,7 @@ pub use caller::{Caller, Identity, Role};
 pub use lists::{ListReport, ListTaken, ListsCommand};
 pub use recorded::Recorded;
 pub use review::{FeedbackCommand, LabelScope, NewAnswer, ReviewCommand};
+pub use sinks::{SinkTest, SinksCommand};
 pub use watched::{
     AlertReason, AlertReport, DriftStatus, EvidencePoint, FeatureDriftReport, RecordReport, RoleDriftReport,
 };
@@ -162,6 +164,7 @@ pub enum Command {
     /// What people say about alerts.
     Feedback(FeedbackCommand),
     Recorded(Recorded),
+    Sinks(SinksCommand),
 }
 
 /// Why a command was not carried out. The text is for the person who asked.

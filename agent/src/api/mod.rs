@@ -16,6 +16,7 @@ mod resume;
 pub mod review;
 pub mod rights;
 mod service;
+mod sinks;
 mod socket;
 pub mod tls;
 mod upload;

@@ -60,6 +60,9 @@ pub const RIGHTS: &[(&str, Right)] = &[
     ("ListAudit", Read),
     ("ListEvidence", Read),
     ("GetEvidence", Read),
+    ("ListSinks", Read),
+    // It sends something to other people's systems.
+    ("TestSink", Operate),
 ];
 
 /// The health service, which is not ours to describe.

@@ -12,7 +12,7 @@ use weir_core::decision::Sides;
 
 use super::access::{Access, Peer};
 use super::convert::{self, Malformed, text};
-use super::{events, lists, record, resume, review, upload};
+use super::{events, lists, record, resume, review, sinks, upload};
 use crate::bus::{EventBus, Item};
 use crate::command::{
     AskError, Caller, Command, CommandError, DecisionRef, ListsCommand, NewDecision, Recorded, Reply, ask,
@@ -532,5 +532,13 @@ impl Weir for Service {
         let question = |reply| Recorded::GetEvidence { which, reply };
         let json = self.ask(|reply| Command::Recorded(question(reply))).await?;
         Ok(Response::new(pb::GetEvidenceResponse { json }))
+    }
+
+    async fn list_sinks(&self, _: Request<pb::ListSinksRequest>) -> Result<Response<pb::ListSinksResponse>, Status> {
+        sinks::list(self).await
+    }
+
+    async fn test_sink(&self, request: Request<pb::TestSinkRequest>) -> Result<Response<pb::TestSinkResponse>, Status> {
+        sinks::test(self, request).await
     }
 }

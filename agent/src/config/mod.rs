@@ -6,6 +6,7 @@ mod keys;
 mod rules;
 mod setting;
 mod show;
+mod sinks;
 pub mod tree;
 mod useless;
 mod zone;
@@ -21,6 +22,7 @@ use weir_core::policy::rule::Rule;
 use weir_core::question::Unanswered;
 use weir_kernel::lease::Lapse;
 
+use crate::sinks::settings::SinkConfig;
 pub use api::{Api, ApiTls};
 pub use feeds::{Act, CrowdSec, Remedies, Source};
 pub use keys::{Apply, KEYS, Key};
@@ -67,6 +69,8 @@ pub struct Config {
     pub sources: Vec<Source>,
     pub crowdsec: CrowdSec,
     pub api: Api,
+    /// Who is told of what happens, beside the event log.
+    pub sinks: Vec<SinkConfig>,
 }
 
 /// What the bundle that came with the program may lead to, until one was learned here.
@@ -251,6 +255,7 @@ impl Default for Config {
             sources: Vec::new(),
             crowdsec: CrowdSec::default(),
             api: Api::default(),
+            sinks: Vec::new(),
         }
     }
 }
@@ -287,6 +292,11 @@ pub enum ConfigError {
 /// The port of the API over TCP where none is named.
 pub const fn api_port() -> u16 {
     api::DEFAULT_PORT
+}
+
+/// A rate of events, as the configuration writes it.
+pub fn rate_word(rate: &crate::sinks::settings::EventRate) -> String {
+    setting::Word::word(rate)
 }
 
 /// An address to listen at, as the configuration and the command line take it.
@@ -350,6 +360,7 @@ impl Config {
             problems.push(Problem::new(at, path, message));
         };
         self.check_feeds(|path, message| wrong([path, path], message));
+        self.check_sinks(|message| wrong(["sinks", "sinks"], message));
         let word = crate::human::duration;
         for (path, value) in [("flow.idle", self.flow.idle), ("flow.active", self.flow.active)] {
             if value < self.epoch {
