@@ -16,6 +16,7 @@ mod report;
 mod reviewing;
 mod risk;
 mod settings;
+mod sinking;
 mod storing;
 mod watching;
 
@@ -53,7 +54,9 @@ use crate::live::gauge::Gauge;
 use crate::logging;
 use crate::model::Finished;
 use crate::pipeline::{Outcome, Pipeline, PipelineConfig};
+use crate::render::Rendered;
 use crate::sink::Sink;
+use crate::sinks::Sinks;
 use crate::store::{Alerts, Opened, Saved, State, Store};
 use clock::WallClock;
 pub use settings::{home, policy, table};
@@ -105,6 +108,7 @@ pub struct Agent {
     pipeline: Pipeline,
     bus: EventBus,
     sink: Sink,
+    sinks: Sinks,
     finished: mpsc::Sender<Finished>,
     access: Arc<Access>,
     live: Arc<Live>,
@@ -165,6 +169,9 @@ impl Agent {
         store.journal().set_bounds(config.store.bounds());
         let alerts = Alerts::new(store.journal().clone(), alerts);
         let (review, suppressions) = reviewing::Review::restore(state.review.clone(), now, elapsed);
+        let render = Arc::new(Rendered { interface: config.interface.clone() });
+        let sinks = Sinks::start(config.state_dir.join("sinks"), config.interface.clone(), render)?;
+        sinks.configure(&config.sinks);
         let mut agent = Self {
             options: start.options,
             kernel: start.kernel,
@@ -175,6 +182,7 @@ impl Agent {
             pipeline,
             bus: start.bus,
             sink: start.sink,
+            sinks,
             finished: start.finished,
             access: start.access,
             live: start.live,
@@ -470,6 +478,7 @@ impl Agent {
     /// SIGHUP: the log file may have been rotated, and the configuration changed.
     pub fn hangup(&mut self) {
         self.sink.reopen();
+        self.sinks.reopen();
         match self.reload() {
             Ok(report) => self.news(wall_us(), Level::Info, "reloaded", report_words(&report)),
             Err(e) => self.warn("config", format!("the configuration was not reloaded: {e:#}")),
@@ -490,6 +499,7 @@ impl Agent {
         logging::set_level(config.log.level);
         self.access.web().configure(config.web.clone());
         self.sink.configure(config.log.events.clone(), config.log.flows);
+        self.sinks.configure(&config.sinks);
         self.pipeline.all_flows = config.log.flows;
         self.pipeline.set_home(home(config));
         self.configure_record();
@@ -525,6 +535,7 @@ impl Agent {
         if let Some(archive) = self.archive.take() {
             archive.close();
         }
+        self.sinks.close();
         self.sink.close();
     }
 
@@ -560,6 +571,7 @@ impl Agent {
         let event = Arc::new(event);
         self.measures.tally.event(&event);
         self.remember(&event);
+        self.sinks.write(&event);
         self.sink.write(event.clone());
         self.bus.publish(event);
     }

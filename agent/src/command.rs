@@ -7,6 +7,7 @@ mod lists;
 mod live;
 mod recorded;
 mod review;
+mod sinks;
 mod watched;
 
 use std::fmt;
@@ -31,6 +32,7 @@ pub use lists::{ListReport, ListTaken, ListsCommand};
 pub use live::{LiveCommand, WebLogin};
 pub use recorded::Recorded;
 pub use review::{FeedbackCommand, LabelScope, NewAnswer, ReviewCommand};
+pub use sinks::{SinkTest, SinksCommand};
 pub use watched::{
     AlertReason, AlertReport, DriftStatus, EvidencePoint, FeatureDriftReport, RecordReport, RoleDriftReport,
 };
@@ -170,6 +172,7 @@ pub enum Command {
     Recorded(Recorded),
     /// What goes on, and logins to the web page.
     Live(LiveCommand),
+    Sinks(SinksCommand),
 }
 
 /// Why a command was not carried out. The text is for the person who asked.

@@ -57,6 +57,7 @@ pub(super) fn carry_out(agent: &mut Agent, command: Command) {
         Command::Lists(command) => agent.lists_command(command),
         Command::Recorded(question) => agent.look_up(question),
         Command::Live(command) => super::looking::carry_out(agent, command),
+        Command::Sinks(command) => agent.sinks_command(command),
         Command::ReloadConfig { by, reply } => drop(reply.send(agent.reload_by(&by))),
     }
 }

@@ -9,6 +9,7 @@ use super::Agent;
 use crate::clock::wall_us;
 use crate::command::{
     Caller, Command, CommandError, FeedbackCommand, Identity, ListsCommand, LiveCommand, Recorded, Reply, ReviewCommand,
+    SinksCommand,
 };
 use crate::deciding::Acted;
 use crate::evidence::{Case, Document};
@@ -224,6 +225,10 @@ pub(super) fn audited(journal: &Journal, command: Command) -> Command {
         Command::Feedback(command) => Command::Feedback(audited_feedback(&to, command)),
         Command::Lists(command) => Command::Lists(audited_lists(&to, command)),
         Command::Live(command) => Command::Live(audited_live(&to, command)),
+        Command::Sinks(SinksCommand::Test { name, by, reply }) => {
+            let reply = to(&by, "sinks test", format!("sink {name}")).watch(reply);
+            Command::Sinks(SinksCommand::Test { name, by, reply })
+        }
         // These change nothing; a staged bundle is a folder that goes again unless it is loaded.
         other @ (Command::Status { .. }
         | Command::Measure { .. }
@@ -238,6 +243,7 @@ pub(super) fn audited(journal: &Journal, command: Command) -> Command {
         | Command::ListAlerts { .. }
         | Command::GetAlert { .. }
         | Command::ModelDrift { .. }
+        | Command::Sinks(SinksCommand::List { .. })
         | Command::Recorded(_)) => other,
     }
 }

@@ -21,11 +21,12 @@ use super::tls::{self, TlsError};
 use super::upload;
 use crate::command::{
     AlertReport, AllowAdded, AllowReport, BundleReport, DecisionRef, DecisionReport, DriftStatus, LearnFrom,
-    LearnReport, ListReport, ListTaken, Purpose, RecordReport, ReloadReport, StatusReport,
+    LearnReport, ListReport, ListTaken, Purpose, RecordReport, ReloadReport, SinkTest, StatusReport,
 };
 use crate::lists::format::Parsed;
 use crate::proto::weir_client::WeirClient;
 use crate::proto::{self as pb};
+use crate::sinks::state::SinkState;
 
 /// A full block list is a long answer.
 const MAX_ANSWER: usize = 1 << 30;
@@ -473,5 +474,14 @@ impl Client {
     /// How many members went.
     pub async fn remove_list(&mut self, name: &str) -> Result<u64> {
         Ok(self.0.remove_list(pb::RemoveListRequest { name: name.to_owned() }).await?.into_inner().members)
+    }
+
+    pub async fn list_sinks(&mut self) -> Result<Vec<SinkState>> {
+        let answer = self.0.list_sinks(pb::ListSinksRequest {}).await?.into_inner();
+        Ok(answer.sinks.into_iter().map(Into::into).collect())
+    }
+
+    pub async fn test_sink(&mut self, name: &str) -> Result<SinkTest> {
+        Ok(self.0.test_sink(pb::TestSinkRequest { name: name.to_owned() }).await?.into_inner().into())
     }
 }

@@ -17,6 +17,7 @@ pub(crate) mod resume;
 pub mod review;
 pub mod rights;
 mod service;
+mod sinks;
 mod socket;
 pub mod tls;
 mod upload;

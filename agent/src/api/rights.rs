@@ -69,6 +69,9 @@ pub const RIGHTS: &[(&str, Right)] = &[
     ("ShowConfig", Read),
     ("ModelCalibration", Read),
     ("CreateWebLogin", Operate),
+    ("ListSinks", Read),
+    // It sends something to other people's systems.
+    ("TestSink", Operate),
 ];
 
 /// The health service, which is not ours to describe.

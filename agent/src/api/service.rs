@@ -12,7 +12,7 @@ use weir_core::decision::Sides;
 
 use super::access::{Access, Peer};
 use super::convert::{self, Malformed, text};
-use super::{events, lists, live, record, resume, review, upload};
+use super::{events, lists, live, record, resume, review, sinks, upload};
 use crate::bus::{EventBus, Item};
 use crate::command::{
     AskError, Caller, Command, CommandError, DecisionRef, ListsCommand, NewDecision, Recorded, Reply, ask,
@@ -588,5 +588,13 @@ impl Weir for Service {
         request: Request<pb::CreateWebLoginRequest>,
     ) -> Result<Response<pb::CreateWebLoginResponse>, Status> {
         live::create_web_login(self, request).await
+    }
+
+    async fn list_sinks(&self, _: Request<pb::ListSinksRequest>) -> Result<Response<pb::ListSinksResponse>, Status> {
+        sinks::list(self).await
+    }
+
+    async fn test_sink(&self, request: Request<pb::TestSinkRequest>) -> Result<Response<pb::TestSinkResponse>, Status> {
+        sinks::test(self, request).await
     }
 }

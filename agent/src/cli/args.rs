@@ -6,6 +6,7 @@ mod lists;
 mod model;
 mod record;
 mod review;
+mod sinks;
 mod words;
 
 use std::net::SocketAddr;
@@ -32,6 +33,7 @@ pub use lists::{ImportArgs, ListArgs, ListsCmd};
 pub use model::{CompareArgs, ModelCmd};
 pub use record::{AuditCmd, EvidenceCmd, HistoryArgs, Span};
 pub use review::{LabelArgs, LabelsCmd, ReviewArgs, ReviewCmd, ScopePart, SuppressionsCmd};
+pub use sinks::SinksCmd;
 pub use words::{Lifetime, budget, mode, prefix, source_format, train_profile, window};
 use words::{action, confirm_within, decision_ref, kind, level, lifetime, listen, rate, sides, target};
 
@@ -87,6 +89,7 @@ impl Cli {
             }
             Cmd::Decisions(DecisionsCmd::List(_) | DecisionsCmd::History(_))
             | Cmd::Lists(ListsCmd::List | ListsCmd::Show { .. })
+            | Cmd::Sinks(SinksCmd::List)
             | Cmd::Audit(_)
             | Cmd::Evidence(EvidenceCmd::List(_) | EvidenceCmd::Verify { .. })
             | Cmd::Allowlist(AllowCmd::List)
@@ -127,6 +130,9 @@ pub enum Cmd {
     /// Lists of targets that come, change and go as a whole
     #[command(subcommand, alias = "list")]
     Lists(ListsCmd),
+    /// Other systems that are told of what happens
+    #[command(subcommand, alias = "sink")]
+    Sinks(SinksCmd),
     /// What was found, and why: the last alerts
     #[command(subcommand, alias = "alert")]
     Alerts(AlertsCmd),

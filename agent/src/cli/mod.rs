@@ -24,6 +24,7 @@ mod recorded;
 mod render;
 mod render_model;
 mod review;
+mod sinks;
 mod tls;
 mod train;
 mod web;
@@ -191,6 +192,7 @@ async fn ask(mut client: Client, command: Cmd, out: &Output) -> anyhow::Result<E
         Cmd::Decisions(DecisionsCmd::List(args)) => lists::decisions(&mut client, args, out).await?,
         Cmd::Decisions(DecisionsCmd::Import(args)) => return import::run(&mut client, args, out).await,
         Cmd::Lists(command) => return lists::run(&mut client, command, out).await,
+        Cmd::Sinks(command) => return sinks::run(&mut client, command, out).await,
         Cmd::Decisions(DecisionsCmd::History(args)) => history::run(&mut client, &args, out).await?,
         Cmd::Audit(command) => audit::run(&mut client, &command, out).await?,
         Cmd::Evidence(command) => evidence::run(&mut client, command, out).await?,

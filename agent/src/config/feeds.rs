@@ -40,6 +40,8 @@ pub struct CrowdSec {
     pub url: Option<String>,
     pub api_key: Option<String>,
     pub api_key_file: Option<String>,
+    /// PEM file with the authorities that are trusted for https; `None`: those of this host.
+    pub ca_file: Option<PathBuf>,
     pub interval: Duration,
     pub actions: Remedies,
     /// Origins whose decisions are taken; empty: all.
@@ -66,6 +68,7 @@ impl Default for CrowdSec {
             url: None,
             api_key: None,
             api_key_file: None,
+            ca_file: None,
             interval: Duration::from_secs(10),
             actions: Remedies {
                 ban: Some(Act::Drop),
@@ -119,7 +122,7 @@ impl Word for Form {
 }
 
 /// Reads the keys of a mapping one by one; says what is none of them.
-fn fields(
+pub(super) fn fields(
     node: &Node,
     path: &str,
     names: &[&str],

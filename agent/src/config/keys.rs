@@ -122,13 +122,15 @@ keys! {
     "netflow.listen", Restart, [netflow.listen], any, "where exporters send to; beyond loopback anybody who reaches it can make flows up";
     "netflow.exporters", Reload, [netflow.exporters], any, "addresses and prefixes whose datagrams are taken; empty: anybody's";
     "sources", Reload, [sources], any, "files with lists of targets, each with name, path, format (auto, plain, csv, json), action (drop, shadow or a rate), for, interval and max_shrink";
-    "crowdsec.url", Reload, [crowdsec.url], any, "local API of CrowdSec, such as http://127.0.0.1:8080; none: it is not asked";
+    "crowdsec.url", Reload, [crowdsec.url], any, "local API of CrowdSec, such as http://127.0.0.1:8080 or https://crowdsec.example.net:8080; none: it is not asked";
     "crowdsec.api_key", Reload, [crowdsec.api_key], any, "key of this bouncer";
     "crowdsec.api_key_file", Reload, [crowdsec.api_key_file], any, "or a file with nothing but the key";
+    "crowdsec.ca_file", Reload, [crowdsec.ca_file], any, "PEM file with the authorities that are trusted where the URL begins with https; none: those of this host";
     "crowdsec.interval", Reload, [crowdsec.interval], within(secs(1), secs(3600)), "how often it is asked what is new";
     "crowdsec.actions", Reload, [crowdsec.actions], any, "what becomes of each type of decision: drop, shadow, a rate such as 100pps, or none";
     "crowdsec.origins", Reload, [crowdsec.origins], any, "origins whose decisions are taken, such as crowdsec, cscli, CAPI or lists; empty: all";
     "crowdsec.max_shrink", Reload, [crowdsec.max_shrink], within(0.0, 1.0), "what a full answer may lack of what is held; of one that lacks more nothing is lifted";
+    "sinks", Reload, [sinks], any, "who is told of what happens: each with name, type (eve, syslog, journald, webhook, kafka, cef), kinds, min_severity, rate, dedup, queue_size, queue_full, retry_max and what its type needs";
     "api.listen", Restart, [api.listen], any, "addresses for clients on other hosts, with certificates on both sides; [] for none";
     "api.tls", Reload, [api.tls], any, "cert, key and client_ca (PEM files, read again when they change), and roles by a name in the client's certificate: {NAME: operator|viewer}; without roles, those of `weir tls client` hold";
     "web.enabled", Restart, [web.enabled], any, "serve the web page";

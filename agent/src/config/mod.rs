@@ -7,6 +7,7 @@ mod metrics;
 mod rules;
 mod setting;
 mod show;
+mod sinks;
 pub mod tree;
 mod useless;
 mod web;
@@ -23,6 +24,7 @@ use weir_core::policy::rule::Rule;
 use weir_core::question::Unanswered;
 use weir_kernel::lease::Lapse;
 
+use crate::sinks::settings::SinkConfig;
 pub use api::{Api, ApiTls};
 pub use feeds::{Act, CrowdSec, Remedies, Source};
 pub use keys::{Apply, KEYS, Key};
@@ -73,6 +75,8 @@ pub struct Config {
     pub api: Api,
     pub web: Web,
     pub metrics: Metrics,
+    /// Who is told of what happens, beside the event log.
+    pub sinks: Vec<SinkConfig>,
 }
 
 /// What the bundle that came with the program may lead to, until one was learned here.
@@ -259,6 +263,7 @@ impl Default for Config {
             api: Api::default(),
             web: Web::default(),
             metrics: Metrics::default(),
+            sinks: Vec::new(),
         }
     }
 }
@@ -295,6 +300,11 @@ pub enum ConfigError {
 /// The port of the API over TCP where none is named.
 pub const fn api_port() -> u16 {
     api::DEFAULT_PORT
+}
+
+/// A rate of events, as the configuration writes it.
+pub fn rate_word(rate: &crate::sinks::settings::EventRate) -> String {
+    setting::Word::word(rate)
 }
 
 /// An address to listen at, as the configuration and the command line take it.
@@ -358,6 +368,7 @@ impl Config {
             problems.push(Problem::new(at, path, message));
         };
         self.check_feeds(|path, message| wrong([path, path], message));
+        self.check_sinks(|message| wrong(["sinks", "sinks"], message));
         let word = crate::human::duration;
         for (path, value) in [("flow.idle", self.flow.idle), ("flow.active", self.flow.active)] {
             if value < self.epoch {

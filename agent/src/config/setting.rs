@@ -252,6 +252,18 @@ impl Setting for Option<String> {
     }
 }
 
+impl Setting for Option<PathBuf> {
+    fn read(node: &Node, path: &str, problems: &mut Vec<Problem>) -> Option<Self> {
+        match &node.kind {
+            Kind::Null => Some(None),
+            _ => PathBuf::read(node, path, problems).map(Some),
+        }
+    }
+    fn show(&self) -> Shown {
+        self.as_ref().map_or(Shown::Null, Setting::show)
+    }
+}
+
 /// What a list is made of.
 pub trait Item: Sized {
     fn item(node: &Node, path: &str, problems: &mut Vec<Problem>) -> Option<Self>;

@@ -73,6 +73,7 @@ crowdsec:
   url: http://127.0.0.1:8080
   api_key: abc
   api_key_file: /a/key
+  ca_file: /a/ca.pem
   interval: 30s
   actions: {ban: shadow, captcha: 100pps, throttle: none, other: drop, simulated: none}
   origins: [CAPI, cscli]
@@ -89,7 +90,125 @@ web:
   idle: 30m
   role: viewer
 metrics: {enabled: false, listen: 10.0.0.1}
+sinks:
+  - {name: eve, type: eve, path: /l/eve.json, max_size: 10M, max_age: 1h, keep: 3, compress: zstd}
+  - name: siem
+    type: syslog
+    server: "[2001:db8::9]"
+    transport: tls
+    facility: daemon
+    content: line
+    ca_file: /t/ca.pem
+    cert: /t/c.pem
+    key: /t/c.key
+    kinds: [alert, question]
+    min_severity: medium
+    rate: 60/m
+    dedup: 5m
+    queue_size: 1M
+    queue_full: drop_newest
+    retry_max: 10s
+  - {name: journal, type: journald}
+  - {name: slack, type: webhook, template: slack, url_file: /s/slack, timeout: 3s}
+  - {name: own, type: webhook, url: "https://hooks.example.net/weir", secret_file: /s/hmac, token_file: /s/token, ca_file: /t/ca.pem}
+  - {name: duty, type: webhook, template: pagerduty, key_file: /s/duty}
+  - {name: bus, type: kafka, brokers: [k1, "k2:9999"], topic: weir, tls: true, ca_file: /t/ca.pem, user: weir, password_file: /s/k}
+  - {name: arcsight, type: cef, server: 192.0.2.9, transport: tcp}
+  - {name: cef-file, type: cef, path: /l/weir.cef}
 "#;
+
+fn sinks() -> Vec<SinkConfig> {
+    use crate::sinks::notice::Kind;
+    use crate::sinks::queue::WhenFull;
+    use crate::sinks::settings::*;
+    use crate::tls_client::Trust;
+    use weir_core::event::Severity;
+    let s = Duration::from_secs;
+    let plain = |name: &str, to: Destination| SinkConfig {
+        name: name.into(),
+        kinds: vec![Kind::Alert, Kind::Decision, Kind::Question, Kind::Agent],
+        min_severity: Severity::Low,
+        rate: None,
+        dedup: Duration::ZERO,
+        queue_size: 64_000_000,
+        queue_full: WhenFull::DropOldest,
+        retry_max: s(60),
+        to,
+    };
+    let ca = || Trust { ca_file: Some("/t/ca.pem".into()), identity: None };
+    let siem = Syslog {
+        host: "2001:db8::9".into(),
+        port: 6514,
+        transport: Transport::Tls,
+        facility: Facility(3),
+        trust: Trust { identity: Some(("/t/c.pem".into(), "/t/c.key".into())), ..ca() },
+    };
+    let webhook = |url: Address, template: Template| Webhook {
+        url,
+        template,
+        secret_file: None,
+        token_file: None,
+        key_file: None,
+        trust: Trust::default(),
+        timeout: s(10),
+    };
+    let url = |u: &str| Address::Url(u.into());
+    let log = |path: &str| LogFile {
+        path: path.into(),
+        max_size: 100_000_000,
+        max_age: s(86_400),
+        keep: 7,
+        compress: Compress::None,
+    };
+    let eve =
+        LogFile { max_size: 10_000_000, max_age: s(3600), keep: 3, compress: Compress::Zstd, ..log("/l/eve.json") };
+    let arcsight = Syslog {
+        host: "192.0.2.9".into(),
+        port: 601,
+        transport: Transport::Tcp,
+        facility: Facility(16),
+        trust: Trust::default(),
+    };
+    let login = Login { mechanism: Mechanism::ScramSha256, user: "weir".into(), password_file: "/s/k".into() };
+    let bus = Kafka {
+        brokers: vec![("k1".into(), 9093), ("k2".into(), 9999)],
+        topic: "weir".into(),
+        trust: Some(ca()),
+        login: Some(login),
+        timeout: s(10),
+    };
+    let slack = Webhook { timeout: s(3), ..webhook(Address::File("/s/slack".into()), Template::Slack) };
+    let own = Webhook {
+        secret_file: Some("/s/hmac".into()),
+        token_file: Some("/s/token".into()),
+        trust: ca(),
+        ..webhook(url("https://hooks.example.net/weir"), Template::Json)
+    };
+    let duty = Webhook {
+        key_file: Some("/s/duty".into()),
+        ..webhook(url("https://events.pagerduty.com/v2/enqueue"), Template::PagerDuty)
+    };
+    vec![
+        plain("eve", Destination::Eve(eve)),
+        SinkConfig {
+            kinds: vec![Kind::Alert, Kind::Question],
+            min_severity: Severity::Medium,
+            rate: Some(EventRate { events: 60, per: s(60) }),
+            dedup: s(300),
+            queue_size: 1_000_000,
+            queue_full: WhenFull::DropNewest,
+            retry_max: s(10),
+            ..plain("siem", Destination::Syslog(siem, Content::Line))
+        },
+        plain("journal", Destination::Journald("/run/systemd/journal/socket".into())),
+        plain("slack", Destination::Webhook(slack)),
+        plain("own", Destination::Webhook(own)),
+        plain("duty", Destination::Webhook(duty)),
+        plain("bus", Destination::Kafka(bus)),
+        plain("arcsight", Destination::CefSyslog(arcsight)),
+        plain("cef-file", Destination::CefFile(log("/l/weir.cef"))),
+    ]
+}
 
 fn rules() -> Vec<Rule> {
     use weir_core::policy::rule::*;
@@ -190,6 +309,7 @@ fn every_key_can_be_set() {
             url: Some("http://127.0.0.1:8080".into()),
             api_key: Some("abc".into()),
             api_key_file: Some("/a/key".into()),
+            ca_file: Some("/a/ca.pem".into()),
             interval: s(30),
             actions: Remedies {
                 ban: Some(Act::Shadow),
@@ -220,6 +340,7 @@ fn every_key_can_be_set() {
             role: Role::Viewer,
         },
         metrics: Metrics { enabled: false, listen: MetricsAt("10.0.0.1:9470".parse().unwrap()) },
+        sinks: sinks(),
     };
     assert_eq!(c, expected);
     // And it was every key: none shows its default.
@@ -532,5 +653,41 @@ fn the_page_is_not_served_beyond_loopback_without_tls() {
     ] {
         let found = errors(bad);
         assert!(found.iter().any(|e| e.contains(words)), "{bad}: {found:?}");
+fn sinks_that_cannot_be_are_refused_with_their_places() {
+    for (sink, words) in [
+        ("{type: eve, path: /a}", "sinks[0].name: `name` is missing"),
+        ("{name: a b, type: eve, path: /a}", "`a b` cannot be the name of a sink"),
+        ("{name: a, path: /a}", "`type` is missing; write one of eve, syslog"),
+        ("{name: a, type: mail}", "expected one of eve, syslog, journald, webhook, kafka, cef; found `mail`"),
+        ("{name: a, type: eve}", "`path` is missing"),
+        ("{name: a, type: eve, path: /a, server: x}", "sinks[0].server: unknown key; allowed here: name, type"),
+        ("{name: a, type: eve, path: /a, kind: [alert]}", "did you mean `kinds`?"),
+        ("{name: a, type: eve, path: /a, kinds: []}", "an empty list would send nothing"),
+        ("{name: a, type: eve, path: /a, kinds: [alarm]}", "`alarm` is not allowed; expected one of flow, source"),
+        ("{name: a, type: eve, path: /a, rate: 10}", "`10` is no rate"),
+        ("{name: a, type: eve, path: /a, rate: 0/s}", "to send none, remove the sink"),
+        ("{name: a, type: eve, path: /a, queue_size: 1k}", "allowed are 64k to 1T"),
+        ("{name: a, type: syslog}", "`server` is missing"),
+        ("{name: a, type: syslog, server: 'h:0'}", "`h:0` names no server"),
+        ("{name: a, type: syslog, server: h, ca_file: /c}", "certificates are for `transport: tls`"),
+        ("{name: a, type: syslog, server: h, transport: tls, cert: /c}", "`cert` needs the `key`"),
+        ("{name: a, type: webhook}", "`url` or `url_file` is missing"),
+        ("{name: a, type: webhook, url: 'http://u:SECRET@h/'}", "it holds a user or key"),
+        ("{name: a, type: webhook, url: 'http://h/', template: pagerduty}", "PagerDuty wants `key_file`"),
+        ("{name: a, type: webhook, url: 'http://h/', key_file: /k}", "is for `template: pagerduty`"),
+        ("{name: a, type: kafka, topic: t}", "`brokers` is missing"),
+        ("{name: a, type: kafka, brokers: [h], topic: 'a b'}", "`a b` is no topic"),
+        (
+            "{name: a, type: kafka, brokers: [h], topic: t, user: u, password_file: /p, mechanism: plain}",
+            "it needs `tls: true`",
+        ),
+        ("{name: a, type: kafka, brokers: [h], topic: t, user: u}", "belong together"),
+        ("{name: a, type: cef}", "either a `path` or a `server`"),
+        ("{name: a, type: eve, path: /a}, {name: a, type: journald}", "two sinks have the name a"),
+        ("{name: a, type: eve, path: /a}, {name: b, type: cef, path: /a}", "two sinks write to /a"),
+    ] {
+        let refused = errors(&format!("sinks: [{sink}]"));
+        assert!(refused.len() == 1 && refused[0].contains(words), "{sink}: {refused:#?}");
+        assert!(!refused[0].contains("SECRET"), "{refused:?}");
     }
 }

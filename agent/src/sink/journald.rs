@@ -1,8 +1,15 @@
-//! The journal's native protocol: one datagram per entry.
+//! The journal's native protocol: one datagram per entry, or a sealed file in memory where that would be too large.
 
-use std::io;
+use std::ffi::CStr;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
+
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, sendmsg};
 
 use weir_core::event::{Event, Level, Severity};
 
@@ -45,12 +52,30 @@ impl Journal {
         for (name, value) in fields {
             field(&mut entry, name, value);
         }
-        socket.send_to(&entry, &self.path).map(drop)
+        match socket.send_to(&entry, &self.path) {
+            Err(e) if matches!(e.raw_os_error(), Some(libc::EMSGSIZE | libc::ENOBUFS)) => {
+                send_file(socket, &self.path, &entry)
+            }
+            other => other.map(drop),
+        }
     }
 
     pub fn send_event(&mut self, event: &Event, line: &str, json: &str) -> io::Result<()> {
         self.send(priority(event), &[("MESSAGE", line), ("WEIR_EVENT", json)])
     }
+}
+
+/// The entry in a file that nobody can change any more, as the journal asks for.
+fn send_file(socket: &UnixDatagram, to: &Path, entry: &[u8]) -> io::Result<()> {
+    const NAME: &CStr = c"weir-journal-entry";
+    let mut file = File::from(memfd_create(NAME, MFdFlags::MFD_ALLOW_SEALING | MFdFlags::MFD_CLOEXEC)?);
+    file.write_all(entry)?;
+    let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SEAL;
+    fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
+    let to = UnixAddr::new(to)?;
+    let descriptors = [file.as_raw_fd()];
+    sendmsg(socket.as_raw_fd(), &[], &[ControlMessage::ScmRights(&descriptors)], MsgFlags::empty(), Some(&to))?;
+    Ok(())
 }
 
 fn priority(event: &Event) -> Priority {

@@ -108,7 +108,7 @@ struct Step {
 async fn once(config: &CrowdSec, state: State, whole: bool) -> (State, Result<Step, String>) {
     // Anew each time: keys and certificates are replaced while the agent runs.
     let body = match Client::new(config) {
-        Ok(client) => client.stream(whole).await,
+        Ok(mut client) => client.stream(whole).await,
         Err(e) => Err(e),
     };
     let body = match body {
