@@ -1,7 +1,4 @@
-/** The browser of the tests: Debian's Chromium, without a profile and without a word to the outside. */
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+/** The browser of the tests: Debian's Chromium, with a profile of its own and without a word to the outside. */
 import { chromium } from "playwright-core";
 
 const FLAGS = [
@@ -26,23 +23,23 @@ export const PHONE = { width: 390, height: 844 };
 /**
  * Opens a browser, runs `work` with it, and leaves nothing behind.
  * @template T
- * @param {(context: import("playwright-core").BrowserContext) => Promise<T>} work
+ * @param {(browser: import("playwright-core").Browser) => Promise<T>} work
  * @returns {Promise<T>}
  */
 export async function browse(work) {
-  const profile = await mkdtemp(join(tmpdir(), "weir-browser-"));
-  const context = await chromium.launchPersistentContext(profile, {
-    executablePath: process.env["WEIR_CHROMIUM"] ?? "/usr/bin/chromium",
-    args: FLAGS,
-    viewport: DESKTOP,
-    colorScheme: "dark",
-    reducedMotion: "reduce",
-    acceptDownloads: true,
-  });
+  const browser = await chromium.launch({ executablePath: process.env["WEIR_CHROMIUM"] ?? "/usr/bin/chromium", args: FLAGS });
   try {
-    return await work(context);
+    return await work(browser);
   } finally {
-    await context.close();
-    await rm(profile, { recursive: true, force: true, maxRetries: 5 });
+    await browser.close();
   }
+}
+
+/**
+ * A window of somebody who is not logged in yet.
+ * @param {import("playwright-core").Browser} browser
+ */
+export async function visitor(browser) {
+  const context = await browser.newContext({ viewport: DESKTOP, colorScheme: "dark", reducedMotion: "reduce" });
+  return context.newPage();
 }

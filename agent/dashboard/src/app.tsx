@@ -3,7 +3,7 @@ import type { ComponentChildren, JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { login, session, words } from "./api/client.ts";
 import { grouped, word } from "./lib/format.ts";
-import { reconnect, retryAt, start, stop, stream } from "./state/live.ts";
+import { received, reconnect, retryAt, start, stop, stream } from "./state/live.ts";
 import { dismiss, notes, spoken } from "./state/news.ts";
 import { failed, loadAll, open, status } from "./state/stores.ts";
 import { href, now, route, shade, theme } from "./state/view.ts";
@@ -55,7 +55,7 @@ function Connection(): JSX.Element {
   const text = phase === "live" ? "live" : phase === "waiting" ? `reconnecting${left > 0 ? ` in ${left} s` : "…"}` : "connecting…";
   const title = lost > 0 ? `${grouped(lost)} events came too fast for this page and were left out of the stream; lists were asked for again` : "Events come as they happen";
   return (
-    <span class={`connection ${phase}`} role="status" aria-label={`Connection: ${phase === "live" ? "live" : phase}`} title={title} data-phase={phase}>
+    <span class={`connection ${phase}`} role="status" aria-label={`Connection: ${phase === "live" ? "live" : phase}`} title={title} data-phase={phase} data-received={received.value}>
       <span class="dot" aria-hidden="true" /> {text}
       {phase === "waiting" && <button type="button" class="button quiet" onClick={reconnect}>Now</button>}
     </span>

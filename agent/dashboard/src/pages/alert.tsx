@@ -4,8 +4,9 @@ import type { JSX } from "preact";
 import { useEffect, useMemo } from "preact/hooks";
 import type uPlot from "uplot";
 import { get } from "../api/client.ts";
-import type { Alert, AlertContext, EvidenceSummary } from "../api/types.ts";
+import type { Alert, AlertContext } from "../api/types.ts";
 import { grouped, odds, plural } from "../lib/format.ts";
+import { attempt } from "../state/news.ts";
 import { resource, type Resource } from "../state/resource.ts";
 import { alerts, decisions, labelled } from "../state/stores.ts";
 import { href } from "../state/view.ts";
@@ -207,20 +208,22 @@ export function AlertPage({ id }: { id: number }): JSX.Element {
   );
 }
 
-const kept = resource(async () => (await get<{ entries: EvidenceSummary[] }>("evidence", { limit: 1000 })).entries);
-
+/** The document that the alert rests on, sealed with its hash, as a file. */
 function Sealed({ id }: { id: number }): JSX.Element {
-  useEffect(() => void kept.load(), [id]);
-  const found = kept.value.value?.find((e) => e.alert_id === id);
-  if (found === undefined) return <span class="dim">none is kept</span>;
-  const save = async (): Promise<void> => {
-    const { json } = await get<{ json: string }>(`evidence/${found.id}`);
-    const url = URL.createObjectURL(new Blob([json], { type: "application/json" }));
-    const link = document.createElement("a");
-    link.href = url;
-    link.download = `weir-evidence-${found.id}.json`;
-    link.click();
-    URL.revokeObjectURL(url);
-  };
-  return <button type="button" class="button quiet" onClick={() => void save()}>Save document {found.id}</button>;
+  const save = (): Promise<boolean> =>
+    attempt("Evidence", async () => {
+      const { json } = await get<{ json: string }>(`evidence/${encodeURIComponent(`alert:${id}`)}`);
+      const url = URL.createObjectURL(new Blob([json], { type: "application/json" }));
+      const link = document.createElement("a");
+      link.href = url;
+      link.download = `weir-evidence-alert-${id}.json`;
+      link.click();
+      URL.revokeObjectURL(url);
+      return undefined;
+    });
+  return (
+    <button type="button" class="link-button" onClick={() => void save()}>
+      Save as a file
+    </button>
+  );
 }

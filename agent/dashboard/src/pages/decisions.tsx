@@ -97,7 +97,7 @@ const COLUMNS: readonly Column<DecisionRow>[] = [
   { key: "left", title: "Ends", width: "6rem", cell: (r) => (r.state.decision === undefined ? "" : left(r.state.decision)) },
   { key: "by", title: "By", width: "5.5rem", cell: (r) => word(r.state.decision?.origin ?? "", "ORIGIN_") },
   { key: "why", title: "Why", width: "minmax(8rem, 2fr)", cell: (r) => <span title={`${r.state.decision?.reason ?? ""}\n${r.state.note}`}>{limitWords(r.state.decision?.limit)} {r.state.decision?.reason}</span> },
-  { key: "do", title: "", width: "10rem", cell: (r) => <Buttons row={r} /> },
+  { key: "do", title: "", width: "12.5rem", cell: (r) => <Buttons row={r} /> },
 ];
 
 const shown = computed(() => {

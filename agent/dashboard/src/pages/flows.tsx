@@ -37,11 +37,11 @@ interface Shown extends Omit<RecordedFlow, "state" | "end_reason" | "seen_at"> {
 
 const COLUMNS: readonly Column<Shown>[] = [
   { key: "t", title: "Last seen", width: "8rem", cell: (f) => <Time us={f.end_us} exact /> },
-  { key: "c", title: "Client", width: "minmax(9rem, 1.4fr)", cell: (f) => <><Source address={f.client} /><span class="dim">:{f.client_port}</span></> },
+  { key: "c", title: "Client", width: "minmax(11.5rem, 1.6fr)", cell: (f) => <><Source address={f.client} /><span class="address dim">:{f.client_port}</span></> },
   { key: "s", title: "Server", width: "minmax(9rem, 1.4fr)", cell: (f) => <span class="address">{endpoint(f.server, f.server_port)}</span> },
   { key: "p", title: "Protocol", width: "5rem", cell: (f) => protocol(f.proto) },
-  { key: "st", title: "State", width: "9rem", cell: (f) => <>{f.state}{f.proven ? "" : <span class="dim"> unproven</span>}</> },
-  { key: "pk", title: "Packets", width: "7rem", numeric: true, cell: (f) => `${si(f.packets_to_server)} / ${si(f.packets_to_client)}` },
+  { key: "st", title: "State", width: "7.5rem", cell: (f) => <>{f.state}{f.proven ? "" : <span class="dim"> unproven</span>}</> },
+  { key: "pk", title: "Packets", width: "6rem", numeric: true, cell: (f) => `${si(f.packets_to_server)} / ${si(f.packets_to_client)}` },
   { key: "by", title: "Bytes", width: "9rem", numeric: true, cell: (f) => `${si(f.bytes_to_server, "B")} / ${si(f.bytes_to_client, "B")}` },
   { key: "l", title: "Length", width: "6rem", numeric: true, cell: (f) => span(f.end_us - f.start_us) },
   { key: "o", title: "Strangeness", width: "7rem", numeric: true, cell: (f) => <Odds p={f.p_value} /> },

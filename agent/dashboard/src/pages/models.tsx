@@ -146,16 +146,16 @@ function Bundles({ all }: { all: readonly Bundle[] }): JSX.Element {
         <tbody>
           {all.map((b) => (
             <tr key={b.id}>
-              <td><button type="button" class="link-button" onClick={() => void inspect(b.id)} title="What it is, in full">{b.id}</button> <span class="dim mono">{b.hash}</span></td>
+              <td><button type="button" class="link-button" onClick={() => void inspect(b.id)} title="What it is, in full">{b.id}</button></td>
               <td>{b.current && <Pill tone="good">serves</Pill>} {b.challenger && <Pill tone="calm">challenges</Pill>} <Pill tone={b.promoted ? "good" : "plain"}>{b.promoted ? "promoted" : "alerts only"}</Pill></td>
-              <td class="wrap">{b.origin}</td>
+              <td class="origin">{b.origin}</td>
               <td><Time us={b.created_us} /></td>
               <td class="num">{grouped(b.flows)}</td>
               <td class="num">{grouped(b.windows)}</td>
               <td>{b.profiles.join(", ")}</td>
               <td class="row-actions">
                 {!(b.current && b.promoted) && <Act onRun={() => promote(b)} title={`Promote ${b.id}`}>Promote</Act>}
-                {!b.current && b.steps_back !== undefined && <Act tone="quiet" onRun={() => rollback(b)} title={`Let ${b.id} serve again`}>Roll back</Act>}
+                {!b.current && b.steps_back !== undefined && <Act onRun={() => rollback(b)} title={`Let ${b.id} serve again`}>Roll back</Act>}
                 {!b.current && !b.challenger && <Act tone="quiet" onRun={() => challenge(b)} title={`Compare ${b.id} with the one that serves`}>Compare</Act>}
                 {b.challenger && <Act tone="quiet" onRun={endChallenge}>End comparison</Act>}
               </td>
@@ -176,6 +176,7 @@ function Inspected(): JSX.Element | null {
       {d.unfit !== "" && <p class="problem">It cannot serve: {d.unfit}</p>}
       <Facts
         rows={[
+          ["Fingerprint", <span class="mono">{d.hash}</span>],
           ["Trained on", d.source],
           d.trained_at_us === undefined ? undefined : ["Trained", <Time us={d.trained_at_us} />],
           ["Rows from", <><Time us={d.first_us} exact /> to <Time us={d.last_us} exact /></>],
@@ -226,7 +227,7 @@ function Calibrated({ of: c }: { of: Calibration }): JSX.Element {
           />
           <div class="scroll" tabIndex={0} role="region" aria-label="Rates">
             <table class="table">
-              <thead><tr><th scope="col" class="num">Asked</th><th scope="col" class="num">Realised</th><th scope="col" class="num">95% interval</th><th scope="col"><span class="hidden">Judgement</span></th></tr></thead>
+              <thead><tr><th scope="col" class="num">Asked</th><th scope="col" class="num">Realised</th><th scope="col" class="num">95%</th><th scope="col"><span class="hidden">Judgement</span></th></tr></thead>
               <tbody>
                 {chosen.points.map((p) => (
                   <tr key={p.asked}>
@@ -262,14 +263,13 @@ function Drift({ of: d }: { of: ModelDrift }): JSX.Element {
     <>
       <div class="scroll" tabIndex={0} role="region" aria-label="Drift of roles">
         <table class="table">
-          <thead><tr><th scope="col">Profile</th><th scope="col">Role</th><th scope="col">State</th><th scope="col" class="num">Sources</th><th scope="col" class="num">At 5%</th><th scope="col">Effect</th><th scope="col">Drops</th></tr></thead>
+          <thead><tr><th scope="col">Role</th><th scope="col">State</th><th scope="col" class="num">Sources</th><th scope="col" class="num">At 5%</th><th scope="col">Effect</th><th scope="col">Drops</th></tr></thead>
           <tbody>
             {d.roles.map((r) => (
               <tr key={`${r.profile}-${r.role}`}>
-                <td>{r.profile}</td>
-                <td>{r.role}</td>
+                <td>{r.role} <span class="dim">{r.profile}</span></td>
                 <td><Pill tone={r.state === "bad" ? "bad" : r.state === "fine" ? "good" : "plain"}>{r.state}</Pill></td>
-                <td class="num">{grouped(r.voters)}{r.withheld > 0 && <span class="dim"> + {grouped(r.withheld)} withheld</span>}</td>
+                <td class="num" title={`${plural(r.withheld, "source")} without a vote, for the evidence against them`}>{grouped(r.voters)}{r.withheld > 0 && <span class="dim"> of {grouped(r.voters + r.withheld)}</span>}</td>
                 <td class="num">{percent(r.at_5_percent)}</td>
                 <td><Meter value={r.effect} max={0.5} tone={r.effect >= 0.25 ? "bad" : "info"} label={`Effect ${number(r.effect)}; bad from 0.25 on`} /></td>
                 <td>{r.leads_to_drops ? "yes" : <span class="dim">no</span>}</td>

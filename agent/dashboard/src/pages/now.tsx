@@ -136,7 +136,7 @@ function Scatter(): JSX.Element {
           data={data}
           lines={DOTS}
           y={{
-            format: (v) => (v === 0 ? "ordinary" : `1 in ${si(10 ** v)}`),
+            format: (v) => (v === 0 ? "ordinary" : `1 in ${["1", "10", "100", "1 k", "10 k", "100 k", "1 M", "10 M", "100 M", "1 G"][v] ?? si(10 ** v)}`),
             range: (_l, high) => [0, Math.max(4, Math.ceil(high + 0.3))],
             splits: (_l, high) => Array.from({ length: Math.floor(high) + 1 }, (_, i) => i),
             size: 74,

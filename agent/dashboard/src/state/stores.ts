@@ -20,6 +20,7 @@ import { resource } from "./resource.ts";
 import { spoken } from "./news.ts";
 
 export const MAX_ALERTS = 10_000;
+const OVERLAP_US = 600_000_000;
 const MAX_QUESTIONS = 2_000;
 const MAX_POINTS = 300;
 const MAX_SCORES = 3_000;
@@ -159,7 +160,10 @@ export async function loadAll(): Promise<void> {
 }
 
 export async function loadAlerts(): Promise<void> {
-  const { alerts: all } = await get<{ alerts: Alert[] }>("alerts", { limit: MAX_ALERTS });
+  // What is known is not asked for again, but for a while in which something may have been lost on the way.
+  const newest = alerts.value[0]?.time_us;
+  const since_us = newest === undefined ? undefined : Math.max(0, newest - OVERLAP_US);
+  const { alerts: all } = await get<{ alerts: Alert[] }>("alerts", { limit: MAX_ALERTS, since_us });
   alerts.value = merge(alerts.value, all.map(rowOf), MAX_ALERTS);
 }
 

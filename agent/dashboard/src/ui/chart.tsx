@@ -29,6 +29,19 @@ function css(name: string): string {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 }
 
+const two = (n: number): string => String(n).padStart(2, "0");
+
+/** Marks of the time axis: minutes, with the seconds where marks are closer than that, or days where they are far apart. */
+function timesOf(all: readonly number[]): string[] {
+  const step = (all[1] ?? 60) - (all[0] ?? 0);
+  return all.map((s) => {
+    const t = new Date(s * 1000);
+    if (step >= 86_400) return `${two(t.getMonth() + 1)}-${two(t.getDate())}`;
+    const minutes = `${two(t.getHours())}:${two(t.getMinutes())}`;
+    return step < 60 ? `${minutes}:${two(t.getSeconds())}` : minutes;
+  });
+}
+
 /** A colour with some of it taken away. */
 function faint(color: string, share: number): string {
   return `color-mix(in srgb, ${color} ${Math.round(share * 100)}%, transparent)`;
@@ -42,13 +55,14 @@ function options(lines: readonly Line[], y: Axis, width: number, height: number,
     width,
     height,
     cursor: { sync: { key, setSeries: false }, drag: { x: false, y: false }, points: { size: 7 } },
-    legend: { live: true },
+    padding: [8, 10, 0, 0],
+    legend: { live: true, markers: { width: 0, fill: (_u, i) => css(lines[i - 1]?.color ?? "--dim") } },
     scales: {
       x: { time: true, ...(span === undefined ? {} : { range: () => span }) },
       y: { range: (_u, low, high) => (y.range ?? ((_l, h) => [0, Math.max(1, h * 1.08)]))(low ?? 0, high ?? 1) },
     },
     axes: [
-      { stroke: ink, grid, ticks: { show: false }, font, size: 26, space: 70 },
+      { stroke: ink, grid, ticks: { show: false }, font, size: 24, space: 46, values: (_u, all) => timesOf(all) },
       {
         stroke: ink,
         grid,
