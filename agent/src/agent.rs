@@ -8,6 +8,7 @@ mod feedback;
 mod finding;
 mod learning;
 mod listing;
+mod looking;
 mod models;
 mod recording;
 mod report;
@@ -45,6 +46,8 @@ use crate::deciding::{self, Acted, Moment};
 use crate::drain::Epoch;
 use crate::enforce::Enforcer;
 use crate::evidence::gather::Exhibits;
+use crate::live::Live;
+use crate::live::gauge::Gauge;
 use crate::logging;
 use crate::model::Finished;
 use crate::pipeline::{Outcome, Pipeline, PipelineConfig};
@@ -76,6 +79,8 @@ pub struct Start {
     pub finished: mpsc::Sender<Finished>,
     /// Who may use the API.
     pub access: Arc<Access>,
+    /// Where those look who want to see what goes on.
+    pub live: Arc<Live>,
 }
 
 /// How epochs went so far.
@@ -100,6 +105,8 @@ pub struct Agent {
     sink: Sink,
     finished: mpsc::Sender<Finished>,
     access: Arc<Access>,
+    live: Arc<Live>,
+    looking: looking::Looking,
     training: Option<learning::Training>,
     models: models::Models,
     /// The default bundle, on its way into service.
@@ -167,6 +174,8 @@ impl Agent {
             sink: start.sink,
             finished: start.finished,
             access: start.access,
+            live: start.live,
+            looking: looking::Looking::default(),
             training: None,
             models: models::Models::default(),
             loading: None,
@@ -193,6 +202,8 @@ impl Agent {
         agent.pipeline.all_flows = agent.config.log.flows;
         agent.pipeline.suppressions = suppressions;
         agent.pipeline.exhibits = Some(Exhibits::default());
+        agent.pipeline.gauge = Some(Gauge::default());
+        agent.access.web().configure(agent.config.web.clone());
         for d in left_out {
             agent.decided(
                 now,
@@ -464,6 +475,7 @@ impl Agent {
         self.config = merged;
         let config = &self.config;
         logging::set_level(config.log.level);
+        self.access.web().configure(config.web.clone());
         self.sink.configure(config.log.events.clone(), config.log.flows);
         self.pipeline.all_flows = config.log.flows;
         self.pipeline.set_home(home(config));

@@ -42,6 +42,9 @@ const CARE: Duration = Duration::from_secs(30);
 /// How often the collector is emptied, whatever the length of an epoch.
 const COLLECT: Duration = Duration::from_millis(200);
 
+/// How often rates are noted.
+const SECOND: Duration = Duration::from_secs(1);
+
 /// What the command line says about `weir run`; it goes before the configuration file, at a reload too.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RunOptions {
@@ -146,6 +149,7 @@ async fn start(options: RunOptions, config: Config) -> anyhow::Result<()> {
     }
     let doors = open_doors(&config).await?;
     let access = doors.access.clone();
+    let live = doors.live.clone();
     let collector = collect(&config)?;
     let attached = match (&interface, &locked) {
         (Some(name), Some((ifindex, _))) => Some(attach(&config, name, *ifindex)?),
@@ -171,6 +175,7 @@ async fn start(options: RunOptions, config: Config) -> anyhow::Result<()> {
         sink,
         finished: finished_tx,
         access,
+        live,
     })?;
     let (drainer, epochs) = match counting {
         Some((mut epochs, adoption)) => {
@@ -215,7 +220,9 @@ async fn open_doors(config: &Config) -> anyhow::Result<Doors> {
         access.set_tls(config.api.tls.as_ref()).context("`api.tls`")?;
     }
     let socket = ControlSocket::bind_for(&config.socket, config.group.as_deref(), config.read_group.is_some())?;
-    Ok(Doors::open(socket, &listen, Arc::new(access)).await?)
+    let mut doors = Doors::open(socket, &listen, Arc::new(access)).await?;
+    doors.web = config.web.enabled.then(|| config.web.clone());
+    Ok(doors)
 }
 
 struct Inputs {
@@ -237,6 +244,8 @@ async fn event_loop(agent: &mut Agent, drainer: &Drainer, mut inputs: Inputs) ->
     care.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut collect = tokio::time::interval(COLLECT);
     collect.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut second = tokio::time::interval(SECOND);
+    second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     // SAFETY: the logger owns its descriptor and keeps it until the AsyncFd is dropped.
     let kernel_log = inputs.logger.map(|l| unsafe { AsyncFd::register(l) }.map_err(io::Error::from));
     let mut kernel_log = kernel_log.transpose()?;
@@ -257,6 +266,7 @@ async fn event_loop(agent: &mut Agent, drainer: &Drainer, mut inputs: Inputs) ->
             Some(list) = arrived(&mut inputs.lists), if !stopping => agent.list_arrived(list),
             _ = care.tick() => agent.care(),
             _ = collect.tick(), if inputs.collects => agent.collect(),
+            _ = second.tick() => agent.second(),
             readable = log_readable(&mut kernel_log) => readable?,
             _ = hangup.recv() => agent.hangup(),
             _ = terminate.recv(), if !stopping => { stopping = true; drainer.stop(); }

@@ -116,10 +116,13 @@ pub struct Prediction {
 #[derive(Clone, Debug, Default)]
 pub struct Readers(Arc<AtomicUsize>);
 
-struct Seat(Arc<AtomicUsize>);
+/// A reader's place; free again when dropped.
+#[derive(Debug)]
+pub struct Seat(Arc<AtomicUsize>);
 
 impl Readers {
-    fn enter(&self) -> Option<Seat> {
+    /// `None`: as many read as may.
+    pub fn enter(&self) -> Option<Seat> {
         let taken = self.0.fetch_add(1, Ordering::AcqRel);
         let seat = Seat(self.0.clone());
         (taken < MAX_READERS).then_some(seat)

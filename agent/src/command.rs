@@ -4,6 +4,7 @@
 
 mod caller;
 mod lists;
+mod live;
 mod recorded;
 mod review;
 mod watched;
@@ -27,6 +28,7 @@ use crate::proto as pb;
 use crate::store::StoreError;
 pub use caller::{Caller, Identity, Role};
 pub use lists::{ListReport, ListTaken, ListsCommand};
+pub use live::{LiveCommand, WebLogin};
 pub use recorded::Recorded;
 pub use review::{FeedbackCommand, LabelScope, NewAnswer, ReviewCommand};
 pub use watched::{
@@ -162,6 +164,8 @@ pub enum Command {
     /// What people say about alerts.
     Feedback(FeedbackCommand),
     Recorded(Recorded),
+    /// What goes on, and logins to the web page.
+    Live(LiveCommand),
 }
 
 /// Why a command was not carried out. The text is for the person who asked.

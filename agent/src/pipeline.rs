@@ -27,6 +27,7 @@ use weir_source::Observation;
 use crate::evidence::gather::Exhibits;
 use crate::exported::{ACCOUNTABLE, Exported, SCORED};
 use crate::learn::{Recorder, thresholds_of};
+use crate::live::gauge::Gauge;
 pub use crate::scoring::ANOMALY_P;
 use crate::scoring::{Explain, anomalies, housekeeping};
 
@@ -97,6 +98,8 @@ pub struct Pipeline {
     pub tap: bool,
     /// What evidence rests on, where that is to be shown.
     pub exhibits: Option<Exhibits>,
+    /// What scores are like, where that is to be shown.
+    pub gauge: Option<Gauge>,
 }
 
 /// What a model has scored in one epoch: rows, and an anomaly for each, in order.
@@ -171,6 +174,7 @@ impl Pipeline {
             all_flows: false,
             tap: false,
             exhibits: None,
+            gauge: None,
         }
     }
 
@@ -237,6 +241,7 @@ impl Pipeline {
         self.drift = Drift::new(config, usual(&model.bundle));
         self.policy.suspend(Vec::new());
         self.exhibits.iter_mut().for_each(Exhibits::clear);
+        self.gauge.iter_mut().for_each(Gauge::begin_anew);
         self.model = Some(model);
     }
 
@@ -422,6 +427,9 @@ impl Pipeline {
             (t.records, t.flows) = (self.out.records.clone(), scored.clone());
         }
         for (i, (record, anomaly)) in self.out.records.iter().zip(scored).enumerate() {
+            if let Some(gauge) = &mut self.gauge {
+                gauge.flow(now, record, &anomaly);
+            }
             // Nobody answers for a flow of which only a guess says that it was theirs.
             if record.have.has(ACCOUNTABLE) {
                 let (source, ports) = (record.client, [record.server_port]);
@@ -460,6 +468,9 @@ impl Pipeline {
         }
         outcome.scored = tapped;
         for (i, (window, anomaly)) in self.rows.iter().zip(scored).enumerate() {
+            if let Some(gauge) = &mut self.gauge {
+                gauge.count(now, window.source, &anomaly);
+            }
             let seen = Seen::window(window, &anomaly, ANOMALY_P);
             let silent = surprising(&anomaly) && self.suppressions.covers(&seen, now);
             let evidence = if silent { &mut self.silenced } else { &mut self.evidence };
@@ -537,6 +548,9 @@ impl Pipeline {
             let verdict = self.policy.judge(now, &case, thresholds, decisions);
             if level.all >= thresholds.alert {
                 outcome.against.push((source, [level.all, level.proven]));
+                if let Some(gauge) = &mut self.gauge {
+                    gauge.suspect(source, now);
+                }
                 // What is strange elsewhere may be normal here: that is what is being learned.
                 if let Some(recorder) = self.recorder.as_mut().filter(|_| !model.is_default) {
                     recorder.leave_out(source);

@@ -124,6 +124,8 @@ pub struct Level {
     pub proven: f64,
     /// First observation of the evidence.
     pub since_us: TimeUs,
+    /// The latest observation, strange or not.
+    pub last_us: TimeUs,
     /// Distinct flows since then.
     pub flows: u64,
     /// Flows came from a remote host towards home.
@@ -153,6 +155,7 @@ struct Source {
     sums: [Sum; 2],
     counted: VecDeque<Counted>,
     since_us: TimeUs,
+    last_us: TimeUs,
     flows: u64,
     remote: bool,
     ports: Vec<(u16, u32)>,
@@ -336,6 +339,7 @@ impl Source {
             all,
             proven,
             since_us: self.since_us,
+            last_us: self.last_us,
             flows: self.flows,
             remote: self.remote,
             ports: ports.into_iter().take(8).map(|(port, _)| port).collect(),
@@ -401,6 +405,7 @@ impl Source {
             }
         }
         self.remote |= remote;
+        self.last_us = now;
         if s <= 0.0 {
             return false;
         }

@@ -55,6 +55,7 @@ pub(super) fn carry_out(agent: &mut Agent, command: Command) {
         Command::Feedback(command) => super::feedback::carry_out(agent, command),
         Command::Lists(command) => agent.lists_command(command),
         Command::Recorded(question) => agent.look_up(question),
+        Command::Live(command) => super::looking::carry_out(agent, command),
         Command::ReloadConfig { by, reply } => drop(reply.send(agent.reload_by(&by))),
     }
 }

@@ -70,6 +70,7 @@ impl Agent {
 
     fn all_warnings(&self) -> Vec<String> {
         let mut all: Vec<String> = self.warnings.values().cloned().chain(self.lists.warnings()).collect();
+        all.extend(self.access.web().problem().map(|why| format!("the web page is not served: {why}")));
         if self.config.mode == Mode::Enforce && self.pipeline.policy.tripped() {
             all.push(
                 "the breaker has tripped: automatic decisions are shadow entries until the hour's are fewer".into(),

@@ -8,7 +8,7 @@ use weir_core::record::TimeUs;
 use super::Agent;
 use crate::clock::wall_us;
 use crate::command::{
-    Caller, Command, CommandError, FeedbackCommand, Identity, ListsCommand, Recorded, Reply, ReviewCommand,
+    Caller, Command, CommandError, FeedbackCommand, Identity, ListsCommand, LiveCommand, Recorded, Reply, ReviewCommand,
 };
 use crate::deciding::Acted;
 use crate::evidence::{Case, Document};
@@ -223,6 +223,7 @@ pub(super) fn audited(journal: &Journal, command: Command) -> Command {
         Command::Review(command) => Command::Review(audited_review(&to, command)),
         Command::Feedback(command) => Command::Feedback(audited_feedback(&to, command)),
         Command::Lists(command) => Command::Lists(audited_lists(&to, command)),
+        Command::Live(command) => Command::Live(audited_live(&to, command)),
         // These change nothing; a staged bundle is a folder that goes again unless it is loaded.
         other @ (Command::Status { .. }
         | Command::ListDecisions { .. }
@@ -299,12 +300,27 @@ fn audited_lists(to: &To<'_>, command: ListsCommand) -> ListsCommand {
     }
 }
 
+fn audited_live(to: &To<'_>, command: LiveCommand) -> LiveCommand {
+    match command {
+        LiveCommand::WebLogin { name, role, by, reply } => {
+            let role_words = role.map_or("the configured role", crate::command::Role::name);
+            let subject = if name.is_empty() { role_words.to_owned() } else { format!("{name} ({role_words})") };
+            let reply = to(&by, "web login", subject).watch(reply);
+            LiveCommand::WebLogin { name, role, by, reply }
+        }
+        other @ (LiveCommand::TopSources { .. }
+        | LiveCommand::SearchFlows { .. }
+        | LiveCommand::ShowConfig { .. }
+        | LiveCommand::ModelCalibration { .. }) => other,
+    }
+}
+
 /// With the process, which people can look for, or where the certificate was used from.
 fn who(by: &Caller) -> String {
     match &by.who {
         Identity::Local { pid: Some(pid), .. } => format!("{by}, process {pid}"),
         Identity::Local { .. } => by.to_string(),
-        Identity::Certificate { from, .. } => format!("{by}, from {from}"),
+        Identity::Certificate { from, .. } | Identity::Web { from, .. } => format!("{by}, from {from}"),
     }
 }
 

@@ -16,6 +16,7 @@ use super::tls::{TlsError, Trust};
 use super::x509::Holder;
 use crate::command::{Identity, Role};
 use crate::config::ApiTls;
+use crate::web::login::{Logins, Session};
 
 /// In the unit (OU) of certificates that `weir tls client` makes.
 pub const UNIT_PREFIX: &str = "weir-";
@@ -39,6 +40,8 @@ enum Proof {
         /// Of the authority that the certificate was checked against.
         authority: u64,
     },
+    /// Of the web page.
+    Session(Arc<Session>),
 }
 
 impl Peer {
@@ -72,6 +75,8 @@ pub enum Denied {
     Expired(String),
     #[error("the agent trusts another certificate authority now; connect again")]
     OtherAuthority,
+    #[error("you are logged out of the web page; `weir web login` lets you in again")]
+    LoggedOut,
 }
 
 /// Who may what. Shared by the event loop, which changes it at a reload, and the server.
@@ -82,6 +87,7 @@ pub struct Access {
     tls: RwLock<Option<Arc<Trust>>>,
     /// Addresses with connections by certificate, and how many.
     clients: Mutex<HashMap<IpAddr, (String, usize)>>,
+    web: Logins,
 }
 
 impl Access {
@@ -110,6 +116,17 @@ impl Access {
             *held = Some(Arc::new(new));
         }
         Ok(true)
+    }
+
+    /// Who is logged in to the web page.
+    pub fn web(&self) -> &Logins {
+        &self.web
+    }
+
+    /// Who sent a request of the web page.
+    pub(crate) fn logged_in(session: Arc<Session>, from: IpAddr) -> Peer {
+        let who = Identity::Web { name: session.name.clone(), from };
+        Peer(Arc::new(Known { who, by: Proof::Session(session) }))
     }
 
     pub(super) fn trust(&self) -> Option<Arc<Trust>> {
@@ -148,6 +165,7 @@ impl Access {
                 }
                 Err(self.stranger(peer))
             }
+            Proof::Session(session) => session.role_now().ok_or(Denied::LoggedOut),
             Proof::Certificate { holder, authority } => {
                 let trust = self.trust().filter(|t| t.authority == *authority).ok_or(Denied::OtherAuthority)?;
                 let name = || holder.names.first().cloned().unwrap_or_default();

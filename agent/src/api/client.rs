@@ -237,7 +237,7 @@ impl Client {
     }
 
     /// What the calls go through, for those that are elsewhere.
-    pub(super) fn grpc(&mut self) -> &mut WeirClient<Channel> {
+    pub(crate) fn grpc(&mut self) -> &mut WeirClient<Channel> {
         &mut self.0
     }
 

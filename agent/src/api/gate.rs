@@ -35,7 +35,7 @@ const QUIET: Duration = Duration::from_secs(10);
 const UPLOAD: [&str; 2] = ["/weir.v1.Weir/LoadModel", "/weir.v1.Weir/ImportList"];
 
 #[derive(Clone)]
-pub(super) struct Gate(Arc<Shared>);
+pub(crate) struct Gate(Arc<Shared>);
 
 struct Shared {
     access: Arc<Access>,
@@ -46,7 +46,7 @@ struct Shared {
 }
 
 impl Gate {
-    pub(super) fn new(access: Arc<Access>) -> Self {
+    pub(crate) fn new(access: Arc<Access>) -> Self {
         let slots = |(all, each, reserve)| Slots::new(all, each, reserve);
         Self(Arc::new(Shared {
             access,
@@ -58,7 +58,7 @@ impl Gate {
     }
 
     /// The caller and a place, or why not.
-    fn admit(&self, peer: Option<&Peer>, path: &str) -> Result<(Caller, [Option<Slot>; 2]), Status> {
+    pub(crate) fn admit(&self, peer: Option<&Peer>, path: &str) -> Result<(Caller, [Option<Slot>; 2]), Status> {
         let peer = peer.ok_or_else(|| Status::unauthenticated("nobody knows who you are"))?;
         let role = self.0.access.role(peer).map_err(|e| Status::permission_denied(e.to_string()))?;
         let right = rights::needed(path).ok_or_else(|| Status::unimplemented(format!("there is no call {path}")))?;
@@ -95,7 +95,7 @@ impl<S> Layer<S> for Gate {
 }
 
 #[derive(Clone)]
-pub(super) struct Gated<S> {
+pub(crate) struct Gated<S> {
     gate: Gate,
     inner: S,
 }

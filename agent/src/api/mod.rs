@@ -7,12 +7,13 @@ pub mod access;
 pub mod client;
 pub mod convert;
 pub mod events;
-mod gate;
-mod limits;
+pub(crate) mod gate;
+pub(crate) mod limits;
 mod listen;
 pub mod lists;
+mod live;
 mod record;
-mod resume;
+pub(crate) mod resume;
 pub mod review;
 pub mod rights;
 mod service;
@@ -33,8 +34,11 @@ use tonic::transport::Server;
 
 use crate::bus::EventBus;
 use crate::command::Command;
+use crate::config::Web;
+use crate::live::Live;
 use crate::proto::weir_server::WeirServer;
 use crate::sink::Render;
+use crate::web;
 use access::Access;
 use gate::Gate;
 use listen::Door;
@@ -51,11 +55,18 @@ const MAX_HEADERS: u32 = 16 << 10;
 /// A silent connection is asked for a sign of life this often, and closed when it gives none for so long.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(10));
 
+/// Every call, behind the gate.
+pub(crate) type Inner = gate::Gated<WeirServer<service::Service>>;
+
 /// Where clients come in.
 pub struct Doors {
     pub socket: ControlSocket,
     pub tcp: Vec<TcpListener>,
     pub access: Arc<Access>,
+    /// What goes on.
+    pub live: Arc<Live>,
+    /// Where the web page is served, if it is.
+    pub web: Option<Web>,
 }
 
 impl Doors {
@@ -65,14 +76,14 @@ impl Doors {
         for at in listen {
             tcp.push(TcpListener::bind(at).await.map_err(|cause| BindError::Tcp { at: *at, cause })?);
         }
-        Ok(Self { socket, tcp, access })
+        Ok(Self { socket, tcp, access, live: Arc::default(), web: None })
     }
 }
 
 impl From<ControlSocket> for Doors {
     /// For root and the agent's own user.
     fn from(socket: ControlSocket) -> Self {
-        Self { socket, tcp: Vec::new(), access: Arc::default() }
+        Self { socket, tcp: Vec::new(), access: Arc::default(), live: Arc::default(), web: None }
     }
 }
 
@@ -84,7 +95,7 @@ pub async fn serve(
     render: Arc<dyn Render>,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), tonic::transport::Error> {
-    let Doors { socket, tcp, access } = doors.into();
+    let Doors { socket, tcp, access, live, web: page } = doors.into();
     let (listener, _cleanup) = socket.split();
     let (stop, stopped) = watch::channel(false);
     let (to, incoming) = mpsc::channel(16);
@@ -99,8 +110,17 @@ pub async fn serve(
     }
     tasks.spawn(door.local(listener));
 
-    let service = service::Service::new(commands, bus, render, access.clone(), stopped.clone());
+    // What the numbers of events are good for.
+    let run: Arc<str> = format!("{:x}", crate::clock::wall_us()).into();
+    let shared = (access.clone(), live.clone());
+    let service = service::Service::new(commands, bus.clone(), render.clone(), shared, run.clone(), stopped.clone());
     let service = WeirServer::new(service).max_decoding_message_size(MAX_MESSAGE);
+    let gate = Gate::new(access.clone());
+    if let Some(config) = page {
+        let inner = tower::Layer::layer(&gate, service.clone());
+        let page = web::Page::new(inner, gate.clone(), access, live, bus, render, run, stopped.clone());
+        tasks.spawn(web::serve(config, Arc::new(page)));
+    }
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<WeirServer<service::Service>>().await;
     let mut ended = stopped.clone();
@@ -109,7 +129,7 @@ pub async fn serve(
         .http2_max_header_list_size(MAX_HEADERS)
         .http2_keepalive_interval(Some(KEEPALIVE.0))
         .http2_keepalive_timeout(Some(KEEPALIVE.1))
-        .layer(Gate::new(access))
+        .layer(gate)
         .add_service(health_service)
         .add_service(service)
         .serve_with_incoming_shutdown(ReceiverStream::new(incoming), async move {

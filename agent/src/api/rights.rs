@@ -60,6 +60,15 @@ pub const RIGHTS: &[(&str, Right)] = &[
     ("ListAudit", Read),
     ("ListEvidence", Read),
     ("GetEvidence", Read),
+    ("Traffic", Read),
+    ("TopSources", Read),
+    ("Scores", Read),
+    // These read the record, and flush it for that.
+    ("SearchFlows", Read),
+    ("AlertContext", Read),
+    ("ShowConfig", Read),
+    ("ModelCalibration", Read),
+    ("CreateWebLogin", Operate),
 ];
 
 /// The health service, which is not ours to describe.

@@ -12,11 +12,12 @@ use weir_core::decision::Sides;
 
 use super::access::{Access, Peer};
 use super::convert::{self, Malformed, text};
-use super::{events, lists, record, resume, review, upload};
+use super::{events, lists, live, record, resume, review, upload};
 use crate::bus::{EventBus, Item};
 use crate::command::{
     AskError, Caller, Command, CommandError, DecisionRef, ListsCommand, NewDecision, Recorded, Reply, ask,
 };
+use crate::live::Live;
 use crate::proto::weir_server::Weir;
 use crate::proto::{self as pb, watch_events_response};
 use crate::sink::Render;
@@ -28,6 +29,7 @@ pub struct Service {
     bus: EventBus,
     render: Arc<dyn Render>,
     access: Arc<Access>,
+    live: Arc<Live>,
     /// What the numbers of events are good for: this run of the agent.
     run: Arc<str>,
     /// Turns true when the server stops: streams end then.
@@ -39,11 +41,15 @@ impl Service {
         commands: mpsc::Sender<Command>,
         bus: EventBus,
         render: Arc<dyn Render>,
-        access: Arc<Access>,
+        (access, live): (Arc<Access>, Arc<Live>),
+        run: Arc<str>,
         stop: watch::Receiver<bool>,
     ) -> Self {
-        let run = format!("{:x}", crate::clock::wall_us()).into();
-        Self { commands, bus, render, access, run, stop }
+        Self { commands, bus, render, access, live, run, stop }
+    }
+
+    pub(super) fn live(&self) -> &Live {
+        &self.live
     }
 
     pub(super) async fn ask<T>(&self, make: impl FnOnce(Reply<T>) -> Command) -> Result<T, Status> {
@@ -532,5 +538,55 @@ impl Weir for Service {
         let question = |reply| Recorded::GetEvidence { which, reply };
         let json = self.ask(|reply| Command::Recorded(question(reply))).await?;
         Ok(Response::new(pb::GetEvidenceResponse { json }))
+    }
+
+    async fn traffic(&self, request: Request<pb::TrafficRequest>) -> Result<Response<pb::TrafficResponse>, Status> {
+        live::traffic(self, request).await
+    }
+
+    async fn top_sources(
+        &self,
+        request: Request<pb::TopSourcesRequest>,
+    ) -> Result<Response<pb::TopSourcesResponse>, Status> {
+        live::top_sources(self, request).await
+    }
+
+    async fn scores(&self, request: Request<pb::ScoresRequest>) -> Result<Response<pb::ScoresResponse>, Status> {
+        live::scores(self, request).await
+    }
+
+    async fn search_flows(
+        &self,
+        request: Request<pb::SearchFlowsRequest>,
+    ) -> Result<Response<pb::SearchFlowsResponse>, Status> {
+        live::search_flows(self, request).await
+    }
+
+    async fn alert_context(
+        &self,
+        request: Request<pb::AlertContextRequest>,
+    ) -> Result<Response<pb::AlertContextResponse>, Status> {
+        live::alert_context(self, request).await
+    }
+
+    async fn show_config(
+        &self,
+        request: Request<pb::ShowConfigRequest>,
+    ) -> Result<Response<pb::ShowConfigResponse>, Status> {
+        live::show_config(self, request).await
+    }
+
+    async fn model_calibration(
+        &self,
+        request: Request<pb::ModelCalibrationRequest>,
+    ) -> Result<Response<pb::ModelCalibrationResponse>, Status> {
+        live::model_calibration(self, request).await
+    }
+
+    async fn create_web_login(
+        &self,
+        request: Request<pb::CreateWebLoginRequest>,
+    ) -> Result<Response<pb::CreateWebLoginResponse>, Status> {
+        live::create_web_login(self, request).await
     }
 }

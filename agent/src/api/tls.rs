@@ -52,11 +52,7 @@ impl Trust {
         let paths = [&config.cert, &config.key, &config.client_ca];
         // Before the contents: what changes in between is read again.
         let stamps = paths.map(|p| stamp(p));
-        if let Ok(meta) = std::fs::metadata(&config.key)
-            && meta.permissions().mode() & 0o007 != 0
-        {
-            return Err(TlsError::Readable(config.key.clone()));
-        }
+        closed_to_others(&config.key)?;
         let chain = certificates(&config.cert)?;
         let key = key(&config.key)?;
         let trusted = certificates(&config.client_ca)?;
@@ -83,6 +79,15 @@ impl Trust {
     /// The files are not those that were read.
     pub(super) fn changed(&self) -> bool {
         [&self.config.cert, &self.config.key, &self.config.client_ca].map(|p| stamp(p)) != self.stamps
+    }
+}
+
+/// A key that everybody can read is none.
+pub fn closed_to_others(key: &Path) -> Result<(), TlsError> {
+    match std::fs::metadata(key) {
+        Ok(meta) if meta.permissions().mode() & 0o007 != 0 => Err(TlsError::Readable(key.to_owned())),
+        // What cannot be looked at cannot be read either, which says more.
+        _ => Ok(()),
     }
 }
 

@@ -20,11 +20,12 @@ use weir_core::event::Mode;
 use weir_core::rate::RateLimit;
 
 use super::policy::PolicyCmd;
+use super::web::WebCmd;
 use crate::command::DecisionRef;
 use crate::human;
 use crate::proto::EventKind;
 
-pub use access::{ContextCmd, RemoteArgs, TlsCmd};
+pub use access::{ContextCmd, RemoteArgs, RoleName, TlsCmd};
 pub use files::{DecideArgs, EvalArgs, FlowsArgs, InputArgs, ProfileChoice, ReplayArgs, TrainArgs};
 use files::{EVAL, INPUTS, TRAIN};
 pub use lists::{ImportArgs, ListArgs, ListsCmd};
@@ -169,6 +170,9 @@ pub enum Cmd {
     /// Check, show or reload the configuration
     #[command(subcommand)]
     Config(ConfigCmd),
+    /// The web page that the agent serves
+    #[command(subcommand)]
+    Web(WebCmd),
     /// Agents on other hosts, by a name
     #[command(subcommand)]
     Context(ContextCmd),

@@ -26,6 +26,7 @@ mod render_model;
 mod review;
 mod tls;
 mod train;
+mod web;
 
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
@@ -268,6 +269,7 @@ async fn ask(mut client: Client, command: Cmd, out: &Output) -> anyhow::Result<E
         Cmd::Review(args) => review::run(&mut client, args, out).await?,
         Cmd::Labels(command) => labels::run(&mut client, command, out).await?,
         Cmd::Suppressions(command) => labels::suppressions(&mut client, command, out).await?,
+        Cmd::Web(command) => web::run(&mut client, command, out).await?,
         Cmd::Learn(args) => return learn::run(&mut client, &args, out).await,
         Cmd::Model(command) => return model::ask(&mut client, command, out).await,
         Cmd::Config(ConfigCmd::Reload) => {

@@ -28,7 +28,8 @@ impl fmt::Display for Role {
     }
 }
 
-/// Who is at the other end: as the kernel says, or as a certificate does that our authority has signed.
+/// Who is at the other end: as the kernel says, as a certificate does that our authority has signed, or as whoever logs in to the
+/// web page was named.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Identity {
     /// A process on this host, by the credentials of the socket.
@@ -40,6 +41,8 @@ pub enum Identity {
     },
     /// Over TCP, by the name in the certificate.
     Certificate { name: String, from: IpAddr },
+    /// Logged in to the web page, by a code that somebody made on this host.
+    Web { name: String, from: IpAddr },
 }
 
 impl fmt::Display for Identity {
@@ -48,6 +51,7 @@ impl fmt::Display for Identity {
             Identity::Local { uid, user: Some(name), .. } => write!(f, "uid {uid} ({name})"),
             Identity::Local { uid, user: None, .. } => write!(f, "uid {uid}"),
             Identity::Certificate { name, .. } => write!(f, "certificate {name}"),
+            Identity::Web { name, .. } => write!(f, "web:{name}"),
         }
     }
 }

@@ -8,7 +8,7 @@
 
 pub mod challenger;
 mod outcome;
-mod spread;
+pub(crate) mod spread;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -184,10 +184,15 @@ impl Side {
 
     /// The smallest false-alarm rate that the benign rows of a profile can show.
     fn certified(&self, profile: &str) -> f64 {
-        let profiles = &self.model.bundle.manifest().profiles;
-        let tables = profiles.iter().filter(|p| p.name == profile).flat_map(|p| &p.calibration);
-        tables.filter(|c| c.role == Role::All).map(|c| c.certified_rate()).fold(0.0, f64::max)
+        certified(&self.model, profile)
     }
+}
+
+/// The smallest false-alarm rate that the benign rows of a profile of a bundle can show.
+pub(crate) fn certified(model: &Model, profile: &str) -> f64 {
+    let profiles = &model.bundle.manifest().profiles;
+    let tables = profiles.iter().filter(|p| p.name == profile).flat_map(|p| &p.calibration);
+    tables.filter(|c| c.role == Role::All).map(|c| c.certified_rate()).fold(0.0, f64::max)
 }
 
 impl Comparison {

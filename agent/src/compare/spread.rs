@@ -11,7 +11,7 @@ const BINS: usize = 100;
 
 /// One bundle's p-values.
 #[derive(Clone, Debug)]
-struct Values {
+pub(crate) struct Values {
     bins: [u64; BINS],
     at_most: [u64; RATES.len()],
 }
@@ -23,7 +23,7 @@ impl Default for Values {
 }
 
 impl Values {
-    fn add(&mut self, p: f32) {
+    pub(crate) fn add(&mut self, p: f32) {
         // Upper ends belong to their bin, as in "at most"; 0.1 as an f32 is a little more than that.
         let bin = (f64::from(p) * BINS as f64 - 1e-5).ceil() as usize;
         self.bins[bin.clamp(1, BINS) - 1] += 1;
@@ -39,6 +39,23 @@ impl Values {
             sum += n;
             sum as f64 / rows.max(1) as f64
         })
+    }
+
+    /// How many of the values were at most each rate, the smallest first: the small [`RATES`], then every hundredth.
+    pub(crate) fn curve(&self) -> impl Iterator<Item = (f64, u64)> {
+        let hundredth = 1.0 / BINS as f64;
+        let small = RATES.iter().zip(self.at_most).rev().map(|(r, n)| (*r, n)).filter(move |(r, _)| *r < hundredth);
+        let mut sum = 0;
+        small.chain(self.bins.iter().enumerate().map(move |(i, n)| {
+            sum += n;
+            ((i + 1) as f64 / BINS as f64, sum)
+        }))
+    }
+
+    /// Kolmogorov and Smirnov's distance from the uniform distribution.
+    pub(crate) fn distance_to_uniform(&self, rows: u64) -> f64 {
+        let uniform = (1..=BINS).map(|i| i as f64 / BINS as f64);
+        if rows == 0 { 0.0 } else { distance(self.cumulated(rows), uniform) }
     }
 
     fn tenths(&self, rows: u64) -> Vec<f64> {
@@ -93,9 +110,7 @@ impl Spread {
     /// `certified`: the smallest rates that the calibration rows of the two can show.
     pub fn report(&self, name: &str, certified: [f64; 2]) -> pb::ComparedProfile {
         let n = self.rows;
-        let uniform = || (1..=BINS).map(|i| i as f64 / BINS as f64);
         let [a, b] = &self.sides;
-        let from_uniform = |v: &Values| if n == 0 { 0.0 } else { distance(v.cumulated(n), uniform()) };
         let rates = RATES.iter().enumerate().map(|(i, asked)| {
             let of = |v: &Values| v.at_most[i] as f64 / n.max(1) as f64;
             let interval = |v: &Values| wilson(v.at_most[i] as f64, n as f64);
@@ -122,8 +137,8 @@ impl Spread {
             anomalies_a: self.anomalies[1],
             anomalies_b: self.anomalies[2],
             shift: distance(a.cumulated(n), b.cumulated(n)),
-            shift_a: from_uniform(a),
-            shift_b: from_uniform(b),
+            shift_a: a.distance_to_uniform(n),
+            shift_b: b.distance_to_uniform(n),
             rates: rates.collect(),
             tenths_a: a.tenths(n),
             tenths_b: b.tenths(n),

@@ -131,6 +131,13 @@ keys! {
     "crowdsec.max_shrink", Reload, [crowdsec.max_shrink], within(0.0, 1.0), "what a full answer may lack of what is held; of one that lacks more nothing is lifted";
     "api.listen", Restart, [api.listen], any, "addresses for clients on other hosts, with certificates on both sides; [] for none";
     "api.tls", Reload, [api.tls], any, "cert, key and client_ca (PEM files, read again when they change), and roles by a name in the client's certificate: {NAME: operator|viewer}; without roles, those of `weir tls client` hold";
+    "web.enabled", Restart, [web.enabled], any, "serve the web page";
+    "web.listen", Restart, [web.listen], any, "where the page is served; beyond loopback only with web.tls";
+    "web.tls", Restart, [web.tls], any, "cert and key (PEM files, read again when they change) for the page";
+    "web.hosts", Reload, [web.hosts], super::web::hosts, "names by which browsers reach the page, besides loopback and the address that it listens at; requests that name another host are refused";
+    "web.session", Reload, [web.session], within(secs(60), secs(30 * DAY)), "how long a login lasts";
+    "web.idle", Reload, [web.idle], within(secs(60), secs(30 * DAY)), "who does nothing for so long is logged out";
+    "web.role", Reload, [web.role], any, "what a login may that does not say so (`weir web login --role`): viewer or operator";
 }
 
 /// What follows `prefix` in the table, in its order, each name once. `""` is the top.

@@ -8,6 +8,7 @@ mod setting;
 mod show;
 pub mod tree;
 mod useless;
+mod web;
 mod zone;
 
 use std::fmt;
@@ -26,6 +27,7 @@ pub use feeds::{Act, CrowdSec, Remedies, Source};
 pub use keys::{Apply, KEYS, Key};
 pub use setting::{LEVELS, MODES, Shown};
 use tree::At;
+pub use web::{Web, WebListen, WebTls};
 
 pub const DEFAULT_PATH: &str = "/etc/weir/weir.yaml";
 pub const DEFAULT_SOCKET: &str = "/run/weir/weir.sock";
@@ -67,6 +69,7 @@ pub struct Config {
     pub sources: Vec<Source>,
     pub crowdsec: CrowdSec,
     pub api: Api,
+    pub web: Web,
 }
 
 /// What the bundle that came with the program may lead to, until one was learned here.
@@ -251,6 +254,7 @@ impl Default for Config {
             sources: Vec::new(),
             crowdsec: CrowdSec::default(),
             api: Api::default(),
+            web: Web::default(),
         }
     }
 }
@@ -371,6 +375,19 @@ impl Config {
                            them), or use the socket";
             wrong(["api.listen", "api.tls"], message.into());
         }
+        if self.web.enabled && self.web.reachable() && self.web.tls.is_none() {
+            let message = format!(
+                "beyond loopback the page is served with TLS alone, and {} is beyond: add `web.tls` with cert and key, or listen on \
+                 127.0.0.1 and come in by a tunnel (`ssh -L`)",
+                self.web.listen.0
+            );
+            wrong(["web.listen", "web.tls"], message);
+        }
+        if self.web.idle > self.web.session {
+            let (idle, session) = (word(self.web.idle), word(self.web.session));
+            let message = format!("web.idle ({idle}) is longer than web.session ({session}), so it would end nothing");
+            wrong(["web.idle", "web.session"], message);
+        }
         if !self.window.as_micros().is_multiple_of(self.epoch.as_micros()) {
             let message =
                 format!("window ({}) must be a whole number of epochs ({})", word(self.window), word(self.epoch));
@@ -404,6 +421,12 @@ impl Config {
             netflow: NetFlow { exporters: new.netflow.exporters.clone(), ..self.netflow.clone() },
             log: Log { to: self.log.to, ..new.log.clone() },
             api: Api { listen: self.api.listen.clone(), ..new.api.clone() },
+            web: Web {
+                enabled: self.web.enabled,
+                listen: self.web.listen,
+                tls: self.web.tls.clone(),
+                ..new.web.clone()
+            },
             ..new.clone()
         }
     }

@@ -80,6 +80,14 @@ crowdsec:
 api:
   listen: [10.0.0.1, "[::]:8999"]
   tls: {cert: /t/server.pem, key: /t/server.key, client_ca: /t/ca.pem, roles: {alice: operator, "true": viewer}}
+web:
+  enabled: false
+  listen: "[::]:8080"
+  tls: {cert: /w/page.pem, key: /w/page.key}
+  hosts: [weir.example.net, "2001:db8::1"]
+  session: 8h
+  idle: 30m
+  role: viewer
 "#;
 
 fn rules() -> Vec<Rule> {
@@ -200,6 +208,15 @@ fn every_key_can_be_set() {
                 client_ca: "/t/ca.pem".into(),
                 roles: vec![("alice".into(), Role::Operator), ("true".into(), Role::Viewer)],
             }),
+        },
+        web: Web {
+            enabled: false,
+            listen: WebListen("[::]:8080".parse().unwrap()),
+            tls: Some(WebTls { cert: "/w/page.pem".into(), key: "/w/page.key".into() }),
+            hosts: vec!["weir.example.net".into(), "2001:db8::1".into()],
+            session: s(8 * 3600),
+            idle: s(1800),
+            role: Role::Viewer,
         },
     };
     assert_eq!(c, expected);
@@ -492,4 +509,26 @@ fn tcp_without_certificates_on_both_sides_cannot_be_configured() {
             "weir.yaml:1:88: api.tls.ca: unknown key; allowed here: cert, key, client_ca, roles",
         ]
     );
+}
+
+#[test]
+fn the_page_is_not_served_beyond_loopback_without_tls() {
+    let found = errors("web: {listen: 192.0.2.7}\n");
+    let words = "web.listen: beyond loopback the page is served with TLS alone";
+    assert!(found.len() == 1 && found[0].contains(words), "{found:?}");
+    for fine in ["", "web: {listen: '[::1]:9000'}", "web: {listen: 0.0.0.0, enabled: false}"] {
+        parse(fine);
+    }
+    let c = parse("web: {listen: 0.0.0.0, tls: {cert: /a/c.pem, key: /a/k.pem}, hosts: [weir.example.net]}");
+    assert!(c.web.reachable() && c.web.listen.0.port() == 8470);
+    for (bad, words) in [
+        ("web: {hosts: ['https://weir.example.net']}", "no host name"),
+        ("web: {idle: 13h}", "would end nothing"),
+        ("web: {tls: {cert: /a/c.pem}}", "`key` is missing"),
+        ("web: {role: admin}", "viewer, operator"),
+        ("web: {listen: nowhere}", "nowhere to listen"),
+    ] {
+        let found = errors(bad);
+        assert!(found.iter().any(|e| e.contains(words)), "{bad}: {found:?}");
+    }
 }

@@ -41,6 +41,7 @@ pub(super) fn level(all: f64, proven: f64) -> Level {
         all,
         proven,
         since_us: NOW - 60 * S,
+        last_us: NOW,
         flows: 31,
         remote: true,
         ports: vec![22],

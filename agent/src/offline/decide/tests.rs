@@ -194,6 +194,7 @@ fn live(dir: &Path, wire: &Wire, last_us: u64) -> Vec<String> {
     let mut watch = bus.subscribe();
     let log = Log::start(EventTarget::None, false, std::sync::Arc::new(Rendered { interface: None })).unwrap();
     let mut agent = Agent::new(Start {
+        live: Default::default(),
         options: RunOptions::default(),
         config,
         kernel: None,
