@@ -86,6 +86,9 @@ fn build() -> Result<Built> {
         return Ok(Built::Without(why));
     }
     npm(&["run", "build"])?.loud().run().context("the web page did not build")?;
+    // A folder that was not there before is not watched: by this file the agent's build knows of the new page.
+    let told = std::fs::File::options().append(true).open(folder().join("package.json"));
+    told.and_then(|f| f.set_modified(std::time::SystemTime::now())).context("cannot touch package.json")?;
     std::fs::create_dir_all(target_dir()).context("cannot make the target folder")?;
     std::fs::write(&stamp, now).with_context(|| format!("cannot write {}", stamp.display()))?;
     Ok(Built::Done)

@@ -1,1049 +1,4742 @@
-export interface components { schemas: {
-Mode: "MODE_UNSPECIFIED" | "MODE_OBSERVE" | "MODE_SHADOW" | "MODE_ENFORCE" | "MODE_REVIEW";
-XdpMode: "XDP_MODE_UNSPECIFIED" | "XDP_MODE_NATIVE" | "XDP_MODE_GENERIC";
-Action: "ACTION_UNSPECIFIED" | "ACTION_SHADOW" | "ACTION_DROP" | "ACTION_LIMIT";
-RateUnit: "RATE_UNIT_UNSPECIFIED" | "RATE_UNIT_PACKETS" | "RATE_UNIT_BYTES";
-Sides: "SIDES_UNSPECIFIED" | "SIDES_IN" | "SIDES_OUT" | "SIDES_BOTH";
-Origin: "ORIGIN_UNSPECIFIED" | "ORIGIN_MANUAL" | "ORIGIN_AUTOMATIC" | "ORIGIN_LIST";
-EventKind: "EVENT_KIND_UNSPECIFIED" | "EVENT_KIND_FLOW" | "EVENT_KIND_SOURCE" | "EVENT_KIND_ALERT" | "EVENT_KIND_DECISION" | "EVENT_KIND_HITS" | "EVENT_KIND_AGENT" | "EVENT_KIND_QUESTION";
-LearnFrom: "LEARN_FROM_UNSPECIFIED" | "LEARN_FROM_LIVE" | "LEARN_FROM_RECORD";
-LoadPurpose: "LOAD_PURPOSE_UNSPECIFIED" | "LOAD_PURPOSE_PROMOTE" | "LOAD_PURPOSE_CHALLENGE";
-AnswerChoice: "ANSWER_CHOICE_UNSPECIFIED" | "ANSWER_CHOICE_IGNORE" | "ANSWER_CHOICE_SUPPRESS" | "ANSWER_CHOICE_WATCH" | "ANSWER_CHOICE_LIMIT" | "ANSWER_CHOICE_DROP";
-AnswerWidth: "ANSWER_WIDTH_UNSPECIFIED" | "ANSWER_WIDTH_FLOW" | "ANSWER_WIDTH_PORT" | "ANSWER_WIDTH_HOST" | "ANSWER_WIDTH_PREFIX";
-AlertTruth: "ALERT_TRUTH_UNSPECIFIED" | "ALERT_TRUTH_TRUE" | "ALERT_TRUTH_FALSE" | "ALERT_TRUTH_UNSURE";
-WebRole: "WEB_ROLE_UNSPECIFIED" | "WEB_ROLE_VIEWER" | "WEB_ROLE_OPERATOR";
-RateLimit: {
-  unit: components["schemas"]["RateUnit"];
-  per_second: number;
-  burst?: number;
-};
-StatusRequest: {
-};
-StatusResponse: {
-  version: string;
-  interface: string;
-  ifindex: number;
-  mode_configured: components["schemas"]["Mode"];
-  mode_effective: components["schemas"]["Mode"];
-  mode_reason: string;
-  xdp_mode: components["schemas"]["XdpMode"];
-  xdp_cause: string;
-  uptime_us: number;
-  bundle?: components["schemas"]["Bundle"];
-  learning?: components["schemas"]["LearnProgress"];
-  flows_live: number;
-  flows_last_epoch: number;
-  epochs: number;
-  drain_last_us: number;
-  drain_max_us: number;
-  lost: components["schemas"]["NamedCount"][];
-  counters: components["schemas"]["Counter"][];
-  decisions: components["schemas"]["DecisionCount"][];
-  maps: components["schemas"]["MapUse"][];
-  warnings: string[];
-  netflow?: components["schemas"]["NetflowStatus"];
-  challenger?: components["schemas"]["ChallengerStatus"];
-  record?: components["schemas"]["RecordStatus"];
-  drifted: string[];
-};
-ChallengerStatus: {
-  id: string;
-  since_us: number;
-  flows: number;
-  epochs_left_out: number;
-  cpu_us: number;
-  differing_sources: number;
-  failed: string;
-};
-RecordStatus: {
-  enabled: boolean;
-  dir: string;
-  files: number;
-  bytes: number;
-  max_bytes: number;
-  max_age_us: number;
-  oldest_us?: number;
-  newest_us?: number;
-  flows: number;
-  windows: number;
-  lost: number;
-  failing: string;
-};
-NetflowStatus: {
-  listen: string;
-  allowed: string[];
-  datagrams: number;
-  records: number;
-  flows: number;
-  unscored: number;
-  exporters: number;
-  templates: number;
-  unpaired: number;
-  waiting_bytes: number;
-  memory: number;
-  dropped: components["schemas"]["NamedCount"][];
-};
-NamedCount: {
-  name: string;
-  count: number;
-};
-Counter: {
-  name: string;
-  packets: number;
-  bytes: number;
-};
-DecisionCount: {
-  action: components["schemas"]["Action"];
-  origin: components["schemas"]["Origin"];
-  count: number;
-};
-MapUse: {
-  name: string;
-  entries: number;
-  max_entries: number;
-  bytes: number;
-};
-Bundle: {
-  id: string;
-  promoted: boolean;
-  origin: string;
-  created_us: number;
-  flows: number;
-  windows: number;
-  profiles: string[];
-  current: boolean;
-  hash: string;
-  bytes: number;
-  challenger: boolean;
-  steps_back?: number;
-  since_us?: number;
-};
-LearnProgress: {
-  started_us: number;
-  duration_us: number;
-  elapsed_us: number;
-  flows: number;
-  min_flows: number;
-  windows: number;
-  min_windows: number;
-  phase: string;
-  from: string;
-};
-WatchEventsRequest: {
-  kinds: components["schemas"]["EventKind"][];
-  resume_token: string;
-};
-WatchEventsResponse: {
-  event?: components["schemas"]["Event"];
-  lost?: number;
-  resume_token: string;
-  restarted: boolean;
-};
-Event: {
-  time_us: number;
-  kind: components["schemas"]["EventKind"];
-  json: string;
-  line: string;
-  flow?: components["schemas"]["FlowEvent"];
-  source?: components["schemas"]["SourceEvent"];
-  alert?: components["schemas"]["AlertEvent"];
-  decision?: components["schemas"]["DecisionEvent"];
-  hits?: components["schemas"]["HitsEvent"];
-  agent?: components["schemas"]["AgentEvent"];
-  question?: components["schemas"]["QuestionEvent"];
-};
-Anomaly: {
-  profile: string;
-  p_value: number;
-  autoencoder: number;
-  isolation_forest: number;
-  role: string;
-  actionable: boolean;
-  extrapolated: boolean;
-  default_bundle: boolean;
-  reasons: string[];
-};
-FlowEvent: {
-  flow_id: string;
-  client: string;
-  server: string;
-  client_port: number;
-  server_port: number;
-  proto: number;
-  start_us: number;
-  end_us: number;
-  packets_to_server: number;
-  packets_to_client: number;
-  bytes_to_server: number;
-  bytes_to_client: number;
-  proven: boolean;
-  anomaly?: components["schemas"]["Anomaly"];
-};
-SourceEvent: {
-  source: string;
-  proven: boolean;
-  flows: number;
-  anomaly?: components["schemas"]["Anomaly"];
-};
-AlertEvent: {
-  id: number;
-  source: string;
-  severity: string;
-  evidence: number;
-  evidence_proven: number;
-  alert_threshold: number;
-  drop_threshold: number;
-  ports: number[];
-  flows: number;
-  since_us: number;
-  outcome: string;
-  mode: components["schemas"]["Mode"];
-  anomaly?: components["schemas"]["Anomaly"];
-};
-DecisionEvent: {
-  change: string;
-  decision?: components["schemas"]["Decision"];
-  mode: components["schemas"]["Mode"];
-  note: string;
-};
-HitsEvent: {
-  decision_id: number;
-  target: string;
-  action: components["schemas"]["Action"];
-  packets: number;
-  bytes: number;
-};
-AgentEvent: {
-  level: string;
-  kind: string;
-  message: string;
-};
-Decision: {
-  id: number;
-  target: string;
-  action: components["schemas"]["Action"];
-  sides: components["schemas"]["Sides"];
-  origin: components["schemas"]["Origin"];
-  created_us: number;
-  expires_us?: number;
-  reason: string;
-  instead_of?: components["schemas"]["Action"];
-  alert_id?: number;
-  limit?: components["schemas"]["RateLimit"];
-};
-DecisionState: {
-  decision?: components["schemas"]["Decision"];
-  enforced: boolean;
-  packets: number;
-  bytes: number;
-  last_hit_us?: number;
-  note: string;
-  awaiting_confirmation: boolean;
-};
-ListDecisionsRequest: {
-};
-ListDecisionsResponse: {
-  decisions: components["schemas"]["DecisionState"][];
-};
-AddDecisionRequest: {
-  target: string;
-  action: components["schemas"]["Action"];
-  sides: components["schemas"]["Sides"];
-  lifetime_us?: number;
-  reason: string;
-  confirm_within_us?: number;
-  limit?: components["schemas"]["RateLimit"];
-  no_confirm: boolean;
-};
-AddDecisionResponse: {
-  decision?: components["schemas"]["DecisionState"];
-};
-ConfirmDecisionRequest: {
-  id: number;
-};
-ConfirmDecisionResponse: {
-  decision?: components["schemas"]["DecisionState"];
-};
-DeleteDecisionRequest: {
-  id?: number;
-  target?: string;
-};
-DeleteDecisionResponse: {
-  deleted: components["schemas"]["Decision"][];
-};
-AllowEntry: {
-  prefix: string;
-  comment: string;
-  origin: string;
-  removable: boolean;
-  expires_us?: number;
-};
-ListAllowRequest: {
-};
-ListAllowResponse: {
-  entries: components["schemas"]["AllowEntry"][];
-};
-AddAllowRequest: {
-  prefix: string;
-  comment: string;
-  lifetime_us?: number;
-};
-AddAllowResponse: {
-  entry?: components["schemas"]["AllowEntry"];
-  lifted: components["schemas"]["Decision"][];
-};
-RemoveAllowRequest: {
-  prefix: string;
-};
-RemoveAllowResponse: {
-  removed?: components["schemas"]["AllowEntry"];
-};
-CheckAllowRequest: {
-  prefix: string;
-};
-CheckAllowResponse: {
-  protected_by: components["schemas"]["AllowEntry"][];
-};
-LearnRequest: {
-  duration_us?: number;
-  min_flows?: number;
-  from: components["schemas"]["LearnFrom"];
-  since_us?: number;
-};
-LearnResponse: {
-  progress?: components["schemas"]["LearnProgress"];
-};
-ModelStatusRequest: {
-};
-ModelStatusResponse: {
-  bundles: components["schemas"]["Bundle"][];
-};
-InspectModelRequest: {
-  id: string;
-};
-InspectModelResponse: {
-  bundle?: components["schemas"]["BundleDetail"];
-};
-BundleDetail: {
-  hash: string;
-  bundle_version: number;
-  weir_version: string;
-  seed: number;
-  source: string;
-  trained_at_us?: number;
-  first_us: number;
-  last_us: number;
-  window_us: number;
-  bytes: number;
-  corpora: components["schemas"]["CorpusDetail"][];
-  evidence?: components["schemas"]["EvidenceDetail"];
-  profiles: components["schemas"]["ProfileDetail"][];
-  unfit: string;
-};
-CorpusDetail: {
-  name: string;
-  from: string;
-  licence: string;
-  rows: number;
-};
-EvidenceDetail: {
-  alert: number;
-  drop: number;
-  allowance: number[];
-  budget_per_day: number;
-  certified: boolean;
-  benign_windows: number;
-  benign_sources: number;
-  strange: string[];
-  note: string;
-};
-ProfileDetail: {
-  name: string;
-  features: components["schemas"]["FeatureDetail"][];
-  models: components["schemas"]["ModelFile"][];
-  training?: components["schemas"]["TrainingDetail"];
-  roles: components["schemas"]["RoleDetail"][];
-  golden_vectors: number;
-};
-FeatureDetail: {
-  name: string;
-  transform: string;
-  usual_low: number;
-  usual_median: number;
-  usual_high: number;
-};
-ModelFile: {
-  detector: string;
-  file: string;
-  sha256: string;
-  bytes: number;
-  opset: number;
-  problem: string;
-};
-TrainingDetail: {
-  rows: number;
-  fit_rows: number;
-  early_stop_rows: number;
-  calibration_1_rows: number;
-  calibration_2_rows: number;
-  fit_duplicates: number;
-  fit_recurring: number;
-  fit_left_out: number;
-  rows_alone: number;
-  epochs: number;
-  early_stop_loss: number;
-};
-RoleDetail: {
-  role: string;
-  calibration_1: number;
-  calibration_2: number;
-  smallest_rate: number;
-  actionable: boolean;
-};
-LoadModelRequest: {
-  start?: components["schemas"]["LoadModelStart"];
-  file?: string;
-  data?: string;
-};
-LoadModelStart: {
-  purpose: components["schemas"]["LoadPurpose"];
-};
-LoadModelResponse: {
-  bundle?: components["schemas"]["Bundle"];
-};
-RollbackModelRequest: {
-  steps: number;
-};
-RollbackModelResponse: {
-  bundle?: components["schemas"]["Bundle"];
-};
-ChallengeModelRequest: {
-  id: string;
-};
-ChallengeModelResponse: {
-  bundle?: components["schemas"]["Bundle"];
-};
-CompareModelsRequest: {
-};
-CompareModelsResponse: {
-  comparison?: components["schemas"]["Comparison"];
-};
-Comparison: {
-  over: string;
-  first_us: number;
-  last_us: number;
-  a?: components["schemas"]["ComparedBundle"];
-  b?: components["schemas"]["ComparedBundle"];
-  profiles: components["schemas"]["ComparedProfile"][];
-  sources?: components["schemas"]["SourceCounts"];
-  differences: components["schemas"]["SourceDifference"][];
-  more_differences: number;
-  sources_left_out: number;
-  epochs_left_out: number;
-  cpu_us: number;
-  notes: string[];
-};
-ComparedBundle: {
-  id: string;
-  alerts: number;
-  alerts_high: number;
-  drops: number;
-  shadows: number;
-  evidence_sources: number;
-  cpu_us: number;
-  alert_threshold: number;
-  drop_threshold: number;
-  limits: number;
-};
-ComparedProfile: {
-  name: string;
-  rows: number;
-  attacks: number;
-  attacks_a: number;
-  attacks_b: number;
-  anomalies_both: number;
-  anomalies_a: number;
-  anomalies_b: number;
-  shift: number;
-  shift_a: number;
-  shift_b: number;
-  rates: components["schemas"]["RealisedRate"][];
-  tenths_a: number[];
-  tenths_b: number[];
-};
-RealisedRate: {
-  asked: number;
-  a: number;
-  b: number;
-  a_low: number;
-  a_high: number;
-  b_low: number;
-  b_high: number;
-  a_certified: boolean;
-  b_certified: boolean;
-};
-SourceCounts: {
-  alerted_a: number;
-  alerted_b: number;
-  alerted_both: number;
-  dropped_a: number;
-  dropped_b: number;
-  dropped_both: number;
-  differing: number;
-};
-SourceDifference: {
-  source: string;
-  a?: components["schemas"]["SourceOutcome"];
-  b?: components["schemas"]["SourceOutcome"];
-};
-SourceOutcome: {
-  outcome: string;
-  alerted_us?: number;
-  decided_us?: number;
-  severity: string;
-  evidence: number;
-  evidence_proven: number;
-  ports: number[];
-  reasons: string[];
-  note: string;
-};
-PromoteModelRequest: {
-  id: string;
-};
-PromoteModelResponse: {
-  bundle?: components["schemas"]["Bundle"];
-};
-ModelDriftRequest: {
-};
-ModelDriftResponse: {
-  bundle: string;
-  roles: components["schemas"]["RoleDrift"][];
-  features: components["schemas"]["FeatureDrift"][];
-};
-RoleDrift: {
-  profile: string;
-  role: string;
-  state: string;
-  voters: number;
-  withheld: number;
-  effect: number;
-  at_5_percent: number;
-  leads_to_drops: boolean;
-};
-FeatureDrift: {
-  profile: string;
-  feature: string;
-  words: string;
-  moved: boolean;
-  voters: number;
-  below_usual: number;
-  above_usual: number;
-  below_median: number;
-  above_median: number;
-  effect: number;
-};
-ListAlertsRequest: {
-  limit: number;
-  source: string;
-  since_us: number;
-};
-ListAlertsResponse: {
-  alerts: components["schemas"]["Alert"][];
-};
-GetAlertRequest: {
-  id: number;
-};
-GetAlertResponse: {
-  alert?: components["schemas"]["Alert"];
-};
-Alert: {
-  id: number;
-  time_us: number;
-  source: string;
-  severity: string;
-  evidence: number;
-  evidence_proven: number;
-  alert_threshold: number;
-  drop_threshold: number;
-  profile: string;
-  role: string;
-  p_value: number;
-  ports: number[];
-  flows: number;
-  since_us: number;
-  outcome: string;
-  mode: string;
-  reasons: components["schemas"]["AlertReason"][];
-  history: components["schemas"]["EvidencePoint"][];
-  json: string;
-  unless: string;
-};
-AlertReason: {
-  feature: string;
-  words: string;
-  observed: number;
-  usual_low: number;
-  usual_high: number;
-  share: number;
-  nearest_usual: string;
-};
-EvidencePoint: {
-  time_us: number;
-  all: number;
-  proven: number;
-};
-FlushRecordRequest: {
-};
-FlushRecordResponse: {
-  record?: components["schemas"]["RecordStatus"];
-};
-ReloadConfigRequest: {
-};
-ReloadConfigResponse: {
-  applied: string[];
-  needs_restart: string[];
-};
-QuestionEvent: {
-  change: string;
-  question?: components["schemas"]["Question"];
-  note: string;
-};
-Question: {
-  id: number;
-  source: string;
-  why: string;
-  target: string;
-  action: string;
-  ttl_us: number;
-  evidence: string;
-  alert_id: number;
-  asked_us: number;
-  last_us: number;
-  count: number;
-  expires_us: number;
-  unanswered: string;
-  state: string;
-  came_to: string;
-  answered_us: number;
-  decision_id: number;
-  suppression_id: number;
-};
-QuestionDetail: {
-  question?: components["schemas"]["Question"];
-  reasons: string[];
-  options: components["schemas"]["QuestionOption"][];
-  basis: string;
-};
-QuestionOption: {
-  number: number;
-  choice: string;
-  width: string;
-  target: string;
-  words: string;
-  ttl_us: number;
-  collateral?: components["schemas"]["Collateral"];
-  refused: string;
-};
-Collateral: {
-  established: number;
-  established_ssh: number;
-  flows: number;
-  hosts: number;
-  ordinary?: number;
-  words: string;
-};
-ListQuestionsRequest: {
-  all: boolean;
-};
-ListQuestionsResponse: {
-  questions: components["schemas"]["Question"][];
-  not_asked: number;
-};
-GetQuestionRequest: {
-  id: number;
-};
-GetQuestionResponse: {
-  question?: components["schemas"]["QuestionDetail"];
-};
-AnswerQuestionRequest: {
-  id: number;
-  choice: components["schemas"]["AnswerChoice"];
-  width: components["schemas"]["AnswerWidth"];
-  limit?: components["schemas"]["RateLimit"];
-  lifetime_us?: number;
-  comment: string;
-};
-AnswerQuestionResponse: {
-  question?: components["schemas"]["Question"];
-};
-UndoAnswerRequest: {
-  id: number;
-};
-UndoAnswerResponse: {
-  question?: components["schemas"]["Question"];
-  lifted: string;
-};
-LabelAlertRequest: {
-  alert_id: number;
-  truth: components["schemas"]["AlertTruth"];
-  scope?: components["schemas"]["SuppressionScope"];
-  lifetime_us?: number;
-  comment: string;
-};
-SuppressionScope: {
-  prefix: string;
-  ports: number[];
-  role: string;
-  features: string[];
-  any_feature: boolean;
-};
-LabelAlertResponse: {
-  label?: components["schemas"]["Label"];
-  suppression?: components["schemas"]["Suppression"];
-};
-Label: {
-  id: number;
-  alert_id: number;
-  source: string;
-  from_us: number;
-  to_us: number;
-  truth: string;
-  comment: string;
-  by: string;
-  at_us: number;
-  suppression_id: number;
-  undone_by: string;
-  undone_us: number;
-  ports: number[];
-};
-ListLabelsRequest: {
-};
-ListLabelsResponse: {
-  labels: components["schemas"]["Label"][];
-};
-UndoLabelRequest: {
-  id: number;
-};
-UndoLabelResponse: {
-  label?: components["schemas"]["Label"];
-};
-Suppression: {
-  id: number;
-  prefix: string;
-  ports: number[];
-  role: string;
-  features: string[];
-  created_us: number;
-  expires_us: number;
-  comment: string;
-  by: string;
-  came_of: string;
-  observations: number;
-  alerts: number;
-  last_us: number;
-};
-ListSuppressionsRequest: {
-};
-ListSuppressionsResponse: {
-  suppressions: components["schemas"]["Suppression"][];
-};
-AddSuppressionRequest: {
-  scope?: components["schemas"]["SuppressionScope"];
-  lifetime_us?: number;
-  comment: string;
-};
-AddSuppressionResponse: {
-  suppression?: components["schemas"]["Suppression"];
-};
-RemoveSuppressionRequest: {
-  id: number;
-};
-RemoveSuppressionResponse: {
-  suppression?: components["schemas"]["Suppression"];
-};
-ImportListRequest: {
-  start?: components["schemas"]["ImportListStart"];
-  entries?: components["schemas"]["ImportListEntries"];
-};
-ImportListStart: {
-  name: string;
-  action: components["schemas"]["Action"];
-  limit?: components["schemas"]["RateLimit"];
-  sides: components["schemas"]["Sides"];
-  comment: string;
-  replace: boolean;
-  dry_run: boolean;
-};
-ImportListEntries: {
-  entries: components["schemas"]["ImportListEntry"][];
-};
-ImportListEntry: {
-  target: string;
-  lifetime_us?: number;
-  shadow: boolean;
-  reason: string;
-};
-ImportListResponse: {
-  members: number;
-  added: number;
-  removed: number;
-  kept: number;
-  protected: number;
-  too_wide: number;
-  named: string[];
-  note: string;
-};
-ListState: {
-  name: string;
-  kind: string;
-  comment: string;
-  members: number;
-  protected: number;
-  actions: string;
-  created_us: number;
-  replaced_us: number;
-  last_success_us?: number;
-  error: string;
-  left_out: string;
-};
-ListListsRequest: {
-};
-ListListsResponse: {
-  lists: components["schemas"]["ListState"][];
-};
-ShowListRequest: {
-  name: string;
-};
-ShowListResponse: {
-  members: components["schemas"]["DecisionState"][];
-};
-RemoveListRequest: {
-  name: string;
-};
-RemoveListResponse: {
-  members: number;
-};
-ListDecisionHistoryRequest: {
-  target: string;
-  since_us: number;
-  limit: number;
-};
-ListDecisionHistoryResponse: {
-  entries: components["schemas"]["DecisionHistory"][];
-};
-DecisionHistory: {
-  time_us: number;
-  decision_id: number;
-  change: string;
-  target: string;
-  action: string;
-  origin: string;
-  mode: string;
-  expires_us?: number;
-  packets?: number;
-  bytes?: number;
-  reason: string;
-  note: string;
-  alert_id?: number;
-};
-ListAuditRequest: {
-  since_us: number;
-  limit: number;
-};
-ListAuditResponse: {
-  entries: components["schemas"]["AuditEntry"][];
-};
-AuditEntry: {
-  time_us: number;
-  caller: string;
-  call: string;
-  subject: string;
-  ok: boolean;
-  result: string;
-};
-ListEvidenceRequest: {
-  since_us: number;
-  limit: number;
-};
-ListEvidenceResponse: {
-  entries: components["schemas"]["EvidenceSummary"][];
-};
-EvidenceSummary: {
-  id: number;
-  time_us: number;
-  source: string;
-  alert_id?: number;
-  decision_id?: number;
-  bytes: number;
-};
-GetEvidenceRequest: {
-  id: string;
-};
-GetEvidenceResponse: {
-  json: string;
-};
-TrafficRequest: {
-  since_us: number;
-};
-TrafficResponse: {
-  points: components["schemas"]["TrafficPoint"][];
-};
-TrafficPoint: {
-  time_us: number;
-  interval_us: number;
-  packets_passed: number;
-  bytes_passed: number;
-  packets_dropped: number;
-  bytes_dropped: number;
-  packets_limited: number;
-  bytes_limited: number;
-  packets_shadowed: number;
-  bytes_shadowed: number;
-  flows_new: number;
-  flows_live: number;
-};
-TopSourcesRequest: {
-  limit: number;
-};
-TopSourcesResponse: {
-  sources: components["schemas"]["TopSource"][];
-  alert_threshold?: number;
-  drop_threshold?: number;
-  known: number;
-};
-TopSource: {
-  source: string;
-  evidence: number;
-  evidence_proven: number;
-  flows: number;
-  since_us: number;
-  last_us: number;
-  ports: number[];
-  remote: boolean;
-  decided?: components["schemas"]["Decision"];
-};
-ScoresRequest: {
-  since_us: number;
-  limit: number;
-};
-ScoresResponse: {
-  points: components["schemas"]["ScorePoint"][];
-};
-ScorePoint: {
-  time_us: number;
-  p_value: number;
-  score: number;
-  source: string;
-  server: string;
-  port: number;
-  proto: number;
-  actionable: boolean;
-  flow_id: string;
-};
-SearchFlowsRequest: {
-  address: string;
-  port?: number;
-  proto?: number;
-  since_us: number;
-  until_us: number;
-  min_score?: number;
-  limit: number;
-};
-SearchFlowsResponse: {
-  flows: components["schemas"]["RecordedFlow"][];
-  more: boolean;
-  note: string;
-  from_us: number;
-  scanned: number;
-};
-RecordedFlow: {
-  flow_id: string;
-  client: string;
-  server: string;
-  client_port: number;
-  server_port: number;
-  proto: number;
-  start_us: number;
-  end_us: number;
-  packets_to_server: number;
-  packets_to_client: number;
-  bytes_to_server: number;
-  bytes_to_client: number;
-  proven: boolean;
-  state: string;
-  end_reason: string;
-  seen_at: string;
-  p_value?: number;
-};
-AlertContextRequest: {
-  alert_id: number;
-};
-AlertContextResponse: {
-  flows: components["schemas"]["RecordedFlow"][];
-  flows_note: string;
-  similar: components["schemas"]["SimilarAlert"][];
-  decisions: components["schemas"]["DecisionHistory"][];
-  labels: components["schemas"]["Label"][];
-  question?: components["schemas"]["Question"];
-};
-SimilarAlert: {
-  id: number;
-  time_us: number;
-  source: string;
-  severity: string;
-  evidence: number;
-  outcome: string;
-  same_source: boolean;
-  features: string[];
-  truth: string;
-};
-ShowConfigRequest: {
-};
-ShowConfigResponse: {
-  yaml: string;
-  summary: string[];
-  policy: string[];
-  warnings: string[];
-  changed: string[];
-};
-ModelCalibrationRequest: {
-};
-ModelCalibrationResponse: {
-  bundle: string;
-  since_us: number;
-  profiles: components["schemas"]["ProfileCalibration"][];
-  alerts?: components["schemas"]["AlertRate"];
-};
-ProfileCalibration: {
-  profile: string;
-  rows: number;
-  withheld: number;
-  points: components["schemas"]["CalibrationPoint"][];
-  distance: number;
-};
-CalibrationPoint: {
-  asked: number;
-  realised: number;
-  low: number;
-  high: number;
-  certified: boolean;
-};
-AlertRate: {
-  budget_per_day: number;
-  alerts: number;
-  over_us: number;
-  per_day: number;
-  said_attack: number;
-  said_false_alarm: number;
-};
-CreateWebLoginRequest: {
-  name: string;
-  role: components["schemas"]["WebRole"];
-};
-CreateWebLoginResponse: {
-  url: string;
-  expires_us: number;
-  name: string;
-  role: components["schemas"]["WebRole"];
-};
-} }
+/**
+ * This file was auto-generated by openapi-typescript.
+ * Do not make direct changes to the file.
+ */
+
+export interface paths {
+    "/api/v1/alerts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The last alerts, the latest first; they outlive a restart. */
+        get: operations["ListAlerts"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/alerts/{alert_id}/context": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What belongs to an alert: flows behind it, alerts like it, what was decided and said. Takes up to some seconds. */
+        get: operations["AlertContext"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/alerts/{alert_id}/label": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Says whether an alert was right. A false alarm makes a suppression. */
+        post: operations["LabelAlert"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/alerts/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** One alert with its reasons and the course of the evidence. */
+        get: operations["GetAlert"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/allow": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Who is never blocked: by configuration, by command, and found by the agent itself. */
+        get: operations["ListAllow"];
+        put?: never;
+        /** Never blocks an address or prefix from now on; lifts what blocks it now. */
+        post: operations["AddAllow"];
+        /** Takes an entry off that was added by command. */
+        delete: operations["RemoveAllow"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/allow/check": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Whether an address or prefix would be protected from blocks, and by what. */
+        get: operations["CheckAllow"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/audit": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Calls that changed something, and what came of them, the latest first. */
+        get: operations["ListAudit"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/config": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The configuration that is in force, and what it means. Secrets are left out. */
+        get: operations["ShowConfig"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/config/reload": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Reads the configuration file again, as SIGHUP does. */
+        post: operations["ReloadConfig"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/decisions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Every decision in force, the newest last. */
+        get: operations["ListDecisions"];
+        put?: never;
+        /** Blocks, limits or only counts a target. */
+        post: operations["AddDecision"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/decisions/history": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What happened to decisions, the latest first. */
+        get: operations["ListDecisionHistory"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/decisions/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Lifts a decision, or every decision on a target. */
+        delete: operations["DeleteDecision"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/decisions/{id}/confirm": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Keeps a decision that would lapse unconfirmed. */
+        post: operations["ConfirmDecision"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What happens from now on.
+         * @description Server-sent events until the client hangs up. `id:` goes on behind what came last, also as `Last-Event-ID`. Each event has its kind as `event:` and an Event as `data:`; of flows, sources and hits a sample is sent. Once a second: `traffic` (a TrafficPoint) and `scores` (a ScoresResponse, at most 50 points). `lost` ({"count":N}): so many were left out. `restarted`: the agent did, and what it did since follows.
+         */
+        get: operations["Events"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/evidence": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The evidence that is kept, the latest first. */
+        get: operations["ListEvidence"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/evidence/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What an alert or an automatic decision rests on. */
+        get: operations["GetEvidence"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/flows": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Recorded flows, the latest first. Takes up to some seconds: the record is read. */
+        get: operations["SearchFlows"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/labels": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Every label that is kept, those taken back included, the latest first. */
+        get: operations["ListLabels"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/labels/{id}/undo": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Takes a label back and ends the suppression that it made. */
+        post: operations["UndoLabel"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/learn": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Starts learning what is normal here. Returns at once; Status shows the progress. */
+        post: operations["Learn"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/lists": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Every list, with how it goes. */
+        get: operations["ListLists"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/lists/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Every member of a list, in order. */
+        get: operations["ShowList"];
+        put?: never;
+        post?: never;
+        /** Ends a list and all that it holds. One that the configuration names comes again with what is there then. */
+        delete: operations["RemoveList"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/model": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Every stored bundle, the one that serves first. */
+        get: operations["ModelStatus"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/model/bundles/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What a stored bundle is, in full, without running anything of it. */
+        get: operations["InspectModel"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/model/bundles/{id}/promote": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Allows a bundle to lead to drops, and lets it serve if another one does. */
+        post: operations["PromoteModel"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/model/calibration": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** How often p-values were at most a rate, against that rate; and alerts against the budget. */
+        get: operations["ModelCalibration"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/model/challenger": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Lets a stored bundle score the same traffic silently, or ends that. */
+        post: operations["ChallengeModel"];
+        /** Lets a stored bundle score the same traffic silently, or ends that. */
+        delete: operations["ChallengeModelDELETE"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/model/compare": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What the challenger would have alerted about and decided, beside the bundle that serves. */
+        get: operations["CompareModels"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/model/drift": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Whether what is seen is still what the bundle was calibrated on: p-values per role, and where features lie. */
+        get: operations["ModelDrift"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/model/rollback": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Lets a bundle serve again that served before; it is promoted if it was then. */
+        post: operations["RollbackModel"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/questions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Questions to a person, the open ones first; without options and what they would cut. */
+        get: operations["ListQuestions"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/questions/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** One question with what may be answered, and what each answer would have cut. Takes up to some seconds: the record is read. */
+        get: operations["GetQuestion"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/questions/{id}/answer": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Answers a question; FAILED_PRECONDITION where it is not open any more, or the decision is refused: then it stays open. */
+        post: operations["AnswerQuestion"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/questions/{id}/undo": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Takes an answer back and lifts what it made; the question is open again if there is time left. */
+        post: operations["UndoAnswer"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/scores": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** A sample of the flows that were scored of late; strange ones are preferred. */
+        get: operations["Scores"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/session": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Who is logged in. */
+        get: operations["Session"];
+        put?: never;
+        post?: never;
+        /** Logs out. */
+        delete: operations["LogOut"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/sources": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The sources with the most evidence against them now. */
+        get: operations["TopSources"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/status": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What the agent does right now. */
+        get: operations["Status"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/suppressions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What is not held against anyone now, and how often it was not. */
+        get: operations["ListSuppressions"];
+        put?: never;
+        /** Something is not held against anyone for a while. */
+        post: operations["AddSuppression"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/suppressions/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Ends a suppression before its time. */
+        delete: operations["RemoveSuppression"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/traffic": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Packets, bytes and flows of the last five minutes, second by second. */
+        get: operations["Traffic"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+}
+export type webhooks = Record<string, never>;
+export interface components {
+    schemas: {
+        /**
+         * @description What happens to packets of a target. ACTION_UNSPECIFIED: Not told; refused in requests. ACTION_SHADOW: Counts what would have been dropped, and drops nothing. ACTION_DROP: Drops. ACTION_LIMIT: Drops what is beyond the decision's limit.
+         * @enum {string}
+         */
+        Action: "ACTION_UNSPECIFIED" | "ACTION_SHADOW" | "ACTION_DROP" | "ACTION_LIMIT";
+        /** @description Somebody who is not to be blocked. */
+        AddAllowRequest: {
+            /** @description Who that is; at most 500 characters on one line. */
+            comment?: string;
+            /**
+             * Format: int64
+             * @description Absent: until removed.
+             */
+            lifetime_us?: number;
+            /** @description ADDRESS or ADDRESS/LENGTH. */
+            prefix?: string;
+        };
+        /** @description What came of it. */
+        AddAllowResponse: {
+            /** @description As it stands on the list. */
+            entry?: components["schemas"]["AllowEntry"];
+            /** @description Decisions that went because the entry covers them. */
+            lifted: components["schemas"]["Decision"][];
+        };
+        /** @description A decision to make. */
+        AddDecisionRequest: {
+            /** @description What is to happen. */
+            action?: components["schemas"]["Action"];
+            /**
+             * Format: int64
+             * @description The decision lapses after this unless ConfirmDecision follows.
+             */
+            confirm_within_us?: number;
+            /**
+             * Format: int64
+             * @description Absent: until deleted.
+             */
+            lifetime_us?: number;
+            /** @description With ACTION_LIMIT. */
+            limit?: components["schemas"]["RateLimitInput"];
+            /** @description It lasts unconfirmed. Otherwise what could lock people out (a wide target, one with an open management session, one that carries much of what is normal) lapses in a minute unless ConfirmDecision follows. */
+            no_confirm?: boolean;
+            /** @description For those who read the list later; at most 500 characters on one line. */
+            reason?: string;
+            /** @description Unspecified: both. */
+            sides?: components["schemas"]["Sides"];
+            /** @description ADDRESS, ADDRESS/LENGTH or ADDRESS/tcp|udp/PORT. */
+            target?: string;
+        };
+        /** @description The decision as it was made. */
+        AddDecisionResponse: {
+            /** @description Read back from the kernel. */
+            decision?: components["schemas"]["DecisionState"];
+        };
+        /** @description Of AddSuppression. */
+        AddSuppressionRequest: {
+            /** @description At most 500 characters, no control characters. */
+            comment?: string;
+            /**
+             * Format: int64
+             * @description Not set: 30 days.
+             */
+            lifetime_us?: number;
+            /** @description What is normal. */
+            scope?: components["schemas"]["SuppressionScopeInput"];
+        };
+        /** @description Of AddSuppression. */
+        AddSuppressionResponse: {
+            /** @description What was made. */
+            suppression?: components["schemas"]["Suppression"];
+        };
+        /** @description News of the agent itself. */
+        AgentEvent: {
+            /** @description What it is about, in a word. */
+            kind: string;
+            /** @description "info", "warning", "error". */
+            level: string;
+            /** @description In words. */
+            message: string;
+        };
+        /** @description An alert as it is kept. */
+        Alert: {
+            /** @description From which on there is an alert, nats. */
+            alert_threshold: number;
+            /** @description From which on it may be dropped, nats. */
+            drop_threshold: number;
+            /** @description Evidence over all and over proven flows, and the thresholds that were in force, in nats. */
+            evidence: number;
+            /** @description Over proven flows, nats. */
+            evidence_proven: number;
+            /**
+             * Format: int64
+             * @description Flows in the evidence.
+             */
+            flows: number;
+            /** @description Evidence from the alert on, as far as it is known. */
+            history: components["schemas"]["EvidencePoint"][];
+            /**
+             * Format: int64
+             * @description Given once, never again.
+             */
+            id: number;
+            /** @description One JSON object, as in the event log. */
+            json: string;
+            /** @description The mode under which it was raised: "observe", "shadow", "enforce". */
+            mode: string;
+            /** @description What was done about it, in words. */
+            outcome: string;
+            /** @description The smallest p-value behind it. */
+            p_value: number;
+            /** @description Server ports, most used first, at most 8. */
+            ports: number[];
+            /** @description Of the most anomalous observation behind it: which features it was judged by, whom it was compared with, and the p-value. */
+            profile: string;
+            /** @description The most telling first. */
+            reasons: components["schemas"]["AlertReason"][];
+            /** @description Whom it was compared with. */
+            role: string;
+            /** @description "low", "medium", "high". */
+            severity: string;
+            /**
+             * Format: int64
+             * @description First flow of the source in the evidence.
+             */
+            since_us: number;
+            /** @description Its address. */
+            source: string;
+            /**
+             * Format: int64
+             * @description When it was raised.
+             */
+            time_us: number;
+            /** @description Which change would have kept the observation below the threshold, in words; empty where none is known. */
+            unless: string;
+        };
+        /** @description Of AlertContext. */
+        AlertContextResponse: {
+            /** @description What happened to decisions on the source, the latest first, at most 50. */
+            decisions: components["schemas"]["DecisionHistory"][];
+            /** @description Recorded flows of the source from its first flow in the evidence to a minute after the alert, strangest first, at most 100. */
+            flows: components["schemas"]["RecordedFlow"][];
+            /** @description What of these flows could not be read, in words; empty where all were. */
+            flows_note: string;
+            /** @description What people said about this alert. */
+            labels: components["schemas"]["Label"][];
+            /** @description The question that it led to. Absent: none. */
+            question?: components["schemas"]["Question"];
+            /** @description Alerts about the same source or by the same strange features, the most alike first, at most 20. */
+            similar: components["schemas"]["SimilarAlert"][];
+        };
+        /** @description Evidence against a source reached a threshold. */
+        AlertEvent: {
+            /** @description From which on there is an alert, nats. */
+            alert_threshold: number;
+            /** @description The most anomalous observation behind it. */
+            anomaly?: components["schemas"]["Anomaly"];
+            /** @description From which on it may be dropped, nats. */
+            drop_threshold: number;
+            /** @description Over all its flows, nats. */
+            evidence: number;
+            /** @description Over its proven flows, nats. */
+            evidence_proven: number;
+            /**
+             * Format: int64
+             * @description Flows in the evidence.
+             */
+            flows: number;
+            /**
+             * Format: int64
+             * @description For GetAlert.
+             */
+            id: number;
+            /** @description The mode under which it was raised. */
+            mode: components["schemas"]["Mode"];
+            /** @description What was done about it, in words. */
+            outcome: string;
+            /** @description Server ports, most used first, at most 8. */
+            ports: number[];
+            /** @description "low", "medium", "high". */
+            severity: string;
+            /**
+             * Format: int64
+             * @description The first of these flows.
+             */
+            since_us: number;
+            /** @description Its address. */
+            source: string;
+        };
+        /** @description Alerts against the budget. */
+        AlertRate: {
+            /**
+             * Format: int64
+             * @description Alerts since the agent started or the bundle serves, whichever was later.
+             */
+            alerts: number;
+            /** @description False alerts a day that the thresholds were chosen for. */
+            budget_per_day: number;
+            /**
+             * Format: int64
+             * @description Length of that time.
+             */
+            over_us: number;
+            /** @description Alerts a day in that time. */
+            per_day: number;
+            /**
+             * Format: int64
+             * @description Of these alerts, those that people called an attack.
+             */
+            said_attack: number;
+            /**
+             * Format: int64
+             * @description Of these alerts, those that people called a false alarm.
+             */
+            said_false_alarm: number;
+        };
+        /** @description A feature that was strange. */
+        AlertReason: {
+            /** @description Its name. */
+            feature: string;
+            /** @description With its unit; empty where what was observed is usual. */
+            nearest_usual: string;
+            /** @description Raw values in the feature's unit; usual are the quantiles 1% and 99% of benign rows. */
+            observed: number;
+            /** @description Share of the anomaly that this feature explains, 0 to 1. */
+            share: number;
+            /** @description Quantile 99% of benign rows. */
+            usual_high: number;
+            /** @description Quantile 1% of benign rows. */
+            usual_low: number;
+            /** @description What was observed and what is usual. */
+            words: string;
+        };
+        /**
+         * @description What a person says about an alert. ALERT_TRUTH_UNSPECIFIED: Refused. ALERT_TRUTH_TRUE: It was an attack. ALERT_TRUTH_FALSE: It is normal here. ALERT_TRUTH_UNSURE: Neither can be said.
+         * @enum {string}
+         */
+        AlertTruth: "ALERT_TRUTH_UNSPECIFIED" | "ALERT_TRUTH_TRUE" | "ALERT_TRUTH_FALSE" | "ALERT_TRUTH_UNSURE";
+        /** @description Somebody who is never blocked. */
+        AllowEntry: {
+            /** @description Who that is. */
+            comment: string;
+            /**
+             * Format: int64
+             * @description Absent: until removed.
+             */
+            expires_us?: number;
+            /** @description "configuration", "added by uid 0 (root)", "gateway", ... */
+            origin: string;
+            /** @description ADDRESS or ADDRESS/LENGTH. */
+            prefix: string;
+            /** @description Only what was added through this interface can be removed through it. */
+            removable: boolean;
+        };
+        /** @description How strange an observation is. */
+        Anomaly: {
+            /** @description Whether calibration was large enough for the p-value to lead to an action. */
+            actionable: boolean;
+            /** @description The p-value of this detector alone. */
+            autoencoder: number;
+            /** @description By the bundle that came with the program, not by one that was learned here. */
+            default_bundle: boolean;
+            /** @description The p-value lies below what the calibration rows can show, and follows a fitted tail. */
+            extrapolated: boolean;
+            /** @description The p-value of this detector alone. */
+            isolation_forest: number;
+            /** @description The score is 1 - p_value. */
+            p_value: number;
+            /** @description Features that it was judged by: "core", "full", "source". */
+            profile: string;
+            /** @description The most telling features, in words. */
+            reasons: string[];
+            /** @description Whom it was compared with. */
+            role: string;
+        };
+        /**
+         * @description What a person says to a question. ANSWER_CHOICE_UNSPECIFIED: Refused. ANSWER_CHOICE_IGNORE: Nothing is done, and it is not asked again for a while. ANSWER_CHOICE_SUPPRESS: This is normal. ANSWER_CHOICE_WATCH: A shadow entry. ANSWER_CHOICE_LIMIT: At most so much passes. ANSWER_CHOICE_DROP: Nothing passes.
+         * @enum {string}
+         */
+        AnswerChoice: "ANSWER_CHOICE_UNSPECIFIED" | "ANSWER_CHOICE_IGNORE" | "ANSWER_CHOICE_SUPPRESS" | "ANSWER_CHOICE_WATCH" | "ANSWER_CHOICE_LIMIT" | "ANSWER_CHOICE_DROP";
+        /** @description Of AnswerQuestion. */
+        AnswerQuestionRequest: {
+            /** @description What is to be done. */
+            choice?: components["schemas"]["AnswerChoice"];
+            /** @description At most 500 characters, no control characters. */
+            comment?: string;
+            /**
+             * Format: int64
+             * @description Not set: as long as is offered.
+             */
+            lifetime_us?: number;
+            /** @description With ANSWER_CHOICE_LIMIT; not set: the rate that is offered. */
+            limit?: components["schemas"]["RateLimitInput"];
+            /** @description To whom; unspecified: as it was proposed. */
+            width?: components["schemas"]["AnswerWidth"];
+        };
+        /** @description Of AnswerQuestion. */
+        AnswerQuestionResponse: {
+            /** @description As it is afterwards. */
+            question?: components["schemas"]["Question"];
+        };
+        /**
+         * @description What the answer is about. ANSWER_WIDTH_UNSPECIFIED: As it was proposed. ANSWER_WIDTH_FLOW: One flow. ANSWER_WIDTH_PORT: The host and the port that it went for. ANSWER_WIDTH_HOST: The host. ANSWER_WIDTH_PREFIX: The /24 or /64 around it.
+         * @enum {string}
+         */
+        AnswerWidth: "ANSWER_WIDTH_UNSPECIFIED" | "ANSWER_WIDTH_FLOW" | "ANSWER_WIDTH_PORT" | "ANSWER_WIDTH_HOST" | "ANSWER_WIDTH_PREFIX";
+        /** @description A call that changes something. */
+        AuditEntry: {
+            /** @description Which call, as the command line names it: "decisions add". */
+            call: string;
+            /** @description Who called, in words. */
+            caller: string;
+            /** @description It was carried out. */
+            ok: boolean;
+            /** @description What came of it, in words. */
+            result: string;
+            /** @description What about, in words. */
+            subject: string;
+            /**
+             * Format: int64
+             * @description When it was answered.
+             */
+            time_us: number;
+        };
+        /** @description A stored bundle of models. */
+        Bundle: {
+            /**
+             * Format: int64
+             * @description Of all its files.
+             */
+            bytes: number;
+            /** @description It scores silently beside the one that serves. */
+            challenger: boolean;
+            /**
+             * Format: int64
+             * @description When it was stored.
+             */
+            created_us: number;
+            /** @description Whether this is the one that serves. */
+            current: boolean;
+            /**
+             * Format: int64
+             * @description Flows and source windows it was calibrated on.
+             */
+            flows: number;
+            /** @description The first 12 hexadecimal digits of the manifest's SHA-256: the same for the same contents. */
+            hash: string;
+            /** @description Its name here. */
+            id: string;
+            /** @description Where it comes from: "learned here", "built in", "loaded from ...". */
+            origin: string;
+            /** @description Names of the feature profiles that it scores. */
+            profiles: string[];
+            /** @description A bundle that is not promoted leads to alerts and shadow entries only. */
+            promoted: boolean;
+            /**
+             * Format: int64
+             * @description When it was chosen to serve, the last time.
+             */
+            since_us?: number;
+            /**
+             * Format: int64
+             * @description After so many steps of RollbackModel it serves again; 0 for the one that was chosen last. Absent: no step leads to it.
+             */
+            steps_back?: number;
+            /**
+             * Format: int64
+             * @description Source windows it was calibrated on.
+             */
+            windows: number;
+        };
+        /** @description What a bundle is. Read, not run: LoadModel and `weir model verify` check whether its models do what the manifest says. */
+        BundleDetail: {
+            /**
+             * Format: int64
+             * @description Of the format.
+             */
+            bundle_version: number;
+            /**
+             * Format: int64
+             * @description Of all files.
+             */
+            bytes: number;
+            /** @description Collections of data that it was trained on, where the manifest names them. */
+            corpora: components["schemas"]["CorpusDetail"][];
+            /** @description Absent: thresholds that lead to no action hold. */
+            evidence?: components["schemas"]["EvidenceDetail"];
+            /**
+             * Format: int64
+             * @description Times of the first and last training row.
+             */
+            first_us: number;
+            /** @description The first 12 hexadecimal digits of the manifest's SHA-256. */
+            hash: string;
+            /**
+             * Format: int64
+             * @description Of the last training row.
+             */
+            last_us: number;
+            /** @description What it scores. */
+            profiles: components["schemas"]["ProfileDetail"][];
+            /**
+             * Format: int64
+             * @description Of everything random in its training.
+             */
+            seed: number;
+            /** @description What it was trained on, in words. */
+            source: string;
+            /**
+             * Format: int64
+             * @description Absent: not told.
+             */
+            trained_at_us?: number;
+            /** @description Why an agent could not serve it, as far as the manifest tells; empty: it could. */
+            unfit: string;
+            /** @description That made it. */
+            weir_version: string;
+            /**
+             * Format: int64
+             * @description Length of the source windows.
+             */
+            window_us: number;
+        };
+        /** @description How often p-values were at most a rate. */
+        CalibrationPoint: {
+            /** @description The rate. */
+            asked: number;
+            /** @description Whether the calibration rows can show this rate. */
+            certified: boolean;
+            /** @description Its upper end. */
+            high: number;
+            /** @description 95% interval (Wilson), as if rows were independent. */
+            low: number;
+            /** @description The share of the p-values. */
+            realised: number;
+        };
+        /** @description What is to challenge the bundle that serves. */
+        ChallengeModelRequest: {
+            /** @description Empty: no bundle is to challenge any more. */
+            id?: string;
+        };
+        /** @description What challenges now. */
+        ChallengeModelResponse: {
+            /** @description Absent where the challenge was ended. */
+            bundle?: components["schemas"]["Bundle"];
+        };
+        /** @description A bundle that scores silently. */
+        ChallengerStatus: {
+            /**
+             * Format: int64
+             * @description Processor time of the whole comparison, microseconds.
+             */
+            cpu_us: number;
+            /**
+             * Format: int64
+             * @description Sources that only one of the two would have alerted about or acted on, or otherwise than the other.
+             */
+            differing_sources: number;
+            /**
+             * Format: int64
+             * @description Epochs that it was too slow for: neither bundle's share in the comparison has them.
+             */
+            epochs_left_out: number;
+            /** @description Why it compares no more; empty while it does. */
+            failed: string;
+            /**
+             * Format: int64
+             * @description Flows that both bundles have scored since then.
+             */
+            flows: number;
+            /** @description Of the bundle. */
+            id: string;
+            /**
+             * Format: int64
+             * @description When it began.
+             */
+            since_us: number;
+        };
+        /** @description By what it is protected. */
+        CheckAllowResponse: {
+            /** @description Every entry that overlaps it; none: it can be blocked. */
+            protected_by: components["schemas"]["AllowEntry"][];
+        };
+        /** @description What a decision would have cut. */
+        Collateral: {
+            /**
+             * Format: int64
+             * @description Conversations that are going on now, and those of them with port 22.
+             */
+            established: number;
+            /**
+             * Format: int64
+             * @description Of these, to port 22 over TCP.
+             */
+            established_ssh: number;
+            /**
+             * Format: int64
+             * @description In the record: flows, and the hosts at the other end.
+             */
+            flows: number;
+            /**
+             * Format: int64
+             * @description Hosts at the other end of those flows.
+             */
+            hosts: number;
+            /** @description Share of those flows that are no anomalies, of those that could be scored; not set where none could. */
+            ordinary?: number;
+            /** @description The same in words. */
+            words: string;
+        };
+        /** @description The comparison so far. */
+        CompareModelsResponse: {
+            /** @description Of the bundle that serves and its challenger. */
+            comparison?: components["schemas"]["Comparison"];
+        };
+        /** @description What one of the two would have done. */
+        ComparedBundle: {
+            /** @description Its own, nats. */
+            alert_threshold: number;
+            /**
+             * Format: int64
+             * @description That it would have raised.
+             */
+            alerts: number;
+            /**
+             * Format: int64
+             * @description Alerts that a source's evidence is enough for a drop.
+             */
+            alerts_high: number;
+            /**
+             * Format: int64
+             * @description Processor time for its scores and what follows; of A, live, without the scores: those are made anyway.
+             */
+            cpu_us: number;
+            /** @description Its own, nats. */
+            drop_threshold: number;
+            /**
+             * Format: int64
+             * @description Sources that it would have dropped.
+             */
+            drops: number;
+            /**
+             * Format: int64
+             * @description Sources that it holds evidence of now.
+             */
+            evidence_sources: number;
+            /** @description Of the bundle. */
+            id: string;
+            /**
+             * Format: int64
+             * @description Sources that it would have limited.
+             */
+            limits: number;
+            /**
+             * Format: int64
+             * @description Sources that it would have made shadow entries for.
+             */
+            shadows: number;
+        };
+        /** @description The two over rows of one profile. */
+        ComparedProfile: {
+            /**
+             * Format: int64
+             * @description By A alone.
+             */
+            anomalies_a: number;
+            /**
+             * Format: int64
+             * @description By B alone.
+             */
+            anomalies_b: number;
+            /**
+             * Format: int64
+             * @description Rows with a p-value of at most 0.01: by both, by A alone, by B alone.
+             */
+            anomalies_both: number;
+            /**
+             * Format: int64
+             * @description Rows labelled as attacks, and windows of their sources: counted here alone.
+             */
+            attacks: number;
+            /**
+             * Format: int64
+             * @description Of these, with a p-value of at most 0.01 by A and by B.
+             */
+            attacks_a: number;
+            /**
+             * Format: int64
+             * @description The same by B.
+             */
+            attacks_b: number;
+            /** @description "core", "full" or "source". */
+            name: string;
+            /** @description For several rates. */
+            rates: components["schemas"]["RealisedRate"][];
+            /**
+             * Format: int64
+             * @description Rows that are in what follows.
+             */
+            rows: number;
+            /** @description Largest distance between the distributions (Kolmogorov and Smirnov, from 100 bins), 0 to 1: of the p-values of A and B, and of each from the uniform one that benign traffic gives. */
+            shift: number;
+            /** @description Of A's p-values from the uniform distribution. */
+            shift_a: number;
+            /** @description Of B's p-values from the uniform distribution. */
+            shift_b: number;
+            /** @description Shares of p-values in tenths, from 0 on. */
+            tenths_a: number[];
+            /** @description The same of B. */
+            tenths_b: number[];
+        };
+        /** @description Two bundles over the same traffic, both beginning with no evidence against anyone, with the same allow list and settings, and as if they were promoted in mode enforce. */
+        Comparison: {
+            /** @description Live, the bundle that serves. */
+            a?: components["schemas"]["ComparedBundle"];
+            /** @description Live, the challenger. */
+            b?: components["schemas"]["ComparedBundle"];
+            /**
+             * Format: int64
+             * @description Processor time of the whole comparison.
+             */
+            cpu_us: number;
+            /** @description Sources about which the two differ, what is worst first; at most 100. */
+            differences: components["schemas"]["SourceDifference"][];
+            /**
+             * Format: int64
+             * @description Epochs for which the comparison was too slow.
+             */
+            epochs_left_out: number;
+            /**
+             * Format: int64
+             * @description Times of the first and last epoch.
+             */
+            first_us: number;
+            /**
+             * Format: int64
+             * @description Of the last epoch.
+             */
+            last_us: number;
+            /**
+             * Format: int64
+             * @description Differences beyond those.
+             */
+            more_differences: number;
+            /** @description What to know of it. */
+            notes: string[];
+            /** @description "live traffic", or what was read. */
+            over: string;
+            /** @description Flow records and source windows, apart. */
+            profiles: components["schemas"]["ComparedProfile"][];
+            /** @description Sources by what each bundle would have done about them at most. */
+            sources?: components["schemas"]["SourceCounts"];
+            /**
+             * Format: int64
+             * @description Sources that there was no room for.
+             */
+            sources_left_out: number;
+        };
+        /** @description A decision to keep. */
+        ConfirmDecisionRequest: Record<string, never>;
+        /** @description The decision as it is kept. */
+        ConfirmDecisionResponse: {
+            /** @description Read back from the kernel. */
+            decision?: components["schemas"]["DecisionState"];
+        };
+        /** @description A collection of data. */
+        CorpusDetail: {
+            /** @description Where it is published. */
+            from: string;
+            /** @description Under which it is published (SPDX). */
+            licence: string;
+            /** @description What it is called. */
+            name: string;
+            /**
+             * Format: int64
+             * @description Training rows from it.
+             */
+            rows: number;
+        };
+        /** @description Packets of one kind. */
+        Counter: {
+            /**
+             * Format: int64
+             * @description IP-layer bytes of these.
+             */
+            bytes: number;
+            /** @description Which, as the kernel programs name them: "passed", "dropped_block", ... */
+            name: string;
+            /**
+             * Format: int64
+             * @description Since the programs were loaded.
+             */
+            packets: number;
+        };
+        /** @description What is to happen to a target, until when and why. */
+        Decision: {
+            /** @description What happens. */
+            action: components["schemas"]["Action"];
+            /**
+             * Format: int64
+             * @description The alert that led to it.
+             */
+            alert_id?: number;
+            /**
+             * Format: int64
+             * @description When.
+             */
+            created_us: number;
+            /**
+             * Format: int64
+             * @description Absent: until deleted.
+             */
+            expires_us?: number;
+            /**
+             * Format: int64
+             * @description Given once, never again.
+             */
+            id: number;
+            /** @description What the policy would have done in mode enforce. */
+            instead_of?: components["schemas"]["Action"];
+            /** @description With ACTION_LIMIT. */
+            limit?: components["schemas"]["RateLimit"];
+            /** @description Who made it. */
+            origin: components["schemas"]["Origin"];
+            /** @description In words, with who gave it. */
+            reason: string;
+            /** @description To which packets. */
+            sides: components["schemas"]["Sides"];
+            /** @description ADDRESS, ADDRESS/LENGTH, ADDRESS/tcp|udp/PORT (a port of ours), ADDRESS/tcp|udp/from/PORT (the remote host's own), or a flow, its remote end first: tcp|udp:ADDRESS:PORT-ADDRESS:PORT, with IPv6 addresses in []. */
+            target: string;
+        };
+        /** @description Decisions of one kind. */
+        DecisionCount: {
+            /** @description What they do. */
+            action: components["schemas"]["Action"];
+            /**
+             * Format: int64
+             * @description How many are in force.
+             */
+            count: number;
+            /** @description Who made them. */
+            origin: components["schemas"]["Origin"];
+        };
+        /** @description What became of a decision. */
+        DecisionEvent: {
+            /** @description "added", "enforced", "extended", "expired", "deleted", "superseded", "refused". */
+            change: string;
+            /** @description As it is now. */
+            decision?: components["schemas"]["Decision"];
+            /** @description The mode under which it happened. */
+            mode: components["schemas"]["Mode"];
+            /** @description Why, in words; may be empty. */
+            note: string;
+        };
+        /** @description Something that happened to a decision. */
+        DecisionHistory: {
+            /** @description "drop", "limit", "shadow". */
+            action: string;
+            /**
+             * Format: int64
+             * @description The alert that led to it.
+             */
+            alert_id?: number;
+            /**
+             * Format: int64
+             * @description Bytes of those packets.
+             */
+            bytes?: number;
+            /** @description "added", "enforced", "extended", "expired", "deleted", "superseded", "refused". */
+            change: string;
+            /**
+             * Format: int64
+             * @description Of the decision.
+             */
+            decision_id: number;
+            /**
+             * Format: int64
+             * @description The end that the decision then had; absent: until deleted.
+             */
+            expires_us?: number;
+            /** @description The mode that was in force: "observe", "shadow", "review", "enforce". */
+            mode: string;
+            /** @description What happened, in words. */
+            note: string;
+            /** @description "manual", "automatic". */
+            origin: string;
+            /**
+             * Format: int64
+             * @description What its entry had met in all, where the change ended it.
+             */
+            packets?: number;
+            /** @description Why it was made. */
+            reason: string;
+            /** @description What it is about. */
+            target: string;
+            /**
+             * Format: int64
+             * @description When it happened.
+             */
+            time_us: number;
+        };
+        /** @description A decision and what the kernel makes of it. */
+        DecisionState: {
+            /** @description It lapses at its expiry unless it is confirmed. */
+            awaiting_confirmation: boolean;
+            /**
+             * Format: int64
+             * @description IP-layer bytes of these.
+             */
+            bytes: number;
+            /** @description The decision. */
+            decision?: components["schemas"]["Decision"];
+            /** @description Read back from the kernel. */
+            enforced: boolean;
+            /**
+             * Format: int64
+             * @description When the last one did. Absent: none has, or it is not known.
+             */
+            last_hit_us?: number;
+            /** @description What is wrong or worth knowing about it. */
+            note: string;
+            /**
+             * Format: int64
+             * @description That met its entry.
+             */
+            packets: number;
+        };
+        /** @description What was lifted. */
+        DeleteDecisionResponse: {
+            /** @description As it was. */
+            deleted: components["schemas"]["Decision"][];
+        };
+        /** @description Why a request was not carried out. */
+        Error: {
+            error: {
+                /** @description As in gRPC, such as not_found or failed_precondition. */
+                code: string;
+                /** @description In words, for a person. */
+                message: string;
+            };
+        };
+        /** @description Something that happened. */
+        Event: {
+            /** @description Of EVENT_KIND_AGENT. At most one of `flow`, `source`, `alert`, `decision`, `hits`, `agent`, `question` is set. */
+            agent?: components["schemas"]["AgentEvent"];
+            /** @description Of EVENT_KIND_ALERT. At most one of `flow`, `source`, `alert`, `decision`, `hits`, `agent`, `question` is set. */
+            alert?: components["schemas"]["AlertEvent"];
+            /** @description Of EVENT_KIND_DECISION. At most one of `flow`, `source`, `alert`, `decision`, `hits`, `agent`, `question` is set. */
+            decision?: components["schemas"]["DecisionEvent"];
+            /** @description Of EVENT_KIND_FLOW. At most one of `flow`, `source`, `alert`, `decision`, `hits`, `agent`, `question` is set. */
+            flow?: components["schemas"]["FlowEvent"];
+            /** @description Of EVENT_KIND_HITS. At most one of `flow`, `source`, `alert`, `decision`, `hits`, `agent`, `question` is set. */
+            hits?: components["schemas"]["HitsEvent"];
+            /** @description One JSON object, as in the event log. */
+            json: string;
+            /** @description Which of the bodies it has. */
+            kind: components["schemas"]["EventKind"];
+            /** @description The same in words. */
+            line: string;
+            /** @description Of EVENT_KIND_QUESTION. At most one of `flow`, `source`, `alert`, `decision`, `hits`, `agent`, `question` is set. */
+            question?: components["schemas"]["QuestionEvent"];
+            /** @description Of EVENT_KIND_SOURCE. At most one of `flow`, `source`, `alert`, `decision`, `hits`, `agent`, `question` is set. */
+            source?: components["schemas"]["SourceEvent"];
+            /**
+             * Format: int64
+             * @description When.
+             */
+            time_us: number;
+        };
+        /**
+         * @description Kinds of events. EVENT_KIND_UNSPECIFIED: Not told; refused in requests. EVENT_KIND_FLOW: A flow that ended, or a checkpoint of one that goes on. EVENT_KIND_SOURCE: A source that was anomalous over a window. EVENT_KIND_ALERT: Evidence against a source reached a threshold. EVENT_KIND_DECISION: A decision was made, changed or ended. EVENT_KIND_HITS: Packets met an entry. EVENT_KIND_AGENT: News of the agent itself. EVENT_KIND_QUESTION: A person is asked, or what became of that.
+         * @enum {string}
+         */
+        EventKind: "EVENT_KIND_UNSPECIFIED" | "EVENT_KIND_FLOW" | "EVENT_KIND_SOURCE" | "EVENT_KIND_ALERT" | "EVENT_KIND_DECISION" | "EVENT_KIND_HITS" | "EVENT_KIND_AGENT" | "EVENT_KIND_QUESTION";
+        /** @description Thresholds on a source's evidence, in nats. */
+        EvidenceDetail: {
+            /** @description From which on there is an alert. */
+            alert: number;
+            /** @description What each active window may show for nothing: over all flows, over proven flows. */
+            allowance: number[];
+            /**
+             * Format: int64
+             * @description Sources of these windows.
+             */
+            benign_sources: number;
+            /**
+             * Format: int64
+             * @description Held-back benign windows that the thresholds come from.
+             */
+            benign_windows: number;
+            /** @description Source alerts per day that the thresholds were chosen for. */
+            budget_per_day: number;
+            /** @description Whether there were enough benign windows to vouch for that. */
+            certified: boolean;
+            /** @description From which on a source may be dropped. */
+            drop: number;
+            /** @description What to know of the thresholds, in words. */
+            note: string;
+            /** @description Sources that were unusual throughout: never dropped automatically. */
+            strange: string[];
+        };
+        /** @description Evidence at one moment. */
+        EvidencePoint: {
+            /** @description Over all and over proven flows, nats. */
+            all: number;
+            /** @description Over proven flows, nats. */
+            proven: number;
+            /**
+             * Format: int64
+             * @description When.
+             */
+            time_us: number;
+        };
+        /** @description What there is evidence of. */
+        EvidenceSummary: {
+            /**
+             * Format: int64
+             * @description What it led to.
+             */
+            alert_id?: number;
+            /**
+             * Format: int64
+             * @description Length of the document.
+             */
+            bytes: number;
+            /**
+             * Format: int64
+             * @description The decision that rests on it; absent: none.
+             */
+            decision_id?: number;
+            /**
+             * Format: int64
+             * @description Never used twice.
+             */
+            id: number;
+            /** @description The offender. */
+            source: string;
+            /**
+             * Format: int64
+             * @description When it was kept.
+             */
+            time_us: number;
+        };
+        /** @description A column of the models' input. */
+        FeatureDetail: {
+            /** @description As in the profile. */
+            name: string;
+            /** @description "identity" or "log1p". */
+            transform: string;
+            /** @description Quantile 99%. */
+            usual_high: number;
+            /** @description Quantiles 1%, 50% and 99% over the benign training rows, in the feature's own unit. */
+            usual_low: number;
+            /** @description Quantile 50%. */
+            usual_median: number;
+        };
+        /** @description One feature against the bundle's benign rows. Shares are of the sources, 0 to 1. */
+        FeatureDrift: {
+            /** @description Above the usual median. */
+            above_median: number;
+            /** @description Above the usual 99% quantile. */
+            above_usual: number;
+            /** @description Below and above the usual median; at most half each is expected. */
+            below_median: number;
+            /** @description Below the usual 1% quantile, above the usual 99% quantile; at most 1% each is expected. */
+            below_usual: number;
+            /** @description The largest excess over what is expected. */
+            effect: number;
+            /** @description Its name. */
+            feature: string;
+            /** @description It lies elsewhere than the calibration rows did. */
+            moved: boolean;
+            /** @description "core", "full" or "source". */
+            profile: string;
+            /**
+             * Format: int64
+             * @description Sources that voted.
+             */
+            voters: number;
+            /** @description The feature in words. */
+            words: string;
+        };
+        /** @description A flow. */
+        FlowEvent: {
+            /** @description Absent: it was not scored. */
+            anomaly?: components["schemas"]["Anomaly"];
+            /**
+             * Format: int64
+             * @description IP-layer bytes from server to client.
+             */
+            bytes_to_client: number;
+            /**
+             * Format: int64
+             * @description IP-layer bytes from client to server.
+             */
+            bytes_to_server: number;
+            /** @description Address of who opened it. */
+            client: string;
+            /**
+             * Format: int64
+             * @description Of ICMP: the type, as in Community ID.
+             */
+            client_port: number;
+            /**
+             * Format: int64
+             * @description Its last packet so far.
+             */
+            end_us: number;
+            /** @description The same in all records of the flow. */
+            flow_id: string;
+            /**
+             * Format: int64
+             * @description From server to client.
+             */
+            packets_to_client: number;
+            /**
+             * Format: int64
+             * @description From client to server.
+             */
+            packets_to_server: number;
+            /**
+             * Format: int64
+             * @description IP protocol number.
+             */
+            proto: number;
+            /** @description The client acknowledged our SYN-ACK: its address is no forgery. */
+            proven: boolean;
+            /** @description Address of the other end. */
+            server: string;
+            /**
+             * Format: int64
+             * @description Of ICMP: the code, as in Community ID.
+             */
+            server_port: number;
+            /**
+             * Format: int64
+             * @description Its first packet.
+             */
+            start_us: number;
+        };
+        /** @description The alert. */
+        GetAlertResponse: {
+            /** @description With reasons and evidence. */
+            alert?: components["schemas"]["Alert"];
+        };
+        /** @description Of GetEvidence. */
+        GetEvidenceResponse: {
+            /** @description One JSON document, sealed with its hash. */
+            json: string;
+        };
+        /** @description Of GetQuestion. */
+        GetQuestionResponse: {
+            /** @description With options. */
+            question?: components["schemas"]["QuestionDetail"];
+        };
+        /** @description Packets met an entry. */
+        HitsEvent: {
+            /** @description What happened to the packets. */
+            action: components["schemas"]["Action"];
+            /**
+             * Format: int64
+             * @description IP-layer bytes of these.
+             */
+            bytes: number;
+            /**
+             * Format: int64
+             * @description Of the decision behind it.
+             */
+            decision_id: number;
+            /**
+             * Format: int64
+             * @description In all, since the entry was made.
+             */
+            packets: number;
+            /** @description Of that decision. */
+            target: string;
+        };
+        /** @description What it is. */
+        InspectModelResponse: {
+            /** @description In full. */
+            bundle?: components["schemas"]["BundleDetail"];
+        };
+        /** @description What a person said about an alert. */
+        Label: {
+            /**
+             * Format: int64
+             * @description Of the alert.
+             */
+            alert_id: number;
+            /**
+             * Format: int64
+             * @description When.
+             */
+            at_us: number;
+            /** @description Who said it. */
+            by: string;
+            /** @description Why, for those who read it later. */
+            comment: string;
+            /**
+             * Format: int64
+             * @description The time that is meant.
+             */
+            from_us: number;
+            /**
+             * Format: int64
+             * @description Never used twice.
+             */
+            id: number;
+            /** @description Server ports that are meant; empty: any. */
+            ports: number[];
+            /** @description The offender of the alert. */
+            source: string;
+            /**
+             * Format: int64
+             * @description The suppression that it made; 0: none.
+             */
+            suppression_id: number;
+            /**
+             * Format: int64
+             * @description The end of that time.
+             */
+            to_us: number;
+            /** @description "attack", "false alarm", "unsure". */
+            truth: string;
+            /** @description Empty, 0: it holds. */
+            undone_by: string;
+            /**
+             * Format: int64
+             * @description When it was taken back.
+             */
+            undone_us: number;
+        };
+        /** @description Of LabelAlert. */
+        LabelAlertRequest: {
+            /** @description At most 500 characters, no control characters. */
+            comment?: string;
+            /**
+             * Format: int64
+             * @description How long; not set: 30 days.
+             */
+            lifetime_us?: number;
+            /** @description With ALERT_TRUTH_FALSE: what is suppressed. */
+            scope?: components["schemas"]["SuppressionScopeInput"];
+            /** @description Whether it was right. */
+            truth?: components["schemas"]["AlertTruth"];
+        };
+        /** @description Of LabelAlert. */
+        LabelAlertResponse: {
+            /** @description The label that was made. */
+            label?: components["schemas"]["Label"];
+            /** @description Not set where none was made. */
+            suppression?: components["schemas"]["Suppression"];
+        };
+        /**
+         * @description What to learn from. LEARN_FROM_UNSPECIFIED: The record, where it holds enough of the time that learning takes; else live traffic from now on. LEARN_FROM_LIVE: Live traffic from now on. LEARN_FROM_RECORD: The record, however much it holds.
+         * @enum {string}
+         */
+        LearnFrom: "LEARN_FROM_UNSPECIFIED" | "LEARN_FROM_LIVE" | "LEARN_FROM_RECORD";
+        /** @description How far learning is. */
+        LearnProgress: {
+            /**
+             * Format: int64
+             * @description How long it takes at least.
+             */
+            duration_us: number;
+            /**
+             * Format: int64
+             * @description So far.
+             */
+            elapsed_us: number;
+            /**
+             * Format: int64
+             * @description Flows so far.
+             */
+            flows: number;
+            /** @description In words: live traffic, or the record of some time. */
+            from: string;
+            /**
+             * Format: int64
+             * @description It goes on until so many flows were seen.
+             */
+            min_flows: number;
+            /**
+             * Format: int64
+             * @description It goes on until so many source windows were seen.
+             */
+            min_windows: number;
+            /** @description "collecting", "training", "checking". */
+            phase: string;
+            /**
+             * Format: int64
+             * @description When it began.
+             */
+            started_us: number;
+            /**
+             * Format: int64
+             * @description Source windows so far.
+             */
+            windows: number;
+        };
+        /** @description How to learn. */
+        LearnRequest: {
+            /**
+             * Format: int64
+             * @description Absent: as configured.
+             */
+            duration_us?: number;
+            /** @description What to learn from. */
+            from?: components["schemas"]["LearnFrom"];
+            /**
+             * Format: int64
+             * @description Absent: as configured.
+             */
+            min_flows?: number;
+            /**
+             * Format: int64
+             * @description From the record: of this length of time up to now. Absent: as long as learning takes.
+             */
+            since_us?: number;
+        };
+        /** @description Learning has begun. */
+        LearnResponse: {
+            /** @description How far it is. */
+            progress?: components["schemas"]["LearnProgress"];
+        };
+        /** @description The last alerts. */
+        ListAlertsResponse: {
+            /** @description The latest first. */
+            alerts: components["schemas"]["Alert"][];
+        };
+        /** @description The whole list. */
+        ListAllowResponse: {
+            /** @description Those added by command first. */
+            entries: components["schemas"]["AllowEntry"][];
+        };
+        /** @description Of ListAudit. */
+        ListAuditResponse: {
+            /** @description The latest first. */
+            entries: components["schemas"]["AuditEntry"][];
+        };
+        /** @description Of ListDecisionHistory. */
+        ListDecisionHistoryResponse: {
+            /** @description The latest first. */
+            entries: components["schemas"]["DecisionHistory"][];
+        };
+        /** @description All decisions. */
+        ListDecisionsResponse: {
+            /** @description The newest last. */
+            decisions: components["schemas"]["DecisionState"][];
+        };
+        /** @description Of ListEvidence. */
+        ListEvidenceResponse: {
+            /** @description The latest first. */
+            entries: components["schemas"]["EvidenceSummary"][];
+        };
+        /** @description Of ListLabels. */
+        ListLabelsResponse: {
+            /** @description The latest first. */
+            labels: components["schemas"]["Label"][];
+        };
+        /** @description Of ListLists. */
+        ListListsResponse: {
+            /** @description By name. */
+            lists: components["schemas"]["ListState"][];
+        };
+        /** @description Of ListQuestions. */
+        ListQuestionsResponse: {
+            /**
+             * Format: int64
+             * @description Questions that were not asked since the start: there were too many open ones.
+             */
+            not_asked: number;
+            /** @description The open ones first, the latest first. */
+            questions: components["schemas"]["Question"][];
+        };
+        /** @description A list, and how it goes. */
+        ListState: {
+            /** @description "drop", "drop, shadow". */
+            actions: string;
+            /** @description In words: who brought it, from where. */
+            comment: string;
+            /**
+             * Format: int64
+             * @description When it was first taken.
+             */
+            created_us: number;
+            /** @description Why it could not be read the last time; empty: it could. */
+            error: string;
+            /** @description "import", "source" or "crowdsec". */
+            kind: string;
+            /**
+             * Format: int64
+             * @description When its source was last read well; absent: it has none, or never was.
+             */
+            last_success_us?: number;
+            /** @description Entries of the source that are not on the list, in words. */
+            left_out: string;
+            /**
+             * Format: int64
+             * @description Enforced now.
+             */
+            members: number;
+            /** @description What it is called. */
+            name: string;
+            /**
+             * Format: int64
+             * @description Not enforced: on the allow list, or reaching what must stay reachable.
+             */
+            protected: number;
+            /**
+             * Format: int64
+             * @description When it changed the last time.
+             */
+            replaced_us: number;
+        };
+        /** @description Of ListSuppressions. */
+        ListSuppressionsResponse: {
+            /** @description Those that hold now. */
+            suppressions: components["schemas"]["Suppression"][];
+        };
+        /** @description How full a kernel map is. */
+        MapUse: {
+            /**
+             * Format: int64
+             * @description Memory that it takes.
+             */
+            bytes: number;
+            /**
+             * Format: int64
+             * @description In use.
+             */
+            entries: number;
+            /**
+             * Format: int64
+             * @description There is room for.
+             */
+            max_entries: number;
+            /** @description Of the map. */
+            name: string;
+        };
+        /**
+         * @description What becomes of decisions. MODE_UNSPECIFIED: Not told. MODE_OBSERVE: No entries at all. MODE_SHADOW: Entries count what they would have dropped. MODE_ENFORCE: Entries drop. MODE_REVIEW: What people decide is enforced; a person is asked before anything is dropped automatically.
+         * @enum {string}
+         */
+        Mode: "MODE_UNSPECIFIED" | "MODE_OBSERVE" | "MODE_SHADOW" | "MODE_ENFORCE" | "MODE_REVIEW";
+        /** @description Of ModelCalibration. */
+        ModelCalibrationResponse: {
+            /** @description How many alerts there were. */
+            alerts?: components["schemas"]["AlertRate"];
+            /** @description The bundle that serves; empty: none does, and nothing else is set. */
+            bundle: string;
+            /** @description Flow records and source windows, apart. */
+            profiles: components["schemas"]["ProfileCalibration"][];
+            /**
+             * Format: int64
+             * @description Since when its p-values are counted.
+             */
+            since_us: number;
+        };
+        /** @description How the traffic fits the bundle. */
+        ModelDriftResponse: {
+            /** @description Empty: no bundle serves. */
+            bundle: string;
+            /** @description The furthest from what is usual first, by profile. */
+            features: components["schemas"]["FeatureDrift"][];
+            /** @description One for each calibrated role. */
+            roles: components["schemas"]["RoleDrift"][];
+        };
+        /** @description A file with an ONNX graph. */
+        ModelFile: {
+            /**
+             * Format: int64
+             * @description Of the file.
+             */
+            bytes: number;
+            /** @description "autoencoder" or "isolation_forest". */
+            detector: string;
+            /** @description Its name in the bundle. */
+            file: string;
+            /**
+             * Format: int64
+             * @description Of the graph.
+             */
+            opset: number;
+            /** @description Empty: the file is the one that the manifest means; else what is wrong with it. */
+            problem: string;
+            /** @description As the manifest says. */
+            sha256: string;
+        };
+        /** @description All bundles. */
+        ModelStatusResponse: {
+            /** @description The one that serves first. */
+            bundles: components["schemas"]["Bundle"][];
+        };
+        /** @description A count of something. */
+        NamedCount: {
+            /**
+             * Format: int64
+             * @description How many, since the start.
+             */
+            count: number;
+            /** @description What is counted, in words. */
+            name: string;
+        };
+        /** @description The collector of NetFlow and IPFIX. */
+        NetflowStatus: {
+            /** @description Exporters that are heard; empty: all. */
+            allowed: string[];
+            /**
+             * Format: int64
+             * @description Datagrams that came.
+             */
+            datagrams: number;
+            /** @description What was given up or never came, by reason. */
+            dropped: components["schemas"]["NamedCount"][];
+            /**
+             * Format: int64
+             * @description Known now, by address and port.
+             */
+            exporters: number;
+            /**
+             * Format: int64
+             * @description Flows that records made, both directions together.
+             */
+            flows: number;
+            /** @description Address and port. */
+            listen: string;
+            /**
+             * Format: int64
+             * @description Bytes of memory for all of that.
+             */
+            memory: number;
+            /**
+             * Format: int64
+             * @description Of flows; often one for each direction.
+             */
+            records: number;
+            /**
+             * Format: int64
+             * @description Templates that are known now.
+             */
+            templates: number;
+            /**
+             * Format: int64
+             * @description Records that wait for their other direction.
+             */
+            unpaired: number;
+            /**
+             * Format: int64
+             * @description Flows that told too little to be scored.
+             */
+            unscored: number;
+            /**
+             * Format: int64
+             * @description Bytes of data that wait for their template.
+             */
+            waiting_bytes: number;
+        };
+        /**
+         * @description Who made a decision. ORIGIN_UNSPECIFIED: Not told. ORIGIN_MANUAL: A person. ORIGIN_AUTOMATIC: The policy. ORIGIN_LIST: A list that came as a whole.
+         * @enum {string}
+         */
+        Origin: "ORIGIN_UNSPECIFIED" | "ORIGIN_MANUAL" | "ORIGIN_AUTOMATIC" | "ORIGIN_LIST";
+        /** @description The p-values of one profile, without sources that there is evidence against. */
+        ProfileCalibration: {
+            /** @description The largest distance between the two, 0 to 1 (Kolmogorov and Smirnov). */
+            distance: number;
+            /** @description By asked rate, the smallest first. */
+            points: components["schemas"]["CalibrationPoint"][];
+            /** @description "core", "full" or "source". */
+            profile: string;
+            /**
+             * Format: int64
+             * @description Rows that were counted.
+             */
+            rows: number;
+            /**
+             * Format: int64
+             * @description Rows of sources with evidence against them, which are not in what follows.
+             */
+            withheld: number;
+        };
+        /** @description What a bundle knows of one profile. */
+        ProfileDetail: {
+            /** @description In the order of the models' input. */
+            features: components["schemas"]["FeatureDetail"][];
+            /**
+             * Format: int64
+             * @description Inputs with the scores that they must give.
+             */
+            golden_vectors: number;
+            /** @description One for each detector. */
+            models: components["schemas"]["ModelFile"][];
+            /** @description "core", "full" or "source". */
+            name: string;
+            /** @description Against whom observations are compared. */
+            roles: components["schemas"]["RoleDetail"][];
+            /** @description What the models were made of. */
+            training?: components["schemas"]["TrainingDetail"];
+        };
+        /** @description Which bundle may lead to drops. */
+        PromoteModelRequest: Record<string, never>;
+        /** @description What serves now. */
+        PromoteModelResponse: {
+            /** @description The promoted one. */
+            bundle?: components["schemas"]["Bundle"];
+        };
+        /** @description Something that a person is asked before it is done. */
+        Question: {
+            /** @description "drop", "limit", "shadow". */
+            action: string;
+            /**
+             * Format: int64
+             * @description 0: none is known.
+             */
+            alert_id: number;
+            /**
+             * Format: int64
+             * @description When it was answered or ended; 0: it is open.
+             */
+            answered_us: number;
+            /**
+             * Format: int64
+             * @description When it was asked first.
+             */
+            asked_us: number;
+            /** @description What was done about it and by whom, in words; empty while it is open. */
+            came_to: string;
+            /**
+             * Format: int64
+             * @description How often in all.
+             */
+            count: number;
+            /**
+             * Format: int64
+             * @description What its answer made; 0: nothing.
+             */
+            decision_id: number;
+            /** @description Why, in words. */
+            evidence: string;
+            /**
+             * Format: int64
+             * @description Until when it waits for an answer.
+             */
+            expires_us: number;
+            /**
+             * Format: int64
+             * @description Never used twice.
+             */
+            id: number;
+            /**
+             * Format: int64
+             * @description When it was asked the last time, and how often in all.
+             */
+            last_us: number;
+            /** @description The offender. */
+            source: string;
+            /** @description "open", "answered", "unanswered", "undone". */
+            state: string;
+            /**
+             * Format: int64
+             * @description The suppression that its answer made; 0: none.
+             */
+            suppression_id: number;
+            /** @description What would be decided if nobody needed to be asked: target, action and lifetime, and the evidence in words. */
+            target: string;
+            /**
+             * Format: int64
+             * @description How long it would hold.
+             */
+            ttl_us: number;
+            /** @description What happens then: "nothing" or "act". */
+            unanswered: string;
+            /** @description Why a person is asked, in words. */
+            why: string;
+        };
+        /** @description A question with what may be answered. */
+        QuestionDetail: {
+            /** @description What the predictions rest on, in words. */
+            basis: string;
+            /** @description What may be answered, in the order in which it is offered. */
+            options: components["schemas"]["QuestionOption"][];
+            /** @description The question itself. */
+            question?: components["schemas"]["Question"];
+            /** @description What was strange, in words, the most telling first. */
+            reasons: string[];
+        };
+        /** @description A person is asked, or what became of that. */
+        QuestionEvent: {
+            /** @description "asked", "answered", "expired", "undone". */
+            change: string;
+            /** @description What was done, in words. */
+            note: string;
+            /** @description As it is now. */
+            question?: components["schemas"]["Question"];
+        };
+        /** @description A possible answer. */
+        QuestionOption: {
+            /** @description "ignore", "suppress", "watch", "limit", "drop". */
+            choice: string;
+            /** @description Not set where nothing would be stopped. */
+            collateral?: components["schemas"]["Collateral"];
+            /**
+             * Format: int64
+             * @description From 1.
+             */
+            number: number;
+            /** @description Why this would be refused; empty where it would not. */
+            refused: string;
+            /** @description What it would be about; empty where nothing is aimed at. */
+            target: string;
+            /**
+             * Format: int64
+             * @description How long it would hold unless something else is said.
+             */
+            ttl_us: number;
+            /** @description "flow", "port", "host", "prefix"; empty where nothing is aimed at. */
+            width: string;
+            /** @description The option in words. */
+            words: string;
+        };
+        /** @description At most so many units a second, and `burst` at once. */
+        RateLimit: {
+            /**
+             * Format: int64
+             * @description Absent: what comes in a second, and at least ten packets (of 65,535 bytes).
+             */
+            burst?: number;
+            /**
+             * Format: int64
+             * @description Units a second, at least 1.
+             */
+            per_second: number;
+            /** @description What is counted. */
+            unit: components["schemas"]["RateUnit"];
+        };
+        /** @description At most so many units a second, and `burst` at once. */
+        RateLimitInput: {
+            /**
+             * Format: int64
+             * @description Absent: what comes in a second, and at least ten packets (of 65,535 bytes).
+             */
+            burst?: number;
+            /**
+             * Format: int64
+             * @description Units a second, at least 1.
+             */
+            per_second?: number;
+            /** @description What is counted. */
+            unit?: components["schemas"]["RateUnit"];
+        };
+        /**
+         * @description What a rate counts. RATE_UNIT_UNSPECIFIED: Not told; refused in requests. RATE_UNIT_PACKETS: Packets. RATE_UNIT_BYTES: IP-layer bytes.
+         * @enum {string}
+         */
+        RateUnit: "RATE_UNIT_UNSPECIFIED" | "RATE_UNIT_PACKETS" | "RATE_UNIT_BYTES";
+        /** @description How often p-values were at most a rate, over all rows that no label calls an attack. */
+        RealisedRate: {
+            /** @description The share of A's p-values. */
+            a: number;
+            /** @description Whether the calibration rows can show this rate. */
+            a_certified: boolean;
+            /** @description Upper end for A. */
+            a_high: number;
+            /** @description 95% intervals (Wilson), as if rows were independent. */
+            a_low: number;
+            /** @description The rate. */
+            asked: number;
+            /** @description The share of B's p-values. */
+            b: number;
+            /** @description The same of B. */
+            b_certified: boolean;
+            /** @description Upper end for B. */
+            b_high: number;
+            /** @description Lower end for B. */
+            b_low: number;
+        };
+        /** @description The record of flows: files for learning, comparison and evidence. */
+        RecordStatus: {
+            /**
+             * Format: int64
+             * @description Of all files.
+             */
+            bytes: number;
+            /** @description Folder of the files, on the agent's host. */
+            dir: string;
+            /** @description As the configuration says. */
+            enabled: boolean;
+            /** @description Why nothing can be written; empty where it can. */
+            failing: string;
+            /**
+             * Format: int64
+             * @description Files there are.
+             */
+            files: number;
+            /**
+             * Format: int64
+             * @description What the files hold: flows, each once, and source windows.
+             */
+            flows: number;
+            /**
+             * Format: int64
+             * @description Records that were not written since the start: the disk was slow or full.
+             */
+            lost: number;
+            /**
+             * Format: int64
+             * @description How long flows are kept.
+             */
+            max_age_us: number;
+            /**
+             * Format: int64
+             * @description What they may take; the oldest go first.
+             */
+            max_bytes: number;
+            /**
+             * Format: int64
+             * @description End of the last that is recorded.
+             */
+            newest_us?: number;
+            /**
+             * Format: int64
+             * @description Absent: nothing is recorded.
+             */
+            oldest_us?: number;
+            /**
+             * Format: int64
+             * @description Source windows.
+             */
+            windows: number;
+        };
+        /** @description A flow of the record. */
+        RecordedFlow: {
+            /**
+             * Format: int64
+             * @description IP-layer bytes from server to client.
+             */
+            bytes_to_client: number;
+            /**
+             * Format: int64
+             * @description IP-layer bytes from client to server.
+             */
+            bytes_to_server: number;
+            /** @description Address of who opened it. */
+            client: string;
+            /**
+             * Format: int64
+             * @description Of ICMP: the type, as in Community ID.
+             */
+            client_port: number;
+            /** @description Why the record was made: "ended", "idle", "checkpoint", "reused", "flushed", "exported". */
+            end_reason: string;
+            /**
+             * Format: int64
+             * @description Its last packet so far.
+             */
+            end_us: number;
+            /** @description The same in all records of the flow. */
+            flow_id: string;
+            /** @description By the bundle that serves now. Absent: none does, or the flow tells too little. */
+            p_value?: number;
+            /**
+             * Format: int64
+             * @description From server to client.
+             */
+            packets_to_client: number;
+            /**
+             * Format: int64
+             * @description From client to server.
+             */
+            packets_to_server: number;
+            /**
+             * Format: int64
+             * @description IP protocol number.
+             */
+            proto: number;
+            /** @description The client acknowledged our SYN-ACK: its address is no forgery. */
+            proven: boolean;
+            /** @description Interface or exporter that it was seen at; may be empty. */
+            seen_at: string;
+            /** @description Address of the other end. */
+            server: string;
+            /**
+             * Format: int64
+             * @description Of ICMP: the code, as in Community ID.
+             */
+            server_port: number;
+            /**
+             * Format: int64
+             * @description Its first packet.
+             */
+            start_us: number;
+            /** @description "unanswered", "established", "closed", "reset", "rejected". */
+            state: string;
+        };
+        /** @description Asks to read the configuration again. */
+        ReloadConfigRequest: Record<string, never>;
+        /** @description What came of it. */
+        ReloadConfigResponse: {
+            /** @description Keys whose new value is in force. */
+            applied: string[];
+            /** @description Keys whose new value needs a restart. */
+            needs_restart: string[];
+        };
+        /** @description What came of it. */
+        RemoveAllowResponse: {
+            /** @description As it stood on the list. */
+            removed?: components["schemas"]["AllowEntry"];
+        };
+        /** @description Of RemoveList. */
+        RemoveListResponse: {
+            /**
+             * Format: int64
+             * @description Members that are gone.
+             */
+            members: number;
+        };
+        /** @description Of RemoveSuppression. */
+        RemoveSuppressionResponse: {
+            /** @description What was ended. */
+            suppression?: components["schemas"]["Suppression"];
+        };
+        /** @description A calibrated role. */
+        RoleDetail: {
+            /** @description Whether there are enough rows for an action to rest on. */
+            actionable: boolean;
+            /**
+             * Format: int64
+             * @description Rows that gave the detectors' p-values, and rows that gave the fused ones.
+             */
+            calibration_1: number;
+            /**
+             * Format: int64
+             * @description Rows that gave the fused p-values.
+             */
+            calibration_2: number;
+            /** @description Its name. */
+            role: string;
+            /** @description The smallest false-alarm rate that these rows can show; p-values below follow a fitted tail. */
+            smallest_rate: number;
+        };
+        /** @description P-values of one calibrated role. Each source has one vote; sources with evidence against them have none. */
+        RoleDrift: {
+            /** @description Share of the sources with a p-value of at most 5%. */
+            at_5_percent: number;
+            /** @description By how much more of the sources than expected lie at small p-values, 0 to 1. */
+            effect: number;
+            /** @description Automatic drops may rest on it. */
+            leads_to_drops: boolean;
+            /** @description "core", "full" or "source". */
+            profile: string;
+            /** @description Its name. */
+            role: string;
+            /** @description "unknown": too few sources to say; "fine"; "bad": no new automatic drops by this role. */
+            state: string;
+            /**
+             * Format: int64
+             * @description Sources that voted.
+             */
+            voters: number;
+            /**
+             * Format: int64
+             * @description Sources without a vote, for the evidence against them.
+             */
+            withheld: number;
+        };
+        /** @description How far to go back. */
+        RollbackModelRequest: {
+            /**
+             * Format: int64
+             * @description 0 is taken as 1.
+             */
+            steps?: number;
+        };
+        /** @description What serves now. */
+        RollbackModelResponse: {
+            /** @description The one that serves. */
+            bundle?: components["schemas"]["Bundle"];
+        };
+        /** @description A flow that was scored. */
+        ScorePoint: {
+            /** @description Whether calibration was large enough for the p-value to lead to an action. */
+            actionable: boolean;
+            /** @description The same in all records of the flow. */
+            flow_id: string;
+            /** @description Fused p-value. */
+            p_value: number;
+            /**
+             * Format: int64
+             * @description Of the server; of ICMP: the code, as in Community ID.
+             */
+            port: number;
+            /**
+             * Format: int64
+             * @description IP protocol number.
+             */
+            proto: number;
+            /** @description 1 - p_value. */
+            score: number;
+            /** @description Address of the other end. */
+            server: string;
+            /** @description Address of who opened it. */
+            source: string;
+            /**
+             * Format: int64
+             * @description When it was scored.
+             */
+            time_us: number;
+        };
+        /** @description Of Scores. */
+        ScoresResponse: {
+            /** @description The oldest first. */
+            points: components["schemas"]["ScorePoint"][];
+        };
+        /** @description Of SearchFlows. */
+        SearchFlowsResponse: {
+            /** @description The latest first, each flow once. */
+            flows: components["schemas"]["RecordedFlow"][];
+            /**
+             * Format: int64
+             * @description From when on the record was read; 0: nothing was.
+             */
+            from_us: number;
+            /** @description There may be more: the limit was reached, or not all could be read in time. */
+            more: boolean;
+            /** @description What was left out and why, in words; empty where nothing was. */
+            note: string;
+            /**
+             * Format: int64
+             * @description Records that were looked at.
+             */
+            scanned: number;
+        };
+        Session: {
+            /** @description For `X-Weir-Csrf`. */
+            csrf: string;
+            /**
+             * Format: int64
+             * @description When the login ends at the latest.
+             */
+            expires_us: number;
+            /** @description Who is logged in. */
+            name: string;
+            /** @enum {string} */
+            role: "viewer" | "operator";
+        };
+        /** @description Of ShowConfig. */
+        ShowConfigResponse: {
+            /** @description Keys that are not at their defaults. */
+            changed: string[];
+            /** @description The policy: one sentence for each rule, in order. Empty: the built-in ones. */
+            policy: string[];
+            /** @description What the configuration means, sentence by sentence. */
+            summary: string[];
+            /** @description What has no effect, or not the one that it seems to have. */
+            warnings: string[];
+            /** @description Every key with its value and its meaning, as YAML. */
+            yaml: string;
+        };
+        /** @description A part of its members. */
+        ShowListResponse: {
+            /** @description In order. */
+            members: components["schemas"]["DecisionState"][];
+            /** @description There are more than 10000, which are not here. */
+            more?: boolean;
+        };
+        /**
+         * @description Which packets of the target are meant, as seen from the protected host. SIDES_UNSPECIFIED: Not told. SIDES_IN: Packets from the target. SIDES_OUT: Packets to the target. SIDES_BOTH: Both.
+         * @enum {string}
+         */
+        Sides: "SIDES_UNSPECIFIED" | "SIDES_IN" | "SIDES_OUT" | "SIDES_BOTH";
+        /** @description An alert beside another one. */
+        SimilarAlert: {
+            /** @description Over all its flows, nats. */
+            evidence: number;
+            /** @description Features that both were strange by. */
+            features: string[];
+            /**
+             * Format: int64
+             * @description Of the alert.
+             */
+            id: number;
+            /** @description What was done about it, in words. */
+            outcome: string;
+            /** @description It is about the same source. */
+            same_source: boolean;
+            /** @description "low", "medium", "high". */
+            severity: string;
+            /** @description Its source. */
+            source: string;
+            /**
+             * Format: int64
+             * @description When it was raised.
+             */
+            time_us: number;
+            /** @description What people said about it: "attack", "false alarm", "unsure"; empty: nothing. */
+            truth: string;
+        };
+        /** @description Sources by what each bundle would have done. */
+        SourceCounts: {
+            /**
+             * Format: int64
+             * @description Sources that A, B or both would have alerted about (or done more).
+             */
+            alerted_a: number;
+            /**
+             * Format: int64
+             * @description By B.
+             */
+            alerted_b: number;
+            /**
+             * Format: int64
+             * @description By both.
+             */
+            alerted_both: number;
+            /**
+             * Format: int64
+             * @description Sources about which the two differ.
+             */
+            differing: number;
+            /**
+             * Format: int64
+             * @description The same of drops.
+             */
+            dropped_a: number;
+            /**
+             * Format: int64
+             * @description By B.
+             */
+            dropped_b: number;
+            /**
+             * Format: int64
+             * @description By both.
+             */
+            dropped_both: number;
+        };
+        /** @description A source about which the two differ. */
+        SourceDifference: {
+            /** @description What A would have done. */
+            a?: components["schemas"]["SourceOutcome"];
+            /** @description What B would have done. */
+            b?: components["schemas"]["SourceOutcome"];
+            /** @description Its address. */
+            source: string;
+        };
+        /** @description A source over one window. */
+        SourceEvent: {
+            /** @description How strange that is. */
+            anomaly?: components["schemas"]["Anomaly"];
+            /**
+             * Format: int64
+             * @description That it began in the window.
+             */
+            flows: number;
+            /** @description Whether only its proven flows were looked at. */
+            proven: boolean;
+            /** @description Its address. */
+            source: string;
+        };
+        /** @description What a bundle would have done about a source. */
+        SourceOutcome: {
+            /**
+             * Format: int64
+             * @description When it first came to an alert, and to a decision.
+             */
+            alerted_us?: number;
+            /**
+             * Format: int64
+             * @description When it first came to a decision.
+             */
+            decided_us?: number;
+            /** @description At the last alert, nats. */
+            evidence: number;
+            /** @description Over proven flows, nats. */
+            evidence_proven: number;
+            /** @description What would have been done, and why no more than that. */
+            note: string;
+            /** @description What it came to at most: "nothing", "alert", "shadow", "drop". */
+            outcome: string;
+            /** @description Server ports, most used first. */
+            ports: number[];
+            /** @description What was strange, in words. */
+            reasons: string[];
+            /** @description "low", "medium", "high"; empty without an alert. */
+            severity: string;
+        };
+        /** @description The state of the agent. */
+        StatusResponse: {
+            /** @description The bundle that serves. Absent: nothing is scored. */
+            bundle?: components["schemas"]["Bundle"];
+            /** @description Absent: no bundle challenges the one that serves. */
+            challenger?: components["schemas"]["ChallengerStatus"];
+            /** @description Packets and bytes per reason, as the kernel counts them. */
+            counters: components["schemas"]["Counter"][];
+            /** @description Decisions in force, by action and origin. */
+            decisions: components["schemas"]["DecisionCount"][];
+            /**
+             * Format: int64
+             * @description How long reading the last epoch took.
+             */
+            drain_last_us: number;
+            /**
+             * Format: int64
+             * @description The longest so far.
+             */
+            drain_max_us: number;
+            /** @description Roles that have drifted: their observations lead to no new automatic drops. */
+            drifted: string[];
+            /**
+             * Format: int64
+             * @description Epochs since the start.
+             */
+            epochs: number;
+            /**
+             * Format: int64
+             * @description Flows with packets in the last epoch.
+             */
+            flows_last_epoch: number;
+            /**
+             * Format: int64
+             * @description Flows that have not ended.
+             */
+            flows_live: number;
+            /**
+             * Format: int64
+             * @description Number of the interface in its network namespace; 0: none.
+             */
+            ifindex: number;
+            /** @description Empty: only a collector. */
+            interface: string;
+            /** @description Absent: nothing is being learned. */
+            learning?: components["schemas"]["LearnProgress"];
+            /** @description What was lost, by what was lost: "epoch_records", "events", ... */
+            lost: components["schemas"]["NamedCount"][];
+            /** @description How full the kernel's maps are. */
+            maps: components["schemas"]["MapUse"][];
+            /** @description As the configuration or the command line says. */
+            mode_configured: components["schemas"]["Mode"];
+            /** @description What holds now. */
+            mode_effective: components["schemas"]["Mode"];
+            /** @description Why the two differ; empty where they do not. */
+            mode_reason: string;
+            /** @description Absent: no collector. */
+            netflow?: components["schemas"]["NetflowStatus"];
+            /** @description Absent: flows are not recorded. */
+            record?: components["schemas"]["RecordStatus"];
+            /**
+             * Format: int64
+             * @description Since the agent started.
+             */
+            uptime_us: number;
+            /** @description Of the agent. */
+            version: string;
+            /** @description What an operator should know, in words. */
+            warnings: string[];
+            /** @description Why it is not native; empty where it is. */
+            xdp_cause: string;
+            /** @description Unspecified: no program is attached. */
+            xdp_mode: components["schemas"]["XdpMode"];
+        };
+        /** @description What is not held against anyone for a while. */
+        Suppression: {
+            /**
+             * Format: int64
+             * @description Alerts that were not raised.
+             */
+            alerts: number;
+            /** @description Who made it. */
+            by: string;
+            /** @description The label or question that it came of, in words. */
+            came_of: string;
+            /** @description Why, for those who read it later. */
+            comment: string;
+            /**
+             * Format: int64
+             * @description When it was made.
+             */
+            created_us: number;
+            /**
+             * Format: int64
+             * @description When it ends.
+             */
+            expires_us: number;
+            /** @description Features that may be strange; empty: any. */
+            features: string[];
+            /**
+             * Format: int64
+             * @description Never used twice.
+             */
+            id: number;
+            /**
+             * Format: int64
+             * @description 0: never.
+             */
+            last_us: number;
+            /**
+             * Format: int64
+             * @description Observations that were not held against anyone, and alerts that were not raised.
+             */
+            observations: number;
+            /** @description Server ports; empty: any. */
+            ports: number[];
+            /** @description Whom it is about. */
+            prefix: string;
+            /** @description The calibration role; empty: any. */
+            role: string;
+        };
+        /** @description What of a false alarm is normal. What else the source does is evidence as before. */
+        SuppressionScopeInput: {
+            /** @description With an alert: any feature may be strange. */
+            any_feature?: boolean;
+            /** @description Features that may be strange; empty: any, but with an alert those that it was strange by. */
+            features?: string[];
+            /** @description Server ports; empty: any. */
+            ports?: number[];
+            /** @description An address, or a prefix of at most a /16 or /48; empty, with an alert: its source. */
+            prefix?: string;
+            /** @description The calibration role; empty: any. */
+            role?: string;
+        };
+        /** @description A source with evidence against it. */
+        TopSource: {
+            /** @description What is decided about it, the strictest that holds. Absent: nothing. */
+            decided?: components["schemas"]["Decision"];
+            /** @description Over all its flows, nats. */
+            evidence: number;
+            /** @description Over its proven flows, nats. */
+            evidence_proven: number;
+            /**
+             * Format: int64
+             * @description Flows in the evidence.
+             */
+            flows: number;
+            /**
+             * Format: int64
+             * @description When it was last observed.
+             */
+            last_us: number;
+            /** @description Server ports, most used first, at most 8. */
+            ports: number[];
+            /** @description Flows came from a remote host towards home. */
+            remote: boolean;
+            /**
+             * Format: int64
+             * @description The first of these flows.
+             */
+            since_us: number;
+            /** @description Its address. */
+            source: string;
+        };
+        /** @description Of TopSources. */
+        TopSourcesResponse: {
+            /** @description From which on there is an alert, nats. Absent: nothing is scored. */
+            alert_threshold?: number;
+            /** @description From which on a source may be dropped, nats. Absent: nothing is scored. */
+            drop_threshold?: number;
+            /**
+             * Format: int64
+             * @description Sources that there is any evidence of.
+             */
+            known: number;
+            /** @description The one with the most evidence first. */
+            sources: components["schemas"]["TopSource"][];
+        };
+        /** @description What went by in an interval of about a second. Bytes are IP-layer bytes; both directions are counted together. */
+        TrafficPoint: {
+            /**
+             * Format: int64
+             * @description Bytes of these.
+             */
+            bytes_dropped: number;
+            /**
+             * Format: int64
+             * @description Bytes of these.
+             */
+            bytes_limited: number;
+            /**
+             * Format: int64
+             * @description Bytes of these.
+             */
+            bytes_passed: number;
+            /**
+             * Format: int64
+             * @description Bytes of these.
+             */
+            bytes_shadowed: number;
+            /**
+             * Format: int64
+             * @description Flows that had not ended at the end of the interval.
+             */
+            flows_live: number;
+            /**
+             * Format: int64
+             * @description Flows that began.
+             */
+            flows_new: number;
+            /**
+             * Format: int64
+             * @description Its length.
+             */
+            interval_us: number;
+            /**
+             * Format: int64
+             * @description Packets that a block stopped.
+             */
+            packets_dropped: number;
+            /**
+             * Format: int64
+             * @description Packets beyond the rate of a limit.
+             */
+            packets_limited: number;
+            /**
+             * Format: int64
+             * @description Packets that passed, whatever else is said of them.
+             */
+            packets_passed: number;
+            /**
+             * Format: int64
+             * @description Of the passed, packets that a shadow entry would have stopped.
+             */
+            packets_shadowed: number;
+            /**
+             * Format: int64
+             * @description End of the interval.
+             */
+            time_us: number;
+        };
+        /** @description Of Traffic. */
+        TrafficResponse: {
+            /** @description The oldest first, at most 300. */
+            points: components["schemas"]["TrafficPoint"][];
+        };
+        /** @description Rows of a profile, by what became of them. */
+        TrainingDetail: {
+            /**
+             * Format: int64
+             * @description That calibrate each detector.
+             */
+            calibration_1_rows: number;
+            /**
+             * Format: int64
+             * @description That calibrate the fused p-value.
+             */
+            calibration_2_rows: number;
+            /** @description Of the autoencoder, when fitting ended. */
+            early_stop_loss: number;
+            /**
+             * Format: int64
+             * @description That decided when fitting ended.
+             */
+            early_stop_rows: number;
+            /**
+             * Format: int64
+             * @description Of the autoencoder; 0 for models that were brought along.
+             */
+            epochs: number;
+            /**
+             * Format: int64
+             * @description Left out of fitting as equal to others.
+             */
+            fit_duplicates: number;
+            /**
+             * Format: int64
+             * @description Left out of fitting beyond what it takes.
+             */
+            fit_left_out: number;
+            /**
+             * Format: int64
+             * @description Left out of fitting as too much like others of the same source.
+             */
+            fit_recurring: number;
+            /**
+             * Format: int64
+             * @description That the models were fitted to.
+             */
+            fit_rows: number;
+            /**
+             * Format: int64
+             * @description In all.
+             */
+            rows: number;
+            /**
+             * Format: int64
+             * @description Rows of sources that are in one part alone.
+             */
+            rows_alone: number;
+        };
+        /** @description Of UndoAnswer. */
+        UndoAnswerRequest: Record<string, never>;
+        /** @description Of UndoAnswer. */
+        UndoAnswerResponse: {
+            /** @description What was lifted, in words. */
+            lifted: string;
+            /** @description As it is afterwards. */
+            question?: components["schemas"]["Question"];
+        };
+        /** @description Of UndoLabel. */
+        UndoLabelRequest: Record<string, never>;
+        /** @description Of UndoLabel. */
+        UndoLabelResponse: {
+            /** @description As it is afterwards. */
+            label?: components["schemas"]["Label"];
+        };
+        /**
+         * @description How the kernel program is attached. XDP_MODE_UNSPECIFIED: Not attached. XDP_MODE_NATIVE: In the driver. XDP_MODE_GENERIC: In the network stack: slower, and behind GRO.
+         * @enum {string}
+         */
+        XdpMode: "XDP_MODE_UNSPECIFIED" | "XDP_MODE_NATIVE" | "XDP_MODE_GENERIC";
+    };
+    responses: never;
+    parameters: never;
+    requestBodies: never;
+    headers: never;
+    pathItems: never;
+}
+export type $defs = Record<string, never>;
+export interface operations {
+    ListAlerts: {
+        parameters: {
+            query?: {
+                /** @description At most so many; 0: all that are kept. */
+                limit?: number;
+                /** @description Only about sources in this address or prefix; empty: all. */
+                source?: string;
+                /** @description Only those raised from this time on. */
+                since_us?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ListAlertsResponse"];
+                };
+            };
+            /** @description It was not carried out. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    AlertContext: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Of the alert. */
+                alert_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AlertContextResponse"];
+                };
+            };
+            /** @description It was not carried out. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    LabelAlert: {
+        parameters: {
+            query?: never;
+            header: {
+                /** @description As GET /api/v1/session tells it. */
+                "X-Weir-Csrf": string;
+            };
+            path: {
+                /** @description Of the alert. */
+                alert_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["LabelAlertRequest"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LabelAlertResponse"];
+                };
+            };
+            /** @description It was not carried out. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    GetAlert: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Of the alert. */
+                id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GetAlertResponse"];
+                };
+            };
+            /** @description It was not carried out. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    ListAllow: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ListAllowResponse"];
+                };
+            };
+            /** @description It was not carried out. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    AddAllow: {
+        parameters: {
+            query?: never;
+            header: {
+                /** @description As GET /api/v1/session tells it. */
+                "X-Weir-Csrf": string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["AddAllowRequest"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AddAllowResponse"];
+                };
+            };
+            /** @description It was not carried out. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    RemoveAllow: {
+        parameters: {
+            query?: {
+                /** @description Exactly as it stands on the list. */
+                target?: string;
+            };
+            header: {
+                /** @description As GET /api/v1/session tells it. */
+                "X-Weir-Csrf": string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RemoveAllowResponse"];
+                };
+            };
+            /** @description It was not carried out. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    CheckAllow: {
+        parameters: {
+            query?: {
+                /** @description ADDRESS or ADDRESS/LENGTH. */
+                target?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CheckAllowResponse"];
+                };
+            };
+            /** @description It was not carried out. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    ListAudit: {
+        parameters: {
+            query?: {
+                /** @description Only calls from this time on. */
+                since_us?: number;
+                /** @description At most so many; 0: all that are kept. */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ListAuditResponse"];
+                };
+            };
+            /** @description It was not carried out. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    ShowConfig: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ShowConfigResponse"];
+                };
+            };
+            /** @description It was not carried out. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    ReloadConfig: {
+        parameters: {
+            query?: never;
+            header: {
+                /** @description As GET /api/v1/session tells it. */
+                "X-Weir-Csrf": string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["ReloadConfigRequest"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ReloadConfigResponse"];
+                };
+            };
+            /** @description It was not carried out. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    ListDecisions: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ListDecisionsResponse"];
+                };
+            };
+            /** @description It was not carried out. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    AddDecision: {
+        parameters: {
+            query?: never;
+            header: {
+                /** @description As GET /api/v1/session tells it. */
+                "X-Weir-Csrf": string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["AddDecisionRequest"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AddDecisionResponse"];
+                };
+            };
+            /** @description It was not carried out. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    ListDecisionHistory: {
+        parameters: {
+            query?: {
+                /** @description Only about this target, or targets within this prefix; empty: all. */
+                target?: string;
+                /** @description Only what happened from this time on. */
+                since_us?: number;
+                /** @description At most so many; 0: all that are kept. */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ListDecisionHistoryResponse"];
+                };
+            };
+            /** @description It was not carried out. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    DeleteDecision: {
+        parameters: {
+            query?: never;
+            header: {
+                /** @description As GET /api/v1/session tells it. */
+                "X-Weir-Csrf": string;
+            };
+            path: {
+                /** @description One decision. */
+                id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeleteDecisionResponse"];
+                };
+            };
+            /** @description It was not carried out. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    ConfirmDecision: {
+        parameters: {
+            query?: never;
+            header: {
+                /** @description As GET /api/v1/session tells it. */
+                "X-Weir-Csrf": string;
+            };
+            path: {
+                /** @description Of the decision. */
+                id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["ConfirmDecisionRequest"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ConfirmDecisionResponse"];
+                };
+            };
+            /** @description It was not carried out. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    Events: {
+        parameters: {
+            query?: {
+                /** @description Of flow, source, alert, decision, hits, agent, question; separated by commas. Empty: all. */
+                kinds?: string;
+                /** @description To go on where another stream was. */
+                resume_token?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The stream. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": string;
+                };
+            };
+            /** @description It was not carried out. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    ListEvidence: {
+        parameters: {
+            query?: {
+                /** @description Only evidence from this time on. */
+                since_us?: number;
+                /** @description At most so many; 0: all that are kept. */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ListEvidenceResponse"];
+                };
+            };
+            /** @description It was not carried out. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    GetEvidence: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description A number, "alert:N" or "decision:N". */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GetEvidenceResponse"];
+                };
+            };
+            /** @description It was not carried out. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    SearchFlows: {
+        parameters: {
+            query?: {
+                /** @description An address or prefix that one of the ends lies in. */
+                address?: string;
+                /** @description A port of one of the ends. */
+                port?: number;
+                /** @description IP protocol number. */
+                proto?: number;
+                /** @description Only flows that ended, or were last seen, from this time on; 0: a day ago. */
+                since_us?: number;
+                /** @description Only flows that began up to this time; 0: now. */
+                until_us?: number;
+                /** @description Only flows with at least this score (1 - p-value, by the bundle that serves now), 0 to 1. */
+                min_score?: number;
+                /** @description At most so many; 0: 100. At most 1000. */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SearchFlowsResponse"];
+                };
+            };
+            /** @description It was not carried out. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    ListLabels: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ListLabelsResponse"];
+                };
+            };
+            /** @description It was not carried out. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    UndoLabel: {
+        parameters: {
+            query?: never;
+            header: {
+                /** @description As GET /api/v1/session tells it. */
+                "X-Weir-Csrf": string;
+            };
+            path: {
+                /** @description Of the label. */
+                id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["UndoLabelRequest"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UndoLabelResponse"];
+                };
+            };
+            /** @description It was not carried out. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    Learn: {
+        parameters: {
+            query?: never;
+            header: {
+                /** @description As GET /api/v1/session tells it. */
+                "X-Weir-Csrf": string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["LearnRequest"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LearnResponse"];
+                };
+            };
+            /** @description It was not carried out. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    ListLists: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ListListsResponse"];
+                };
+            };
+            /** @description It was not carried out. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    ShowList: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Of the list. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ShowListResponse"];
+                };
+            };
+            /** @description It was not carried out. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    RemoveList: {
+        parameters: {
+            query?: never;
+            header: {
+                /** @description As GET /api/v1/session tells it. */
+                "X-Weir-Csrf": string;
+            };
+            path: {
+                /** @description Of the list. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RemoveListResponse"];
+                };
+            };
+            /** @description It was not carried out. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    ModelStatus: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelStatusResponse"];
+                };
+            };
+            /** @description It was not carried out. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    InspectModel: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description As ModelStatus gives it. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InspectModelResponse"];
+                };
+            };
+            /** @description It was not carried out. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    PromoteModel: {
+        parameters: {
+            query?: never;
+            header: {
+                /** @description As GET /api/v1/session tells it. */
+                "X-Weir-Csrf": string;
+            };
+            path: {
+                /** @description Empty: the current one. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["PromoteModelRequest"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PromoteModelResponse"];
+                };
+            };
+            /** @description It was not carried out. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    ModelCalibration: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelCalibrationResponse"];
+                };
+            };
+            /** @description It was not carried out. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    ChallengeModel: {
+        parameters: {
+            query?: never;
+            header: {
+                /** @description As GET /api/v1/session tells it. */
+                "X-Weir-Csrf": string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["ChallengeModelRequest"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ChallengeModelResponse"];
+                };
+            };
+            /** @description It was not carried out. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    ChallengeModelDELETE: {
+        parameters: {
+            query?: never;
+            header: {
+                /** @description As GET /api/v1/session tells it. */
+                "X-Weir-Csrf": string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ChallengeModelResponse"];
+                };
+            };
+            /** @description It was not carried out. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    CompareModels: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CompareModelsResponse"];
+                };
+            };
+            /** @description It was not carried out. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    ModelDrift: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelDriftResponse"];
+                };
+            };
+            /** @description It was not carried out. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    RollbackModel: {
+        parameters: {
+            query?: never;
+            header: {
+                /** @description As GET /api/v1/session tells it. */
+                "X-Weir-Csrf": string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["RollbackModelRequest"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RollbackModelResponse"];
+                };
+            };
+            /** @description It was not carried out. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    ListQuestions: {
+        parameters: {
+            query?: {
+                /** @description Also those that are not open any more. */
+                all?: boolean;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ListQuestionsResponse"];
+                };
+            };
+            /** @description It was not carried out. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    GetQuestion: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Of the question. */
+                id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GetQuestionResponse"];
+                };
+            };
+            /** @description It was not carried out. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    AnswerQuestion: {
+        parameters: {
+            query?: never;
+            header: {
+                /** @description As GET /api/v1/session tells it. */
+                "X-Weir-Csrf": string;
+            };
+            path: {
+                /** @description Of the question. */
+                id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["AnswerQuestionRequest"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AnswerQuestionResponse"];
+                };
+            };
+            /** @description It was not carried out. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    UndoAnswer: {
+        parameters: {
+            query?: never;
+            header: {
+                /** @description As GET /api/v1/session tells it. */
+                "X-Weir-Csrf": string;
+            };
+            path: {
+                /** @description Of the question. */
+                id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["UndoAnswerRequest"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UndoAnswerResponse"];
+                };
+            };
+            /** @description It was not carried out. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    Scores: {
+        parameters: {
+            query?: {
+                /** @description Only points after this time; 0: all that are kept. */
+                since_us?: number;
+                /** @description At most so many, the latest; 0: all that are kept. */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ScoresResponse"];
+                };
+            };
+            /** @description It was not carried out. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    Session: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Session"];
+                };
+            };
+            /** @description It was not carried out. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    LogOut: {
+        parameters: {
+            query?: never;
+            header: {
+                /** @description As GET /api/v1/session tells it. */
+                "X-Weir-Csrf": string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description It was not carried out. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    TopSources: {
+        parameters: {
+            query?: {
+                /** @description At most so many; 0: 20. At most 1000. */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TopSourcesResponse"];
+                };
+            };
+            /** @description It was not carried out. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    Status: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StatusResponse"];
+                };
+            };
+            /** @description It was not carried out. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    ListSuppressions: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ListSuppressionsResponse"];
+                };
+            };
+            /** @description It was not carried out. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    AddSuppression: {
+        parameters: {
+            query?: never;
+            header: {
+                /** @description As GET /api/v1/session tells it. */
+                "X-Weir-Csrf": string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["AddSuppressionRequest"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AddSuppressionResponse"];
+                };
+            };
+            /** @description It was not carried out. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    RemoveSuppression: {
+        parameters: {
+            query?: never;
+            header: {
+                /** @description As GET /api/v1/session tells it. */
+                "X-Weir-Csrf": string;
+            };
+            path: {
+                /** @description Of the suppression. */
+                id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RemoveSuppressionResponse"];
+                };
+            };
+            /** @description It was not carried out. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    Traffic: {
+        parameters: {
+            query?: {
+                /** @description Only points after this time; 0: all that are kept. */
+                since_us?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TrafficResponse"];
+                };
+            };
+            /** @description It was not carried out. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+}

@@ -74,7 +74,7 @@ function Options({ of }: { of: QuestionDetail }): JSX.Element {
   return (
     <ol class="options">
       {of.options.map((o) => {
-        const proposed = o.choice === question.action && o.target === question.target;
+        const proposed = o.choice === (question.action === "shadow" ? "watch" : question.action) && o.target === question.target;
         return (
           <li key={o.number} class={proposed ? "proposed" : ""}>
             <Act
