@@ -38,14 +38,14 @@ function left(d: Decision): JSX.Element {
   return <span class={soon ? "strange" : ""} title={new Date(d.expires_us / 1000).toISOString()}>{relative(d.expires_us, now.value)}</span>;
 }
 
-/** Sets the end anew: the same decision is made again, which extends what is there. */
-function extend(d: Decision): void {
+/** Sets the end anew: the same decision is made again, which extends one that was made by hand. */
+function extend(d: Decision, awaiting: boolean): void {
   const field = { current: "1h" };
   ask({
     title: `Extend the ${actionWord(d.action)} on ${d.target}`,
     does: "Extend",
     body: (
-      <Field label="From now on for" hint="Such as 30m, 4h or 7d; hits and limits stay as they are">
+      <Field label="From now on for" hint={d.origin === "ORIGIN_MANUAL" ? "Such as 30m, 4h or 7d; hits and limits stay as they are" : "Such as 30m, 4h or 7d; yours is put beside the one that is there, and the longer one holds"}>
         <input type="text" name="lifetime" defaultValue={field.current} autofocus onInput={(e) => { field.current = e.currentTarget.value; }} />
       </Field>
     ),
@@ -58,7 +58,8 @@ function extend(d: Decision): void {
         sides: d.sides,
         lifetime_us,
         reason: d.reason.slice(0, 500),
-        no_confirm: true,
+        // What already holds needs no confirmation a second time.
+        no_confirm: !awaiting,
         ...(d.limit === undefined ? {} : { limit: d.limit }),
       });
       await loadDecisions();
@@ -81,7 +82,7 @@ function Buttons({ row }: { row: DecisionRow }): JSX.Element {
   return (
     <span class="row-actions">
       {row.state.awaiting_confirmation && <Act tone="primary" onRun={() => confirm(row.state)} title="It lapses unless it is confirmed">Keep</Act>}
-      <Act tone="quiet" onRun={() => extend(d)} title={`Extend ${d.target}`}>Extend</Act>
+      <Act tone="quiet" onRun={() => extend(d, row.state.awaiting_confirmation)} title={`Extend ${d.target}`}>Extend</Act>
       <Act tone="quiet" onRun={() => confirmLift(d)} title={`Lift ${d.target}`}>Lift</Act>
     </span>
   );
