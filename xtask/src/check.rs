@@ -30,6 +30,7 @@ const STEPS: &[Step] = &[
     Step { name: "dependencies: licences, sources, bans", run: deny },
     Step { name: "dependencies: advisories", run: advisories },
     Step { name: "documentation", run: docs },
+    Step { name: "web page: types, lints, tests of its logic", run: dashboard },
 ];
 
 /// Runs every step, so that one run shows all that is wrong.
@@ -113,6 +114,13 @@ fn advisories() -> Result<Outcome> {
         deny_command(manifest, &["check", "--disable-fetch", "--hide-inclusion-graph", "advisories"]).run()?;
     }
     Ok(Outcome::Passed)
+}
+
+fn dashboard() -> Result<Outcome> {
+    Ok(match crate::dashboard::check()? {
+        Ok(()) => Outcome::Passed,
+        Err(why) => Outcome::Skipped(why),
+    })
 }
 
 fn docs() -> Result<Outcome> {

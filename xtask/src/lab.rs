@@ -8,6 +8,7 @@ mod attacks;
 mod book;
 mod events;
 mod net;
+mod page;
 mod plan;
 mod proc;
 mod report;
@@ -40,6 +41,12 @@ pub struct Options {
     /// Print the scenes and what each shows
     #[arg(long)]
     pub list_scenes: bool,
+    /// Serve the web page of a lab with what an earlier lab learned, print a link to it, and attack now and then until Ctrl-C
+    #[arg(long, conflicts_with_all = ["keep", "without_weir", "scene"])]
+    pub web: bool,
+    /// Seconds of load in the scene `web`
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(5..=60))]
+    pub load_seconds: u64,
     /// The control: the same traffic and attacks without Weir; every attack must get through
     #[arg(long)]
     pub without_weir: bool,
@@ -63,11 +70,13 @@ pub fn run(options: &Options) -> Result<()> {
         None => {
             crate::setup::ensure(&[Use::Lab])?;
             crate::ebpf::build(crate::ebpf::Choice::Auto)?;
+            crate::dashboard::build_or_say()?;
             Some(build_agent()?)
         }
     };
     match weir {
         _ if !is_root() => again_as_root(options, weir),
+        Some(weir) if options.web => page::run(options, &weir),
         Some(weir) if !scenes.is_empty() => scene::run(options, &weir, &scenes),
         weir => story::run(options, weir.as_deref()),
     }
@@ -91,6 +100,10 @@ fn again_as_root(options: &Options, weir: Option<PathBuf>) -> Result<()> {
     for scene in &options.scene {
         words.extend(["--scene", scene].map(OsString::from));
     }
+    if options.web {
+        words.push("--web".into());
+    }
+    words.extend(["--load-seconds".into(), options.load_seconds.to_string().into()]);
     if options.without_weir {
         words.push("--without-weir".into());
     }

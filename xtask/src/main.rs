@@ -2,6 +2,7 @@
 
 mod bench;
 mod check;
+mod dashboard;
 mod ebpf;
 mod eval;
 mod fuzz;
@@ -36,6 +37,8 @@ enum Task {
         #[arg(long, value_enum, default_value_t, env = "WEIR_BPF_COMPILER")]
         compiler: ebpf::Choice,
     },
+    /// Build the web page into agent/dashboard/dist, where its sources have changed
+    Dashboard,
     /// Formatting, lints, licences, documentation, and the rules of this repository
     Check {
         /// Only the steps with this in their name, such as `rules` or `clippy`
@@ -74,6 +77,7 @@ fn main() -> std::process::ExitCode {
         Task::Setup { dry_run: true } => setup::report(),
         Task::Setup { dry_run: false } => setup::ensure(needs::Use::ALL),
         Task::BuildEbpf { compiler } => setup::ensure(&[needs::Use::BuildEbpf]).and_then(|()| ebpf::build(compiler)),
+        Task::Dashboard => dashboard::run(),
         Task::Check { only } => check::run(only.as_deref()),
         Task::Test { args } => suite::run(&args),
         Task::Lab(options) => lab::run(&options),

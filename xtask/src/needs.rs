@@ -13,10 +13,11 @@ pub enum Use {
     Lab,
     Check,
     Fuzz,
+    Dashboard,
 }
 
 impl Use {
-    pub const ALL: &[Use] = &[Use::BuildEbpf, Use::Test, Use::Lab, Use::Check, Use::Fuzz];
+    pub const ALL: &[Use] = &[Use::BuildEbpf, Use::Test, Use::Lab, Use::Check, Use::Fuzz, Use::Dashboard];
 
     pub const fn name(self) -> &'static str {
         match self {
@@ -25,6 +26,7 @@ impl Use {
             Use::Lab => "lab",
             Use::Check => "check",
             Use::Fuzz => "fuzz",
+            Use::Dashboard => "dashboard",
         }
     }
 }
@@ -44,6 +46,8 @@ pub enum Install {
     BpfFs,
     /// A Python virtual environment in `target/venv`.
     Venv,
+    /// Debian's `nodejs` and `npm`, where they are new enough.
+    Node,
 }
 
 pub struct Need {
@@ -145,6 +149,22 @@ pub const NEEDS: &[Need] = &[
         used_by: &[Use::Test],
         probe: crate::setup::venv::probe,
         install: Install::Venv,
+        optional: true,
+    },
+    Need {
+        name: "node and npm",
+        why: "the web page is built with them; without it the agent says so where the page would be",
+        used_by: &[Use::Dashboard, Use::Test, Use::Lab, Use::Check],
+        probe: crate::dashboard::node,
+        install: Install::Node,
+        optional: true,
+    },
+    Need {
+        name: "chromium",
+        why: "tests of the web page run in a browser",
+        used_by: &[Use::Test],
+        probe: |host| host.says("chromium", &["--version"]),
+        install: Install::Apt(&["chromium"]),
         optional: true,
     },
 ];

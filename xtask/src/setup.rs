@@ -44,8 +44,12 @@ pub fn ensure(tasks: &[Use]) -> Result<()> {
             return Err(e);
         }
         let found = (need.probe)(&Host::this())
-            .with_context(|| format!("{} is still not usable after its installation", need.name))?;
-        eprintln!("setup: {}: {found}", need.name);
+            .with_context(|| format!("{} is still not usable after its installation", need.name));
+        match found {
+            Ok(found) => eprintln!("setup: {}: {found}", need.name),
+            Err(e) if need.optional => eprintln!("setup: SKIPPED: {e:#}; what needs it will be skipped"),
+            Err(e) => return Err(e),
+        }
     }
     Ok(())
 }
@@ -62,6 +66,7 @@ fn install(need: &Need, host: &Host, apt: &mut Apt) -> Result<()> {
             "the kernel programs cannot be pinned without it; in a container, mount /sys/fs/bpf from the host",
         ),
         Install::Venv => venv::install(host, apt),
+        Install::Node => node(host, apt),
     }
 }
 
@@ -77,6 +82,20 @@ fn bpf_compiler(host: &Host, apt: &mut Apt) -> Result<()> {
     }
     apt.install(host, &["rustc-web", "rust-web-src"])
         .context("neither rustup's nightly with rust-src nor Debian's rustc-web could be had; `rustup toolchain install nightly --component rust-src` is the other way")
+}
+
+/// Debian's Node, unless it is too old to be of use.
+fn node(host: &Host, apt: &mut Apt) -> Result<()> {
+    let policy = host.command("apt-cache", &["policy", "nodejs"])?.output().unwrap_or_default();
+    let candidate = policy.lines().find_map(|l| l.trim().strip_prefix("Candidate: ")).unwrap_or("(none)");
+    if crate::dashboard::too_old(candidate) {
+        bail!(
+            "the nodejs that apt would install is {candidate}, and the web page needs {} or later; install it from \
+             https://nodejs.org",
+            crate::dashboard::NODE_WORDS
+        );
+    }
+    apt.install(host, &["nodejs", "npm"])
 }
 
 /// Installs Debian packages that one task alone wants.

@@ -135,6 +135,18 @@ impl Agent {
         Ok(values.remove(0))
     }
 
+    /// Bytes of memory that it holds now.
+    pub fn resident(&self) -> Result<u64> {
+        self.process.resident()
+    }
+
+    /// A link that logs in to its web page once.
+    pub fn web_login(&self, role: &str) -> Result<String> {
+        let login = self.ask_one(&["web", "login", "--role", role])?;
+        let url = login.get("url").and_then(Value::as_str).map(str::to_owned);
+        url.context("`weir web login` answered no `url`")
+    }
+
     pub fn site(&self) -> &Site {
         &self.site
     }

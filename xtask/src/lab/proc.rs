@@ -173,6 +173,19 @@ impl Proc {
         Self::spawn(role[0], this_program(role)?, namespace, errors, Stdio::piped())
     }
 
+    /// Another program that reports and is told.
+    pub fn talking(name: &str, command: Command, namespace: &str, errors: File) -> Result<Self> {
+        Self::spawn(name, command, namespace, errors, Stdio::piped())
+    }
+
+    /// Bytes of memory that it holds now.
+    pub fn resident(&self) -> Result<u64> {
+        let path = format!("/proc/{}/status", self.child.id());
+        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+        let kib = text.lines().find_map(|l| l.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        kib.map(|k| k * 1024).with_context(|| format!("{path} has no VmRSS"))
+    }
+
     /// A line on its standard input.
     pub fn tell(&mut self, line: &str) -> Result<()> {
         let input = self.input.as_mut().with_context(|| format!("{} takes no words", self.name))?;

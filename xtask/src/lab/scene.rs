@@ -20,6 +20,18 @@ pub struct Scene {
     pub play: fn(&mut Lab) -> Result<Vec<Verdict>>,
 }
 
+/// Why a scene cannot be played on this machine.
+#[derive(Debug)]
+pub struct Skip(pub String);
+
+impl std::fmt::Display for Skip {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Skip {}
+
 pub fn list() -> String {
     let width = ALL.iter().map(|s| s.name.len()).max().unwrap_or_default();
     ALL.iter().map(|s| format!("{:<width$}  {}\n", s.name, s.about)).collect()
@@ -39,12 +51,16 @@ pub fn named(names: &[String]) -> Result<Vec<&'static Scene>> {
 pub fn run(options: &Options, weir: &Path, scenes: &[&Scene]) -> Result<()> {
     stop::install();
     let learned = learned(options, weir)?;
-    let mut lines = Vec::new();
+    let (mut lines, mut skips) = (Vec::new(), Vec::new());
     for scene in scenes {
         println!("\n##### Scene {}: {}", scene.name, scene.about);
         let began = Instant::now();
-        let verdicts = play(scene, weir, &learned);
+        let verdicts = play(scene, options, weir, &learned);
         stop::check()?;
+        if let Some(why) = verdicts.as_ref().err().and_then(|e| e.downcast_ref::<Skip>()) {
+            skips.push(format!("SKIP scene {}: {why}", scene.name));
+            continue;
+        }
         let seconds = began.elapsed().as_secs_f64();
         let result = match &verdicts {
             Ok(all) if all.is_empty() => "it showed nothing".to_owned(),
@@ -59,6 +75,9 @@ pub fn run(options: &Options, weir: &Path, scenes: &[&Scene]) -> Result<()> {
         lines.push(Verdict { what: scene.name.to_owned(), result, good });
     }
     println!("\n##### Scenes\n{}", report::summary(&lines));
+    for skip in skips {
+        println!("{skip}");
+    }
     let bad = lines.iter().filter(|v| !v.good).count();
     println!("scenes: {} passed, {bad} failed", lines.len() - bad);
     if bad > 0 {
@@ -67,9 +86,10 @@ pub fn run(options: &Options, weir: &Path, scenes: &[&Scene]) -> Result<()> {
     Ok(())
 }
 
-fn play(scene: &Scene, weir: &Path, learned: &Path) -> Result<Vec<Verdict>> {
+fn play(scene: &Scene, options: &Options, weir: &Path, learned: &Path) -> Result<Vec<Verdict>> {
     let site = (scene.site)(Site { learned: Some(learned.to_owned()), ..Site::learning(75) });
     let mut lab = Lab::open(Some(weir), &site)?;
+    lab.load_seconds = options.load_seconds;
     let verdicts = (scene.play)(&mut lab).map(|mut verdicts| {
         verdicts.push(report::judge_clients(&lab.tally, &plan::clients(), &lab.book));
         verdicts
@@ -79,7 +99,7 @@ fn play(scene: &Scene, weir: &Path, learned: &Path) -> Result<Vec<Verdict>> {
 }
 
 /// The folder with what a lab learned with this very program; learned now where there is none.
-fn learned(options: &Options, weir: &Path) -> Result<PathBuf> {
+pub(super) fn learned(options: &Options, weir: &Path) -> Result<PathBuf> {
     let mut hasher = DefaultHasher::new();
     hasher.write(&std::fs::read(weir).with_context(|| format!("cannot read {}", weir.display()))?);
     hasher.write_u64(options.seconds);

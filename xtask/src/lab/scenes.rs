@@ -8,6 +8,7 @@ mod lease;
 mod operator;
 mod people;
 mod upgrade;
+mod web;
 
 use std::net::IpAddr;
 
@@ -28,6 +29,7 @@ pub const ALL: &[Scene] = &[
     people::REVIEW,
     people::FALSE_ALARM,
     crowdsec::BOUNCER,
+    web::DASHBOARD,
 ];
 
 fn point(what: &str, good: bool, result: String) -> Verdict {

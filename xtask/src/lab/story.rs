@@ -43,6 +43,8 @@ pub struct Lab {
     phases: Vec<(String, BTreeMap<String, Count>)>,
     phase_began: Tally,
     pub(super) net: Net,
+    /// How long scenes put load on.
+    pub(super) load_seconds: u64,
 }
 
 impl Lab {
@@ -82,6 +84,7 @@ impl Lab {
             phases: Vec::new(),
             phase_began: Tally::default(),
             net,
+            load_seconds: 10,
         })
     }
 
@@ -238,7 +241,7 @@ impl Lab {
         Ok(())
     }
 
-    fn attack(&mut self, attack: &Attack) -> Result<Outcome> {
+    pub(super) fn attack(&mut self, attack: &Attack) -> Result<Outcome> {
         // Without Weir nothing ends an attack early; a few seconds show that it gets through.
         let seconds = if self.agent.is_some() { attack.seconds } else { attack.seconds.min(5) };
         let (rate, seconds, source) = (attack.rate.to_string(), seconds.to_string(), attack.source.to_string());

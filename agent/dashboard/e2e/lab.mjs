@@ -1,0 +1,280 @@
+/**
+ * A person at the page, beside an agent in the lab. Speaks in JSON lines: on standard output what was found and what is wanted of
+ * the lab, on standard input the lab's answers.
+ */
+import { createInterface } from "node:readline";
+import { browse, visitor } from "./browser.mjs";
+import { BOUNDS, serve, walk } from "./load.mjs";
+import { begin, end, words } from "./measure.mjs";
+import { shots } from "./shots.mjs";
+
+const env = (/** @type {string} */ name) => {
+  const value = process.env[name];
+  if (value === undefined) throw new Error(`${name} is not set; this runs in \`cargo xtask lab --scene web\``);
+  return value;
+};
+const SCANNER = env("WEIR_SCANNER");
+const NEIGHBOUR = env("WEIR_NEIGHBOUR");
+const SECONDS = Number(env("WEIR_LOAD_SECONDS"));
+const SCRIPT = `<img src=x onerror="window.__script=1"><script>window.__script=1</script>`;
+
+const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
+const out = (/** @type {object} */ what) => process.stdout.write(`${JSON.stringify(what)}\n`);
+const heading = (/** @type {string} */ text) => out({ heading: text });
+const point = (/** @type {string} */ what, /** @type {boolean} */ good, /** @type {string} */ result) => out({ point: { what, good, result } });
+
+/**
+ * Has the lab do something.
+ * @param {string} what
+ * @param {object} [of]
+ * @returns {Promise<any>}
+ */
+async function want(what, of = {}) {
+  out({ do: what, ...of });
+  const { value, done } = await lines.next();
+  if (done === true) throw new Error("the lab has gone");
+  const answer = JSON.parse(value);
+  if (answer.error !== undefined) throw new Error(`${what}: ${answer.error}`);
+  return answer;
+}
+
+/**
+ * Waits until something holds; says whether it came to that.
+ * @param {() => Promise<boolean>} holds
+ * @param {number} seconds
+ */
+async function comes(holds, seconds) {
+  const until = Date.now() + seconds * 1000;
+  for (;;) {
+    if (await holds()) return true;
+    if (Date.now() > until) return false;
+    await new Promise((r) => setTimeout(r, 100));
+  }
+}
+
+/** @typedef {import("playwright-core").Page} Page */
+
+/** What the browser complained of: errors, and breaches of the policy on scripts and styles. */
+const complaints = /** @type {string[]} */ ([]);
+
+/** @param {Page} page */
+async function watch(page) {
+  page.on("pageerror", (e) => complaints.push(String(e)));
+  page.on("console", (m) => {
+    if (m.type() === "error") complaints.push(m.text());
+  });
+  await page.addInitScript(() => {
+    addEventListener("securitypolicyviolation", (e) => console.error(`policy: ${e.violatedDirective} ${e.blockedURI} ${e.sample}`));
+  });
+}
+
+/**
+ * Logs in by a link.
+ * @param {import("playwright-core").Browser} browser
+ * @param {string} role
+ */
+async function login(browser, role) {
+  const page = await visitor(browser);
+  await watch(page);
+  const { url } = await want("login", { role });
+  await page.goto(url);
+  if ((await page.locator("#app").count()) === 0) {
+    out({ skip: "the agent was built without the web page; `cargo xtask dashboard` builds it" });
+    process.exit(0);
+  }
+  await page.locator("#heading").waitFor();
+  await page.locator('.connection[data-phase="live"]').waitFor();
+  return { page, url };
+}
+
+/** @param {Page} page @param {string} name */
+const nav = (page, name) => page.locator(".nav a", { hasText: name }).click();
+/** @param {Page} page @param {string} text */
+const row = (page, text) => page.locator(".row[data-id]", { hasText: text }).first();
+
+/** @param {Page} page */
+async function attackAppears(page) {
+  heading("In the browser: a scan appears without a reload");
+  await nav(page, "Alerts");
+  await page.evaluate(() => Object.assign(window, { __same: true }));
+  const began = Date.now();
+  const attack = want("scan", { from: SCANNER, rate: 150, seconds: 8 });
+  const there = await comes(async () => (await row(page, SCANNER).count()) > 0, 20);
+  const took = (Date.now() - began) / 1000;
+  const { tries, answered } = await attack;
+  const same = await page.evaluate(() => /** @type {any} */ (window).__same === true);
+  point("an alert, live", there && same, there ? `${took.toFixed(1)} s after the scan began; ${answered} of ${tries} tries answered` : "no alert appeared");
+
+  await row(page, SCANNER).click();
+  await page.locator(".reasons li, .empty").first().waitFor();
+  const reasons = await page.locator(".reason-words").allInnerTexts();
+  const charts = await page.locator(".reason-chart svg").count();
+  const course = await page.locator(".chart canvas").count();
+  point("its reasons", reasons.length > 0 && charts === reasons.length && course === 1, `${reasons.length} in words, the first: ${reasons[0] ?? "none"}; ${charts} charts of observed against usual`);
+  return page.url();
+}
+
+/** @param {Page} page */
+async function approved(page) {
+  heading("In the browser: a person blocks the scanner, and takes it back by the keyboard");
+  await nav(page, "Review");
+  const question = page.locator(".questions a", { hasText: SCANNER }).first();
+  await question.waitFor({ timeout: 20_000 });
+  await question.click();
+  await page.locator(".ask", { hasText: SCANNER }).waitFor();
+  const proposed = page.locator(".options li.proposed button");
+  await proposed.waitFor({ timeout: 20_000 });
+  const cuts = await page.locator(".options .cuts").count();
+  await page.locator("#review-comment").fill(SCRIPT);
+  await proposed.click();
+  await page.locator(".toast", { hasText: "Question" }).waitFor();
+  await nav(page, "Decisions");
+  const entry = row(page, SCANNER);
+  const there = await comes(async () => (await entry.count()) > 0 && (await entry.innerText()).includes("enforced"), 10);
+  const doors = [(await want("knock", { from: SCANNER })).door, (await want("knock", { from: NEIGHBOUR })).door];
+  point("one click", there && doors[0] === "Shut" && doors[1] === "Open", `the scanner: ${doors[0]}, its neighbour: ${doors[1]}; ${cuts} options told what they would cut`);
+
+  const packets = async () => Number(((await entry.locator('[role="cell"].num span').first().getAttribute("title")) ?? "0").split(" ")[0]?.replaceAll(",", ""));
+  const dropped = await comes(async () => (await packets()) > 0, 10);
+  point("packets drop, live", dropped, `${await packets()} packets met the entry`);
+
+  await nav(page, "Review");
+  await page.locator("#heading").click();
+  await page.keyboard.press("u");
+  await page.locator(".toast", { hasText: /taken back/i }).waitFor();
+  const door = (await want("knock", { from: SCANNER })).door;
+  await nav(page, "Decisions");
+  const gone = await comes(async () => (await row(page, SCANNER).count()) === 0, 10);
+  point("taken back", door === "Open" && gone, `the scanner: ${door}; on the page: ${gone ? "gone" : "still there"}`);
+}
+
+/** @param {Page} page @param {string} alert */
+async function labelled(page, alert) {
+  heading("In the browser: a false alarm, with a comment that would be a script elsewhere");
+  await page.goto(alert);
+  await page.locator("#feedback-comment").fill(SCRIPT);
+  await page.getByRole("button", { name: "False alarm" }).click();
+  await page.getByRole("button", { name: "Label as false alarm" }).click();
+  await page.locator(".said .pill", { hasText: "false alarm" }).waitFor();
+
+  await nav(page, "Decisions");
+  await page.locator(".card.add summary").click();
+  await page.locator("#decide-target").fill("203.0.113.9");
+  await page.locator(".card.add select").selectOption("ACTION_SHADOW");
+  await page.locator(".card.add input[maxlength]").fill(SCRIPT);
+  await page.getByRole("button", { name: "Decide", exact: true }).click();
+  await row(page, "203.0.113.9").waitFor();
+
+  await page.reload();
+  await page.locator("#heading").waitFor();
+  await nav(page, "Alerts");
+  await row(page, SCANNER).waitFor();
+  const said = await row(page, SCANNER).innerText();
+  await nav(page, "Review");
+  const asked = await page.locator(".questions li", { hasText: SCANNER }).first().innerText();
+  await page.goto(`${alert.split("#")[0]}#/decisions/history`);
+  await page.locator(".row[data-id]", { hasText: SCANNER }).first().waitFor();
+  const changes = await page.locator(".row[data-id]", { hasText: SCANNER }).allInnerTexts();
+  const kept = said.includes("false alarm") && ["enforced", "deleted"].every((c) => changes.some((t) => t.includes(c)));
+  point("all is there after a reload", kept, `the alert is a ${said.includes("false alarm") ? "false alarm" : "?"}; the question: ${asked.split("\n")[0]}; ${changes.length} changes of decisions`);
+}
+
+/** @param {Page} page @param {string} alert */
+async function inert(page, alert) {
+  heading("In the browser: markup in what is shown is text");
+  const base = alert.split("#")[0] ?? "";
+  let shown = 0;
+  const ran = [];
+  for (const to of [alert, ...["now", "alerts", "review", "decisions", "decisions/allow", "decisions/history", "flows", "models", "settings"].map((p) => `${base}#/${p}`)]) {
+    await page.goto(to);
+    await page.locator("#heading").waitFor();
+    await page.waitForTimeout(400);
+    const found = await page.evaluate(() => ({
+      text: (document.querySelector("main")?.textContent ?? "").includes("<img src=x") || document.querySelector('[title*="<img src=x"]') !== null,
+      ran: /** @type {any} */ (window).__script === 1 || document.querySelector("main img, main script") !== null,
+    }));
+    shown += found.text ? 1 : 0;
+    if (found.ran) ran.push(to);
+  }
+  point("scripts are inert", ran.length === 0 && shown >= 3, `shown as text on ${shown} pages${ran.length > 0 ? `; RAN on ${ran.join(", ")}` : ", ran on none"}`);
+}
+
+/** @param {import("playwright-core").Browser} browser */
+async function viewers(browser) {
+  heading("In the browser: a viewer may look");
+  const { page, url } = await login(browser, "viewer");
+  await nav(page, "Review");
+  await page.locator("#heading", { hasText: "Review" }).waitFor();
+  await page.waitForTimeout(1500);
+  const [buttons, enabled] = [await page.locator(".options button").count(), await page.locator(".options button:enabled").count()];
+  await nav(page, "Decisions");
+  await page.locator(".card.add summary").click();
+  await page.locator("#decide-target").fill("203.0.113.10");
+  const decide = await page.getByRole("button", { name: "Decide", exact: true }).isEnabled();
+  const refused = await page.evaluate(async () => {
+    const { csrf } = await (await fetch("/api/v1/session")).json();
+    const send = async (/** @type {Record<string, string>} */ headers) => (await fetch("/api/v1/decisions", { method: "POST", headers: { "content-type": "application/json", ...headers }, body: JSON.stringify({ target: "203.0.113.10", action: "ACTION_DROP" }) })).status;
+    return { role: await send({ "x-weir-csrf": csrf }), token: await send({}) };
+  });
+  const used = (await page.request.get(url, { maxRedirects: 0 })).status();
+  await nav(page, "Settings");
+  await page.getByRole("button", { name: "Log out" }).click();
+  await page.getByText("weir web login").waitFor();
+  const out = await page.evaluate(async () => (await fetch("/api/v1/status")).status);
+  await page.context().close();
+  const good = enabled === 0 && !decide && refused.role === 403 && refused.token === 403 && used !== 303 && out === 401;
+  point("a viewer", good, `${enabled} of ${buttons} answers enabled; a decision is refused with ${refused.role}, without the page's token ${refused.token}; the link a second time: ${used}; after logging out: ${out}`);
+}
+
+/** @param {Page} page */
+async function loaded(page) {
+  heading(`In the browser: ${SECONDS} s of load`);
+  await nav(page, "Now");
+  await begin(page);
+  const load = want("load", { seconds: SECONDS });
+  let over = false;
+  const done = load.finally(() => { over = true; });
+  while (!over) {
+    for (const name of ["Alerts", "Flows", "Review", "Now"]) {
+      await nav(page, name);
+      await page.locator("#heading", { hasText: name }).waitFor();
+      await page.keyboard.press("Tab");
+      await page.waitForTimeout(350);
+    }
+  }
+  const r = await done;
+  const felt = await end(page);
+  const live = await page.locator('.connection[data-phase="live"]').count();
+  point("the page under load", felt.p95 <= BOUNDS.p95 && felt.input <= BOUNDS.input && live === 1, `${r.per_second} flows/s: ${words(felt)}`);
+  point("nothing is lost", r.told >= r.tries && r.lost.length === 0 && r.tries >= 800 * SECONDS, `${r.told} flows in the event log after ${r.tries} attempts; lost: ${r.lost.join(", ") || "nothing"}`);
+  point("memory", r.grown <= r.max_grown, `the agent grew by ${(r.grown / 1048576).toFixed(0)} MiB to ${(r.resident / 1048576).toFixed(0)}`);
+}
+
+/** @param {import("playwright-core").Browser} browser */
+async function poured(browser) {
+  heading(`In the browser: 10,000 alerts and 1,000 more a second for ${SECONDS} s, made up by the page's own mock`);
+  const server = await serve({ alerts: 10_000, rate: 1000 });
+  const page = await visitor(browser);
+  const got = await walk(page, server.url, SECONDS);
+  await page.context().close();
+  await server.close();
+  const good = got.felt.p95 <= BOUNDS.p95 && got.felt.input <= BOUNDS.input && got.total >= 9_000 && got.drawn < 200 && got.rate >= 800;
+  point("many alerts", good, `${got.rate.toFixed(0)} events/s: ${words(got.felt)}; ${got.drawn} of ${got.total} rows drawn`);
+}
+
+await browse(async (browser) => {
+  const { page } = await login(browser, "operator");
+  const alert = await attackAppears(page);
+  await approved(page);
+  await labelled(page, alert);
+  await inert(page, alert);
+  await viewers(browser);
+  await loaded(page);
+  const files = await shots(page, env("WEIR_SHOTS"));
+  point("pictures", files.length >= 30, `${files.length} in ${env("WEIR_SHOTS")}`);
+  const bad = complaints.filter((c) => !/status of (401|403|404)/.test(c));
+  point("the browser complains of nothing", bad.length === 0, bad.length === 0 ? "no error, no breach of the policy" : bad.slice(0, 3).join(" | "));
+  await poured(browser);
+});
+out({ done: true });
+process.exit(0);

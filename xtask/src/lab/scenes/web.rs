@@ -1,0 +1,200 @@
+//! The web page in a real browser, beside the agent. A script of agent/dashboard/e2e drives the browser as a person would, and
+//! asks this scene for what a person cannot do at a page: attacks, knocks at the door, links to log in.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+
+use super::hands::knock;
+use super::{attack, point};
+use crate::host::Host;
+use crate::lab::plan;
+use crate::lab::proc::{Proc, tail};
+use crate::lab::report::Verdict;
+use crate::lab::scene::{Scene, Skip};
+use crate::lab::story::{Lab, plain};
+
+pub const DASHBOARD: Scene = Scene {
+    name: "web",
+    about: "in a browser a person sees a scan come in, reads why, blocks it and takes that back, and labels a false alarm; then load",
+    site: |site| crate::lab::agent::Site { mode: "review", ..site },
+    play,
+};
+
+/// Attempts a second while the page is under load; each is a flow, and an event.
+const LOAD: u64 = 1000;
+/// By so much the agent may grow under load, bytes: flows that have not ended, and what waits to be written.
+const MAX_GROWTH: u64 = 256 << 20;
+/// The whole script.
+const LIMIT: Duration = Duration::from_secs(420);
+
+fn play(lab: &mut Lab) -> Result<Vec<Verdict>> {
+    let host = Host::this();
+    let chromium = host.which("chromium").map_err(|e| Skip(format!("{e:#}")))?;
+    crate::dashboard::ready()?.map_err(Skip)?;
+    let shots = crate::sh::target_dir().join("dashboard-shots");
+    let mut command = Command::new(host.which("node")?);
+    command
+        .arg("e2e/lab.mjs")
+        .current_dir(crate::dashboard::folder())
+        .env("WEIR_CHROMIUM", chromium)
+        .env("WEIR_SHOTS", &shots)
+        .env("WEIR_LOAD_SECONDS", lab.load_seconds.to_string())
+        .env("WEIR_SCANNER", plan::SCANNER.to_string())
+        .env("WEIR_NEIGHBOUR", plan::GUESSER.to_string());
+    let log = lab.net.dir.join("browser.log");
+    let mut browser = Proc::talking("the browser's script", command, &lab.net.host("server"), File::create(&log)?)?;
+    let points = serve(lab, &mut browser).map_err(|e| {
+        if e.is::<Skip>() { e } else { e.context(format!("the browser's log ends with:\n{}", tail(&log, 30))) }
+    })?;
+    lab.screen.line(&format!("pictures of every page: {}", shots.display()));
+    Ok(points)
+}
+
+/// Does what the script asks for, until it has done.
+fn serve(lab: &mut Lab, browser: &mut Proc) -> Result<Vec<Verdict>> {
+    let until = Instant::now() + LIMIT;
+    let mut points = Vec::new();
+    loop {
+        lab.wait(Duration::from_millis(20))?;
+        let ended = browser.has_ended()?;
+        for said in browser.reports() {
+            let text = |key: &str| said.get(key).map(plain).unwrap_or_default();
+            if let Some(p) = said.get("point") {
+                let verdict = point(&plain(&p["what"]), p["good"] == true, plain(&p["result"]));
+                lab.screen.line(&format!(
+                    "{} {}: {}",
+                    if verdict.good { "ok  " } else { "BAD " },
+                    verdict.what,
+                    verdict.result
+                ));
+                points.push(verdict);
+            } else if let Some(why) = said.get("skip") {
+                return Err(Skip(plain(why)).into());
+            } else if said.get("done").is_some() {
+                return Ok(points);
+            } else if let Some(heading) = said.get("heading") {
+                lab.screen.heading(&plain(heading));
+            } else {
+                let answer = act(lab, &text("do"), &said).unwrap_or_else(|e| json!({ "error": format!("{e:#}") }));
+                browser.tell(&answer.to_string())?;
+            }
+        }
+        if ended {
+            bail!("the browser's script ended before it had done");
+        }
+        if Instant::now() >= until {
+            bail!("the browser's script had not done after {} s", LIMIT.as_secs());
+        }
+    }
+}
+
+fn act(lab: &mut Lab, what: &str, of: &Value) -> Result<Value> {
+    let from = || of.get("from").map(plain).context("from where?")?.parse::<IpAddr>().context("no address");
+    let number = |key: &str| of.get(key).and_then(Value::as_u64).with_context(|| format!("no {key}"));
+    Ok(match what {
+        "login" => json!({ "url": lab.agent()?.web_login(&of.get("role").map(plain).unwrap_or_default())? }),
+        "scan" => {
+            let outcome = attack(lab, "scan", &[from()?], number("rate")?, number("seconds")?)?;
+            json!({ "tries": outcome.tries, "answered": outcome.answered })
+        }
+        "knock" => json!({ "door": format!("{:?}", knock(lab, from()?)?) }),
+        "load" => load(lab, number("seconds")?)?,
+        other => bail!("the script asked for {other:?}, which the scene cannot do"),
+    })
+}
+
+/// Many flows a second, and whether each of them is in the event log and nothing was lost.
+fn load(lab: &mut Lab, seconds: u64) -> Result<Value> {
+    let source = IpAddr::from(plan::FLOODER);
+    let before = lab.agent()?.resident()?;
+    let outcome = attack(lab, "scan", &[source], LOAD, seconds)?;
+    let loaded = lab.agent()?.resident()?;
+    // Flows that were reset are told after their linger; the last epoch, and the writer.
+    lab.wait(Duration::from_secs(5))?;
+    let told = flows_told(&lab.agent()?.events, source)?;
+    let status = lab.agent()?.ask_one(&["status"])?;
+    let lost = losses(&status);
+    Ok(json!({
+        "tries": outcome.tries,
+        "per_second": outcome.tries / seconds.max(1),
+        "told": told,
+        "lost": lost,
+        "grown": loaded.saturating_sub(before),
+        "max_grown": MAX_GROWTH,
+        "resident": loaded,
+    }))
+}
+
+/// Distinct flows of a source in the event log.
+fn flows_told(events: &Path, source: IpAddr) -> Result<u64> {
+    let of = format!("\"src_ip\":\"{source}\"");
+    let mut seen = std::collections::HashSet::new();
+    // What was rotated away is beside it.
+    let mut files: Vec<PathBuf> = Vec::new();
+    let name = events.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    for entry in std::fs::read_dir(events.parent().context("the log lies in no folder")?)? {
+        let path = entry?.path();
+        if path.file_name().is_some_and(|n| n.to_string_lossy().starts_with(&name)) {
+            files.push(path);
+        }
+    }
+    for file in files {
+        let file = File::open(&file).with_context(|| format!("cannot open {}", file.display()))?;
+        for line in BufReader::new(file).lines() {
+            let line = line.context("cannot read the event log")?;
+            if line.contains("\"event_type\":\"flow\"") && line.contains(&of) {
+                let flow: Value = serde_json::from_str(&line).context("a line of the event log is no JSON")?;
+                seen.insert(flow["flow_id"].as_u64());
+            }
+        }
+    }
+    Ok(seen.len() as u64)
+}
+
+/// What the agent says that it lost, in words.
+fn losses(status: &Value) -> Vec<String> {
+    let counts = status.get("lost").and_then(Value::as_array).into_iter().flatten();
+    let mut lost: Vec<String> = counts
+        .filter(|c| c["count"].as_u64().unwrap_or_default() > 0)
+        .map(|c| format!("{} {}", plain(&c["count"]), plain(&c["name"])))
+        .collect();
+    if let Some(n) = status.pointer("/record/lost").and_then(Value::as_u64).filter(|n| *n > 0) {
+        lost.push(format!("{n} of the record"));
+    }
+    lost
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn losses_are_named_and_zeros_are_none() {
+        let status = json!({ "lost": [{ "name": "events", "count": 0 }, { "name": "epoch records", "count": 3 }], "record": { "lost": 2 } });
+        assert_eq!(losses(&status), ["3 epoch records", "2 of the record"]);
+        assert!(losses(&json!({})).is_empty());
+    }
+
+    #[test]
+    fn flows_are_counted_once_each_and_by_their_source_alone() {
+        let dir = std::env::temp_dir().join(format!("weir-told-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let line = |id: u64, ip: &str, kind: &str| {
+            format!("{{\"event_type\":\"{kind}\",\"flow_id\":{id},\"src_ip\":\"{ip}\"}}\n")
+        };
+        let text = [line(1, "192.0.2.1", "flow"), line(1, "192.0.2.1", "flow"), line(2, "192.0.2.1", "flow")].concat()
+            + &line(3, "192.0.2.9", "flow")
+            + &line(4, "192.0.2.1", "alert");
+        std::fs::write(dir.join("events.json"), text).unwrap();
+        std::fs::write(dir.join("events.json.1"), line(7, "192.0.2.1", "flow")).unwrap();
+        assert_eq!(flows_told(&dir.join("events.json"), "192.0.2.1".parse().unwrap()).unwrap(), 3);
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+}
