@@ -653,6 +653,10 @@ fn the_page_is_not_served_beyond_loopback_without_tls() {
     ] {
         let found = errors(bad);
         assert!(found.iter().any(|e| e.contains(words)), "{bad}: {found:?}");
+    }
+}
+
+#[test]
 fn sinks_that_cannot_be_are_refused_with_their_places() {
     for (sink, words) in [
         ("{type: eve, path: /a}", "sinks[0].name: `name` is missing"),

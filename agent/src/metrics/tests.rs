@@ -75,6 +75,7 @@ fn fullest() -> Reading {
             voters: 12,
             withheld: 0,
             effect: 0.1,
+            too_much: 0.25,
             at_5_percent: 0.06,
             leads_to_drops: true,
         });

@@ -105,6 +105,8 @@ pub const ROUTES: &[Route] = &[
     post("learn", "Learn"),
     get("config", "ShowConfig"),
     post("config/reload", "ReloadConfig"),
+    get("sinks", "ListSinks"),
+    post("sinks/{name}/test", "TestSink"),
 ];
 
 /// What a request stands for.
