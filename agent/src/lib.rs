@@ -35,3 +35,4 @@ mod sessions;
 pub mod sink;
 pub mod store;
 pub mod surroundings;
+pub mod traces;

@@ -6,6 +6,7 @@ mod lists;
 mod model;
 mod record;
 mod review;
+mod top;
 mod words;
 
 use std::net::SocketAddr;
@@ -31,6 +32,7 @@ pub use lists::{ImportArgs, ListArgs, ListsCmd};
 pub use model::{CompareArgs, ModelCmd};
 pub use record::{AuditCmd, EvidenceCmd, HistoryArgs, Span};
 pub use review::{LabelArgs, LabelsCmd, ReviewArgs, ReviewCmd, ScopePart, SuppressionsCmd};
+pub use top::TopArgs;
 pub use words::{Lifetime, budget, mode, prefix, source_format, train_profile, window};
 use words::{action, confirm_within, decision_ref, kind, level, lifetime, listen, rate, sides, target};
 
@@ -120,6 +122,8 @@ pub enum Cmd {
         #[arg(short, long, value_name = "KIND", value_delimiter = ',', value_parser = kind)]
         kind: Vec<EventKind>,
     },
+    /// Rates, sources, alerts and questions on one screen, with keys; or line by line for pipes
+    Top(TopArgs),
     /// What is blocked, until when and why
     #[command(subcommand, alias = "decision")]
     Decisions(DecisionsCmd),

@@ -133,6 +133,7 @@ keys! {
     "api.tls", Reload, [api.tls], any, "cert, key and client_ca (PEM files, read again when they change), and roles by a name in the client's certificate: {NAME: operator|viewer}; without roles, those of `weir tls client` hold";
     "metrics.enabled", Restart, [metrics.enabled], any, "metrics for Prometheus at http://ADDRESS:PORT/metrics";
     "metrics.listen", Restart, [metrics.listen], any, "where they are served; beyond loopback whoever reaches it can read them";
+    "tracing.otlp", Restart, [tracing.otlp], super::tracing::collector, "collector of OTLP over gRPC, such as http://127.0.0.1:4317, for traces of the agent itself; none: there are none";
 }
 
 /// What follows `prefix` in the table, in its order, each name once. `""` is the top.

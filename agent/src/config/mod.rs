@@ -7,6 +7,7 @@ mod metrics;
 mod rules;
 mod setting;
 mod show;
+mod tracing;
 pub mod tree;
 mod useless;
 mod zone;
@@ -27,6 +28,7 @@ pub use feeds::{Act, CrowdSec, Remedies, Source};
 pub use keys::{Apply, KEYS, Key};
 pub use metrics::{Metrics, MetricsAt};
 pub use setting::{LEVELS, MODES, Shown};
+pub use tracing::Tracing;
 use tree::At;
 
 pub const DEFAULT_PATH: &str = "/etc/weir/weir.yaml";
@@ -70,6 +72,7 @@ pub struct Config {
     pub crowdsec: CrowdSec,
     pub api: Api,
     pub metrics: Metrics,
+    pub tracing: Tracing,
 }
 
 /// What the bundle that came with the program may lead to, until one was learned here.
@@ -255,6 +258,7 @@ impl Default for Config {
             crowdsec: CrowdSec::default(),
             api: Api::default(),
             metrics: Metrics::default(),
+            tracing: Tracing::default(),
         }
     }
 }
@@ -408,6 +412,7 @@ impl Config {
             netflow: NetFlow { exporters: new.netflow.exporters.clone(), ..self.netflow.clone() },
             log: Log { to: self.log.to, ..new.log.clone() },
             metrics: self.metrics.clone(),
+            tracing: self.tracing.clone(),
             api: Api { listen: self.api.listen.clone(), ..new.api.clone() },
             ..new.clone()
         }

@@ -81,6 +81,7 @@ api:
   listen: [10.0.0.1, "[::]:8999"]
   tls: {cert: /t/server.pem, key: /t/server.key, client_ca: /t/ca.pem, roles: {alice: operator, "true": viewer}}
 metrics: {enabled: false, listen: 10.0.0.1}
+tracing: {otlp: "http://127.0.0.1:4317"}
 "#;
 
 fn rules() -> Vec<Rule> {
@@ -202,6 +203,7 @@ fn every_key_can_be_set() {
                 roles: vec![("alice".into(), Role::Operator), ("true".into(), Role::Viewer)],
             }),
         },
+        tracing: Tracing { otlp: Some("http://127.0.0.1:4317".into()) },
         metrics: Metrics { enabled: false, listen: MetricsAt("10.0.0.1:9470".parse().unwrap()) },
     };
     assert_eq!(c, expected);
@@ -305,6 +307,16 @@ fn naming_the_section_turns_the_collector_on_loopback_unless_told_otherwise() {
     let alone = parse("netflow: {}").summary();
     assert!(alone.contains("alerts alone") && alone.contains("private networks"), "{alone}");
     assert!(!alone.contains("not authenticated") && !alone.contains("twice"), "{alone}");
+}
+
+#[test]
+fn a_collector_of_traces_has_a_host_and_a_port() {
+    for wrong in
+        ["127.0.0.1:4317", "http://127.0.0.1", "https://127.0.0.1:4317", "http://a:4317/v1/traces", "http://a:0"]
+    {
+        let said = errors(&format!("tracing: {{otlp: '{wrong}'}}"));
+        assert!(said[0].contains("is no collector of traces: expected http://HOST:PORT"), "{said:?}");
+    }
 }
 
 #[test]
