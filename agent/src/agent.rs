@@ -285,6 +285,7 @@ impl Agent {
         }
         let mut outcome =
             self.pipeline.epoch(&epoch.flows, exported, epoch.report.end_us, epoch.wall_offset_us, &self.decisions);
+        let took = outcome.took;
         self.pass_to_challenger(now, outcome.scored.take());
         self.carry_out(now, outcome);
         self.default_arrived(now);
@@ -295,12 +296,15 @@ impl Agent {
         self.look_at_hits(now);
         // The next agent removes what it does not know of: a new decision must not wait.
         let new = !self.unconfirmed.is_empty();
+        let writing = Instant::now();
         self.write(now);
+        let enforced = writing.elapsed();
         self.save(now, new);
         if let Some(kernel) = &self.kernel {
             kernel.lease.beat();
         }
         self.measures.epoch_since(began);
+        self.trace(epoch, began, took, (writing, enforced));
     }
 
     fn carry_out(&mut self, now: TimeUs, mut outcome: Outcome) {
@@ -606,6 +610,7 @@ impl Agent {
         all.insert("events not written to the log", self.sink.lost());
         all.insert("events missed by slow watchers", self.bus.missed());
         all.insert("flows not recorded", self.archive.as_ref().map_or(0, Archive::lost));
+        all.extend(self.access.tracer.lost().map(|n| ("spans that no collector took", n)));
         all.insert("sources forgotten to make room", self.pipeline.evidence().evicted());
         all.insert("alerts about unproven sources, only counted", self.pipeline.policy.unalerted());
         all.insert("automatic decisions held back", self.pipeline.policy.held_back());

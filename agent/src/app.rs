@@ -31,6 +31,7 @@ use crate::model::Finished;
 use crate::render::Rendered;
 use crate::sink::Sink;
 use crate::store::{Store, lock_interface};
+use crate::traces::Tracer;
 use crate::{logging, metrics, model};
 
 /// Events that the slowest subscriber may be behind.
@@ -240,7 +241,11 @@ async fn measure(config: &Config) -> (Option<metrics::Server>, Option<String>) {
 
 /// The control socket, and TCP where it is configured.
 async fn open_doors(config: &Config) -> anyhow::Result<Doors> {
-    let access = Access::new(config.group.as_deref(), config.read_group.as_deref())?;
+    let tracer = match &config.tracing.otlp {
+        Some(url) => Tracer::to(url).with_context(|| format!("`tracing.otlp` {url}"))?,
+        None => Tracer::default(),
+    };
+    let access = Access::new(config.group.as_deref(), config.read_group.as_deref())?.traced(tracer);
     let listen: Vec<SocketAddr> = config.api.listen.iter().map(|l| l.0).collect();
     if !listen.is_empty() {
         access.set_tls(config.api.tls.as_ref()).context("`api.tls`")?;

@@ -40,3 +40,4 @@ pub mod store;
 pub mod surroundings;
 pub mod web;
 pub mod tls_client;
+pub mod traces;

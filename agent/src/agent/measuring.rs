@@ -12,6 +12,7 @@ use crate::drain::Epoch;
 use crate::enforce::Pass;
 use crate::metrics::{Entries, Histogram, Reading, SinkUse, Tally};
 use crate::pipeline::Took;
+use crate::traces::{Span, Value};
 
 const DAY_US: u64 = 86_400_000_000;
 
@@ -82,6 +83,32 @@ impl Measures {
 }
 
 impl Agent {
+    /// An epoch as spans: its drain, what was made of it, and when that was in the kernel. Features and scores come by turns; they are shown one
+    /// after the other, each as long as it took in all.
+    pub(super) fn trace(&self, epoch: &Epoch, began: Instant, took: Took, (writing, enforced): (Instant, Duration)) {
+        let tracer = &self.access.tracer;
+        if !tracer.is_on() {
+            return;
+        }
+        let us = |d: Duration| d.as_micros() as u64;
+        let drained_us = epoch.report.end_us.saturating_add_signed(epoch.wall_offset_us);
+        let began_us = wall_us().saturating_sub(us(began.elapsed()));
+        let drain = epoch.report.settle + epoch.report.read;
+        let whole = Duration::from_micros(wall_us().saturating_sub(drained_us));
+        let whole = Span::new("epoch", drained_us, whole)
+            .with("flows", Value::Int(epoch.report.flows as u64))
+            .with("rows", Value::Int(took.rows as u64));
+        tracer.record(whole.part("drain", drained_us, drain));
+        let mut at_us = began_us;
+        for (name, took) in [("features", took.features), ("scoring", took.scoring), ("policy", took.policy)] {
+            tracer.record(whole.part(name, at_us, took));
+            at_us += us(took);
+        }
+        let writing_us = began_us + us(writing.saturating_duration_since(began));
+        tracer.record(whole.part("enforcement", writing_us, enforced));
+        tracer.record(whole);
+    }
+
     /// What a status costs, and copies of a few hundred numbers.
     pub(super) fn reading(&self) -> Result<Box<Reading>, CommandError> {
         let m = &self.measures;

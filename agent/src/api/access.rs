@@ -18,6 +18,7 @@ use crate::command::{Identity, Role};
 use crate::config::ApiTls;
 use crate::web::login::{Logins, Session};
 use crate::metrics::ApiCalls;
+use crate::traces::Tracer;
 
 /// In the unit (OU) of certificates that `weir tls client` makes.
 pub const UNIT_PREFIX: &str = "weir-";
@@ -91,12 +92,19 @@ pub struct Access {
     web: Logins,
     /// What calls were made.
     pub calls: Arc<ApiCalls>,
+    /// Who wants to know how long they took.
+    pub tracer: Tracer,
 }
 
 impl Access {
     /// Groups are looked up once: the socket has its mode and group from the start, too.
     pub fn new(group: Option<&str>, read_group: Option<&str>) -> Result<Self, BindError> {
         Ok(Self { operators: named(group)?, viewers: named(read_group)?, ..Self::default() })
+    }
+
+    /// Calls are traced there.
+    pub fn traced(self, tracer: Tracer) -> Self {
+        Self { tracer, ..self }
     }
 
     /// Reads the files that the configuration names. What was in force stays if one of them is wrong.

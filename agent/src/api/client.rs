@@ -1,5 +1,7 @@
 //! The CLI's side of the control socket.
 
+mod live;
+
 use std::io::{self, Cursor};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};

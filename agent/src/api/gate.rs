@@ -17,7 +17,8 @@ use super::access::{Access, Peer};
 use super::limits::{Budget, Full, Held, Slot, Slots};
 use super::rights::{self, Right};
 use crate::command::Caller;
-use crate::metrics::{ApiCalls, CallOutcome};
+use crate::metrics::CallOutcome;
+use crate::traces::{Span, Value};
 
 /// Calls at once, streams of events among them: in all, of one caller, and of these only root's.
 const CALLS: (usize, usize, usize) = (512, 128, 64);
@@ -126,7 +127,8 @@ where
                 return Box::pin(async move { Ok(status.into_http()) });
             }
         };
-        let mut ends = Ends { calls: self.gate.0.access.calls.clone(), path: path.to_owned(), outcome: None };
+        let mut ends =
+            Ends { access: self.gate.0.access.clone(), path: path.to_owned(), outcome: None, began: Instant::now() };
         let (upload, watch) = (UPLOAD.contains(&path), is_endless(path));
         request.extensions_mut().insert(caller);
         let held = Arc::new(self.gate.0.bytes.hold());
@@ -226,10 +228,11 @@ impl http_body::Body for Counted {
 
 /// How a call ends, counted when it has.
 struct Ends {
-    calls: Arc<ApiCalls>,
+    access: Arc<Access>,
     path: String,
     /// `None`: nothing has said so yet.
     outcome: Option<CallOutcome>,
+    began: Instant,
 }
 
 impl Ends {
@@ -243,7 +246,14 @@ impl Ends {
 
 impl Drop for Ends {
     fn drop(&mut self) {
-        self.calls.count(&self.path, self.outcome.unwrap_or(CallOutcome::Cancelled));
+        let outcome = self.outcome.unwrap_or(CallOutcome::Cancelled);
+        self.access.calls.count(&self.path, outcome);
+        let tracer = &self.access.tracer;
+        if tracer.is_on() {
+            let span = Span::ended(self.path.trim_start_matches('/'), self.began.elapsed()).served();
+            let failed = outcome == CallOutcome::Failed;
+            tracer.record(span.failed(failed).with("outcome", Value::Word(outcome.name())));
+        }
     }
 }
 

@@ -7,6 +7,7 @@ mod model;
 mod record;
 mod review;
 mod sinks;
+mod top;
 mod words;
 
 use std::net::SocketAddr;
@@ -34,6 +35,7 @@ pub use model::{CompareArgs, ModelCmd};
 pub use record::{AuditCmd, EvidenceCmd, HistoryArgs, Span};
 pub use review::{LabelArgs, LabelsCmd, ReviewArgs, ReviewCmd, ScopePart, SuppressionsCmd};
 pub use sinks::SinksCmd;
+pub use top::TopArgs;
 pub use words::{Lifetime, budget, mode, prefix, source_format, train_profile, window};
 use words::{action, confirm_within, decision_ref, kind, level, lifetime, listen, rate, sides, target};
 
@@ -124,6 +126,8 @@ pub enum Cmd {
         #[arg(short, long, value_name = "KIND", value_delimiter = ',', value_parser = kind)]
         kind: Vec<EventKind>,
     },
+    /// Rates, sources, alerts and questions on one screen, with keys; or line by line for pipes
+    Top(TopArgs),
     /// What is blocked, until when and why
     #[command(subcommand, alias = "decision")]
     Decisions(DecisionsCmd),

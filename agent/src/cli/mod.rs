@@ -26,6 +26,7 @@ mod render_model;
 mod review;
 mod sinks;
 mod tls;
+mod top;
 mod train;
 mod web;
 
@@ -189,6 +190,7 @@ async fn ask(mut client: Client, command: Cmd, out: &Output) -> anyhow::Result<E
             if out.json() { out.object(&report)? } else { out.text(&render::status(&report))? }
         }
         Cmd::Watch { kind } => return watch(client, &kind, out).await,
+        Cmd::Top(args) => top::run(client, &args, out).await?,
         Cmd::Decisions(DecisionsCmd::List(args)) => lists::decisions(&mut client, args, out).await?,
         Cmd::Decisions(DecisionsCmd::Import(args)) => return import::run(&mut client, args, out).await,
         Cmd::Lists(command) => return lists::run(&mut client, command, out).await,

@@ -58,9 +58,14 @@ impl Table {
     }
 }
 
-/// Without control characters: what a terminal shows must not be steered by a comment or reason.
+/// Without control characters: what a terminal shows must not be steered by a comment or reason, nor look like something else.
 pub fn clean(s: &str) -> String {
-    s.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    s.chars().map(|c| if c.is_control() || is_unseen(c) { '\u{fffd}' } else { c }).collect()
+}
+
+/// What turns the direction of writing around, or takes no place.
+fn is_unseen(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 /// "in 59m", "3s ago", "now".
@@ -148,6 +153,12 @@ mod tests {
         t.row(vec!["blocked".into(), "1,234".into(), "a\x1b[2Jb".into()]);
         t.row(vec!["é".into(), "7".into(), String::new()]);
         assert_eq!(t.render(), "NAME     PACKETS  NOTE\nblocked    1,234  a\u{fffd}[2Jb\né              7\n");
+    }
+
+    #[test]
+    fn what_is_shown_reads_as_it_is_written() {
+        assert_eq!(clean("203.0.113.7\u{202e}66\u{200b}!"), "203.0.113.7\u{fffd}66\u{fffd}!");
+        assert_eq!(clean("né ünïcode 日本"), "né ünïcode 日本");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `weir review`: questions listed, shown and answered, one by one or one after another.
 
-mod ask;
+pub(super) mod ask;
 
 use std::fmt::Write;
 use std::io::{self, IsTerminal};
@@ -74,7 +74,7 @@ pub async fn run(client: &mut Client, args: ReviewArgs, out: &Output) -> anyhow:
     Ok(())
 }
 
-fn request(
+pub(super) fn request(
     id: u64,
     choice: Choice,
     width: Option<Width>,

@@ -8,6 +8,7 @@ mod rules;
 mod setting;
 mod show;
 mod sinks;
+mod tracing;
 pub mod tree;
 mod useless;
 mod web;
@@ -30,6 +31,7 @@ pub use feeds::{Act, CrowdSec, Remedies, Source};
 pub use keys::{Apply, KEYS, Key};
 pub use metrics::{Metrics, MetricsAt};
 pub use setting::{LEVELS, MODES, Shown};
+pub use tracing::Tracing;
 use tree::At;
 pub use web::{Web, WebListen, WebTls};
 
@@ -77,6 +79,7 @@ pub struct Config {
     pub metrics: Metrics,
     /// Who is told of what happens, beside the event log.
     pub sinks: Vec<SinkConfig>,
+    pub tracing: Tracing,
 }
 
 /// What the bundle that came with the program may lead to, until one was learned here.
@@ -264,6 +267,7 @@ impl Default for Config {
             web: Web::default(),
             metrics: Metrics::default(),
             sinks: Vec::new(),
+            tracing: Tracing::default(),
         }
     }
 }
@@ -436,6 +440,7 @@ impl Config {
             netflow: NetFlow { exporters: new.netflow.exporters.clone(), ..self.netflow.clone() },
             log: Log { to: self.log.to, ..new.log.clone() },
             metrics: self.metrics.clone(),
+            tracing: self.tracing.clone(),
             api: Api { listen: self.api.listen.clone(), ..new.api.clone() },
             web: Web {
                 enabled: self.web.enabled,

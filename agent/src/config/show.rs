@@ -167,6 +167,7 @@ impl Config {
         lines.push(self.api.words(self.group.as_deref(), self.read_group.as_deref()));
         lines.push(self.web.words());
         lines.push(self.metrics.words());
+        lines.extend(self.tracing.words());
         let silent = format!("Once the agent is silent for {}, ", d(self.lease.timeout));
         lines.push(match self.lease.lapse {
             Lapse::Keep => "If the agent is silent, entries stay until they expire.".to_owned(),

@@ -115,6 +115,7 @@ sinks:
   - {name: bus, type: kafka, brokers: [k1, "k2:9999"], topic: weir, tls: true, ca_file: /t/ca.pem, user: weir, password_file: /s/k}
   - {name: arcsight, type: cef, server: 192.0.2.9, transport: tcp}
   - {name: cef-file, type: cef, path: /l/weir.cef}
+tracing: {otlp: "http://127.0.0.1:4317"}
 "#;
 
 fn sinks() -> Vec<SinkConfig> {
@@ -339,6 +340,7 @@ fn every_key_can_be_set() {
             idle: s(1800),
             role: Role::Viewer,
         },
+        tracing: Tracing { otlp: Some("http://127.0.0.1:4317".into()) },
         metrics: Metrics { enabled: false, listen: MetricsAt("10.0.0.1:9470".parse().unwrap()) },
         sinks: sinks(),
     };
@@ -443,6 +445,16 @@ fn naming_the_section_turns_the_collector_on_loopback_unless_told_otherwise() {
     let alone = parse("netflow: {}").summary();
     assert!(alone.contains("alerts alone") && alone.contains("private networks"), "{alone}");
     assert!(!alone.contains("not authenticated") && !alone.contains("twice"), "{alone}");
+}
+
+#[test]
+fn a_collector_of_traces_has_a_host_and_a_port() {
+    for wrong in
+        ["127.0.0.1:4317", "http://127.0.0.1", "https://127.0.0.1:4317", "http://a:4317/v1/traces", "http://a:0"]
+    {
+        let said = errors(&format!("tracing: {{otlp: '{wrong}'}}"));
+        assert!(said[0].contains("is no collector of traces: expected http://HOST:PORT"), "{said:?}");
+    }
 }
 
 #[test]

@@ -129,6 +129,10 @@ impl CallOutcome {
         (CallOutcome::Cancelled, "cancelled"),
     ];
 
+    pub fn name(self) -> &'static str {
+        Self::ALL[self as usize].1
+    }
+
     pub fn of(code: tonic::Code) -> Self {
         use tonic::Code;
         match code {

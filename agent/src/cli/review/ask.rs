@@ -65,11 +65,12 @@ fn value<T>(
     }
 }
 
-fn choice(o: &pb::QuestionOption) -> Option<(Choice, Option<Width>)> {
-    let choice = Choice::NAMES.iter().find(|(n, _)| *n == o.choice).map(|(_, c)| *c)?;
-    let width = Width::NAMES.iter().find(|(n, _)| *n == o.width).map(|(_, w)| *w);
+/// An answer by its names; an empty width is that of what was proposed. `None`: one of them is not known here.
+pub fn named(choice: &str, width: &str) -> Option<(Choice, Option<Width>)> {
+    let choice = Choice::NAMES.iter().find(|(n, _)| *n == choice).map(|(_, c)| *c)?;
+    let known = Width::NAMES.iter().find(|(n, _)| *n == width).map(|(_, w)| *w);
     // One that this version does not know must not be taken for what was proposed.
-    (o.width.is_empty() || width.is_some()).then_some((choice, width))
+    (width.is_empty() || known.is_some()).then_some((choice, known))
 }
 
 /// How long, how much and why; `None`: nobody types any more.
@@ -79,7 +80,7 @@ fn answer(
     input: &mut dyn BufRead,
     out: &mut dyn Write,
 ) -> io::Result<Option<pb::AnswerQuestionRequest>> {
-    let Some((choice, width)) = choice(o) else {
+    let Some((choice, width)) = named(&o.choice, &o.width) else {
         writeln!(out, "this `weir` does not know that answer; the agent is newer")?;
         return Ok(None);
     };

@@ -1,0 +1,144 @@
+//! Spans before a double of the collector that speaks the protocol.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use http_body_util::{BodyExt, StreamBody};
+use prost::Message;
+use prost::bytes::{BufMut, Bytes, BytesMut};
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::body::Body;
+
+use super::wire::{ExportRequest, ExportResponse, OneValue, PartialSuccess, WireSpan};
+use super::*;
+
+/// A collector: what came, and how it answers.
+#[derive(Clone, Default)]
+struct Collector {
+    got: Arc<Mutex<Vec<ExportRequest>>>,
+    /// Requests that it still refuses.
+    refuse: Arc<AtomicU64>,
+    rejects: Arc<AtomicU64>,
+}
+
+impl tonic::server::NamedService for Collector {
+    const NAME: &'static str = "opentelemetry.proto.collector.trace.v1.TraceService";
+}
+
+impl tower::Service<http::Request<Body>> for Collector {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let this = self.clone();
+        Box::pin(async move {
+            assert_eq!(request.uri().path(), super::wire::EXPORT);
+            let body = request.into_body().collect().await.unwrap().to_bytes();
+            if this.refuse.try_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok() {
+                return Ok(tonic::Status::unavailable("not now").into_http());
+            }
+            let request = ExportRequest::decode(&body[5..]).unwrap();
+            this.got.lock().unwrap_or_else(PoisonError::into_inner).push(request);
+            let rejected_spans = this.rejects.load(Ordering::SeqCst) as i64;
+            let partial_success = Some(PartialSuccess { rejected_spans, error_message: String::new() });
+            let answer = ExportResponse { partial_success }.encode_to_vec();
+            let mut frame = BytesMut::new();
+            frame.put_u8(0);
+            frame.put_u32(answer.len() as u32);
+            frame.put_slice(&answer);
+            let mut trailers = http::HeaderMap::new();
+            trailers.insert("grpc-status", http::HeaderValue::from_static("0"));
+            let frames: [Result<http_body::Frame<Bytes>, tonic::Status>; 2] =
+                [Ok(http_body::Frame::data(frame.freeze())), Ok(http_body::Frame::trailers(trailers))];
+            let mut response = http::Response::new(Body::new(StreamBody::new(tokio_stream::iter(frames))));
+            response.headers_mut().insert("content-type", http::HeaderValue::from_static("application/grpc"));
+            Ok(response)
+        })
+    }
+}
+
+impl Collector {
+    async fn start(&self) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap();
+        let server = tonic::transport::Server::builder().add_service(self.clone());
+        tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+        at
+    }
+
+    fn spans(&self) -> Vec<WireSpan> {
+        let got = self.got.lock().unwrap();
+        let resources = got.iter().flat_map(|r| &r.resource_spans);
+        resources.flat_map(|r| &r.scope_spans).flat_map(|s| s.spans.clone()).collect()
+    }
+}
+
+async fn until(what: &str, done: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !done() {
+        assert!(began.elapsed() < Duration::from_secs(20), "waited in vain for {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_collector_gets_spans_with_their_parents_and_attributes() {
+    let collector = Collector::default();
+    // One that restarts gets them later.
+    collector.refuse.store(1, Ordering::SeqCst);
+    let tracer = Tracer::to(&format!("http://{}", collector.start().await)).unwrap();
+    let whole = Span::new("epoch", 1_700_000_000_000_000, Duration::from_millis(30)).with("flows", Value::Int(7));
+    tracer.record(whole.part("drain", 1_700_000_000_000_000, Duration::from_millis(10)));
+    tracer.record(
+        Span::ended("Status", Duration::from_millis(1)).served().failed(true).with("outcome", Value::Word("failed")),
+    );
+    tracer.record(whole);
+    until("three spans", || collector.spans().len() == 3).await;
+    let spans = collector.spans();
+    let of = |name: &str| spans.iter().find(|s| s.name == name).unwrap();
+    let (epoch, drain, call) = (of("epoch"), of("drain"), of("Status"));
+    assert_eq!((epoch.trace_id.len(), epoch.span_id.len(), epoch.parent_span_id.len()), (16, 8, 0));
+    assert_eq!((&drain.trace_id, &drain.parent_span_id), (&epoch.trace_id, &epoch.span_id));
+    assert_eq!(epoch.end_time_unix_nano - epoch.start_time_unix_nano, 30_000_000);
+    assert_eq!(epoch.start_time_unix_nano, 1_700_000_000_000_000_000);
+    let value = |s: &WireSpan| s.attributes[0].value.clone().unwrap().value.unwrap();
+    assert_eq!((value(epoch), value(call)), (OneValue::Int(7), OneValue::Text("failed".into())));
+    assert_eq!((call.kind, call.status.as_ref().unwrap().code, &epoch.status), (2, 2, &None));
+    assert_ne!(call.trace_id, epoch.trace_id);
+    let got = collector.got.lock().unwrap()[0].clone();
+    let about = &got.resource_spans[0].resource.as_ref().unwrap().attributes;
+    assert!(about.iter().any(|a| a.key == "service.name"));
+    assert_eq!(tracer.lost(), Some(0));
+}
+
+#[tokio::test]
+async fn what_no_collector_takes_is_counted_and_holds_nobody_up() {
+    // Nobody listens there.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = listener.local_addr().unwrap();
+    drop(listener);
+    let tracer = Tracer::to(&format!("http://{at}")).unwrap();
+    let began = Instant::now();
+    for _ in 0..3 * QUEUE {
+        tracer.record(Span::ended("epoch", Duration::from_millis(1)));
+    }
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    assert!(tracer.lost() >= Some(QUEUE as u64), "{:?}", tracer.lost());
+    let collector = Collector::default();
+    collector.rejects.store(2, Ordering::SeqCst);
+    let other = Tracer::to(&format!("http://{}", collector.start().await)).unwrap();
+    other.record(Span::ended("epoch", Duration::from_millis(1)));
+    until("what it rejects", || other.lost() == Some(2)).await;
+    assert_eq!((Tracer::default().lost(), Tracer::default().is_on()), (None, false));
+}
