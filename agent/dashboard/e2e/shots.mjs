@@ -21,6 +21,8 @@ export async function shots(page, dir) {
   for (const [name, size, scheme] of /** @type {const} */ ([["dark", DESKTOP, "dark"], ["light", DESKTOP, "light"], ["phone", PHONE, "dark"]])) {
     await page.setViewportSize(size);
     await page.emulateMedia({ colorScheme: scheme });
+    // Nothing looks pointed at.
+    await page.mouse.move(size.width - 1, size.height / 2);
     for (const [at, to] of pages.entries()) {
       await page.goto(`${base}#/${to}`);
       await page.locator("#heading").waitFor();

@@ -157,7 +157,7 @@ export function AlertPage({ id }: { id: number }): JSX.Element {
             <div class="columns">
               <div class="column main">
                 <Card title="Why" extra={<><Severity of={alert.severity} /> <span class="dim">{odds(alert.p_value)} among {alert.role === "" ? "all" : alert.role}</span></>}>
-                  {alert.reasons.length === 0 ? <Empty title="No single feature stands out">The combination is what is strange.</Empty> : <Reasons reasons={alert.reasons} />}
+                  {alert.reasons.length === 0 ? <Empty title="No reasons are kept with this alert">Of many strange observations at once, some are explained. Other alerts about the same source, below, may say more.</Empty> : <Reasons reasons={alert.reasons} />}
                   {alert.unless !== "" && <p class="unless"><b>Would have been no anomaly:</b> {alert.unless}</p>}
                 </Card>
                 <Card title="Evidence over time">

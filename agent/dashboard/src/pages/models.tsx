@@ -25,6 +25,7 @@ const comparison = resource(async (): Promise<Comparison | null> => {
   }
 });
 const inspected = signal<{ id: string; detail: BundleDetail } | undefined>(undefined);
+type Points = Calibration["profiles"][number]["points"];
 const profile = signal("");
 
 async function refresh(): Promise<void> {
@@ -202,6 +203,15 @@ function Inspected(): JSX.Element | null {
   );
 }
 
+/** Two digits: more would say more than is known. */
+const rough = (v: number): string => (v === 0 ? "0" : number(Number(v.toPrecision(2))));
+
+/** The points whose figures are told; the curve has all of them. */
+function told(points: Points): Points {
+  const round = [0.0001, 0.001, 0.01, 0.05, 0.1, 0.25, 0.5];
+  return points.filter((p) => round.some((r) => Math.abs(p.asked - r) < r / 1000));
+}
+
 function Calibrated({ of: c }: { of: Calibration }): JSX.Element {
   if (c.bundle === "") return <Empty title="No bundle serves">Once one does, how often its p-values come is shown against what they promise.</Empty>;
   const chosen = c.profiles.find((p) => p.profile === profile.value) ?? c.profiles[0];
@@ -229,11 +239,11 @@ function Calibrated({ of: c }: { of: Calibration }): JSX.Element {
             <table class="table">
               <thead><tr><th scope="col" class="num">Asked</th><th scope="col" class="num">Realised</th><th scope="col" class="num">95%</th><th scope="col"><span class="hidden">Judgement</span></th></tr></thead>
               <tbody>
-                {chosen.points.map((p) => (
+                {told(chosen.points).map((p) => (
                   <tr key={p.asked}>
                     <td class="num">{number(p.asked)}</td>
-                    <td class="num">{number(p.realised)}</td>
-                    <td class="num dim">{number(p.low)} – {number(p.high)}</td>
+                    <td class="num">{rough(p.realised)}</td>
+                    <td class="num dim">{rough(p.low)} – {rough(p.high)}</td>
                     <td>{!p.certified ? <Pill title="The calibration rows cannot show this rate">few rows</Pill> : p.low > p.asked ? <Pill tone="warn">too many</Pill> : <Pill tone="good">holds</Pill>}</td>
                   </tr>
                 ))}
@@ -285,7 +295,7 @@ function Drift({ of: d }: { of: ModelDrift }): JSX.Element {
           <li key={`${f.profile}-${f.feature}`}>
             <span title={f.feature}>{f.words} <span class="dim">{f.profile}</span></span>
             <Meter value={f.effect} max={0.5} tone={f.moved ? "bad" : "info"} label={`Effect ${number(f.effect)}`} />
-            <span class="dim">{percent(f.below_usual)} below, {percent(f.above_usual)} above what is usual</span>
+            <span class="dim">{percent(f.below_usual)} below, {percent(f.above_usual)} above usual</span>
             {f.moved && <Pill tone="bad">moved</Pill>}
           </li>
         ))}

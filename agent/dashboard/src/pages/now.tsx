@@ -204,7 +204,7 @@ function Health({ of: s }: { of: Status }): JSX.Element {
       )}
       <Facts
         rows={[
-          ["Mode", <><Pill tone={effective === "enforce" ? "good" : "warn"}>{effective}</Pill>{configured !== effective && <span class="dim"> configured: {configured}; {s.mode_reason}</span>}</>],
+          ["Mode", <><Pill tone={effective === "enforce" ? "good" : effective === "review" ? "info" : "warn"}>{effective}</Pill>{configured !== effective && <span class="dim"> configured: {configured}; {s.mode_reason}</span>}</>],
           ["Interface", s.interface === "" ? "none: only a collector" : `${s.interface}, ${s.xdp_mode === "XDP_MODE_UNSPECIFIED" ? "no program attached" : `XDP ${word(s.xdp_mode, "XDP_MODE_")}`}${s.xdp_cause === "" ? "" : ` (${s.xdp_cause})`}`],
           ["Bundle", s.bundle === undefined ? <>none serves; <a href={href("models")}>learn</a></> : <><a href={href("models")}>{s.bundle.id}</a> <Pill tone={s.bundle.promoted ? "good" : "warn"}>{s.bundle.promoted ? "promoted" : "not promoted"}</Pill></>],
           s.learning === undefined ? undefined : ["Learning", `${s.learning.phase}, ${span(s.learning.elapsed_us)} of ${span(s.learning.duration_us)}, ${plural(s.learning.flows, "flow")}`],

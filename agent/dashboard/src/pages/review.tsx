@@ -84,7 +84,8 @@ function Options({ of }: { of: QuestionDetail }): JSX.Element {
               {...(o.refused === "" ? {} : { title: o.refused })}
               onRun={() => answer(question, o)}
             >
-              {o.words}
+              {o.words[0]?.toUpperCase()}
+              {o.words.slice(1)}
             </Act>
             <div class="option-more">
               {proposed && <Pill tone="info">proposed</Pill>}
@@ -226,7 +227,7 @@ export function Review(): JSX.Element {
                   {closed.slice(0, 100).map((q) => (
                     <li key={q.id}>
                       <a href={href("review", q.id)} aria-current={q.id === question?.id ? "true" : undefined}>
-                        <span class="card-line"><Pill>{q.state}</Pill> <span class="address">{q.target}</span> <span class="dim end"><Time us={q.answered_us} /></span></span>
+                        <span class="card-line"><Pill>{q.state}</Pill> <span class="address clip">{q.target}</span> <span class="dim end"><Time us={q.answered_us} /></span></span>
                         <span class="dim clip">{q.came_to}</span>
                       </a>
                       {q.state === "answered" && <Act tone="quiet" onRun={() => undo(q.id)} title={`Take back the answer to question ${q.id}`}>Undo</Act>}

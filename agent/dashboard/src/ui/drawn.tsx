@@ -68,7 +68,7 @@ export interface CurvePoint {
 export function Rates({ points, label, xTitle, yTitle }: { points: readonly CurvePoint[]; label: string; xTitle: string; yTitle: string }): JSX.Element {
   const all = points.flatMap((p) => [p.x, p.y, p.low ?? p.y, p.high ?? p.y]).filter((v) => v > 0);
   const decades = Math.floor(Math.log10(Math.min(0.1, ...all)));
-  const [W, H, L, B] = [320, 230, 44, 34];
+  const [W, H, L, B] = [230, 200, 40, 32];
   const on = (v: number): number => Math.min(1, Math.max(0, (Math.log10(Math.max(v, 1e-12)) - decades) / -decades));
   const x = (v: number): number => L + on(v) * (W - L - 8);
   const y = (v: number): number => H - B - on(v) * (H - B - 8);
@@ -92,7 +92,7 @@ export function Rates({ points, label, xTitle, yTitle }: { points: readonly Curv
         <g key={p.x}>
           <title>{p.title ?? `${p.x}: ${p.y}`}</title>
           {p.low !== undefined && p.high !== undefined && <line class="interval" x1={x(p.x)} x2={x(p.x)} y1={y(p.low)} y2={y(p.high)} />}
-          <circle cx={x(p.x)} cy={y(p.y)} r="3" />
+          <circle cx={x(p.x)} cy={y(p.y)} r={points.length > 20 ? 1.5 : 2.5} />
         </g>
       ))}
     </svg>

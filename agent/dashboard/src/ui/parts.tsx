@@ -118,7 +118,7 @@ export function FlowTable({ flows, label }: { flows: readonly RecordedFlow[]; la
               <td><Time us={f.start_us} exact /></td>
               <td class="address">{endpoint(f.client, f.client_port)}</td>
               <td class="address">{endpoint(f.server, f.server_port)} <span class="dim">{protocol(f.proto)}</span></td>
-              <td>{f.state}{f.proven ? "" : <span class="dim"> unproven</span>}</td>
+              <td title={f.proven ? "proven: the client is no forgery" : "unproven: the client may be forged"}>{f.state}</td>
               <td class="num">{grouped(f.packets_to_server)} / {grouped(f.packets_to_client)}</td>
               <td class="num">{si(f.bytes_to_server, "B")} / {si(f.bytes_to_client, "B")}</td>
               <td class="num">{span(f.end_us - f.start_us)}</td>

@@ -23,7 +23,8 @@ use crate::lab::story::{Lab, plain};
 pub const DASHBOARD: Scene = Scene {
     name: "web",
     about: "in a browser a person sees a scan come in, reads why, blocks it and takes that back, and labels a false alarm; then load",
-    site: |site| crate::lab::agent::Site { mode: "review", ..site },
+    // Every flow is an event: the last lines of the configuration are those about the log.
+    site: |site| crate::lab::agent::Site { mode: "review", more: "  flows: true\n".to_owned(), ..site },
     play,
 };
 
@@ -106,6 +107,15 @@ fn act(lab: &mut Lab, what: &str, of: &Value) -> Result<Value> {
         }
         "knock" => json!({ "door": format!("{:?}", knock(lab, from()?)?) }),
         "load" => load(lab, number("seconds")?)?,
+        "stop" => {
+            lab.agent_mut()?.stop();
+            json!({})
+        }
+        "start" => {
+            let program = lab.agent()?.program().to_owned();
+            lab.agent_mut()?.start_again(&program)?;
+            json!({})
+        }
         other => bail!("the script asked for {other:?}, which the scene cannot do"),
     })
 }
