@@ -38,6 +38,6 @@ pub mod sink;
 pub mod sinks;
 pub mod store;
 pub mod surroundings;
-pub mod web;
 pub mod tls_client;
 pub mod traces;
+pub mod web;

@@ -10,7 +10,7 @@ use crate::clock::wall_us;
 use crate::command::{CommandError, NamedCount};
 use crate::drain::Epoch;
 use crate::enforce::Pass;
-use crate::metrics::{Entries, Histogram, Reading, SinkUse, Tally};
+use crate::metrics::{Delivery, Entries, Histogram, Reading, SinkUse, Tally};
 use crate::pipeline::Took;
 use crate::traces::{Span, Value};
 
@@ -83,6 +83,27 @@ impl Measures {
 }
 
 impl Agent {
+    /// The event log, and the sinks of the configuration.
+    fn sinks_in_use(&self) -> Vec<SinkUse> {
+        let (queued, capacity) = (self.sink.queued(), crate::sink::QUEUE as f64);
+        let log = SinkUse {
+            // No sink can be called that.
+            name: "log:events".to_owned(),
+            queued,
+            fill: queued as f64 / capacity,
+            lost: self.sink.lost(),
+            delivery: None,
+        };
+        let others = self.sinks.states().snapshot().into_iter().map(|s| SinkUse {
+            queued: s.queued,
+            fill: s.queued_bytes as f64 / s.queue_size.max(1) as f64,
+            lost: s.dropped.iter().map(|d| d.count).sum(),
+            delivery: Some(Delivery { delivered: s.delivered, retried: s.retried, failing: s.failing }),
+            name: s.name,
+        });
+        std::iter::once(log).chain(others).collect()
+    }
+
     /// An epoch as spans: its drain, what was made of it, and when that was in the kernel. Features and scores come by turns; they are shown one
     /// after the other, each as long as it took in all.
     pub(super) fn trace(&self, epoch: &Epoch, began: Instant, took: Took, (writing, enforced): (Instant, Duration)) {
@@ -136,12 +157,7 @@ impl Agent {
             lost: self.all_losses().into_iter().map(named).collect(),
             store_lost: self.store.journal().lost().into_iter().map(named).collect(),
             store_queue: self.store.journal().waiting() as u64,
-            sinks: vec![SinkUse {
-                name: "events".to_owned(),
-                queued: self.sink.queued(),
-                capacity: crate::sink::QUEUE as u64,
-                lost: self.sink.lost(),
-            }],
+            sinks: self.sinks_in_use(),
             watchers: self.bus.subscribers() as u64,
             entries: m.entries,
             kernel_entries: self.kernel.as_ref().map(|k| k.enforcer.entries().map(|n| n as u64)),

@@ -8,8 +8,8 @@ use weir_core::record::TimeUs;
 use super::Agent;
 use crate::clock::wall_us;
 use crate::command::{
-    Caller, Command, CommandError, FeedbackCommand, Identity, ListsCommand, LiveCommand, Recorded, Reply, ReviewCommand,
-    SinksCommand,
+    Caller, Command, CommandError, FeedbackCommand, Identity, ListsCommand, LiveCommand, Recorded, Reply,
+    ReviewCommand, SinksCommand,
 };
 use crate::deciding::Acted;
 use crate::evidence::{Case, Document};

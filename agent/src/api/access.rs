@@ -16,9 +16,9 @@ use super::tls::{TlsError, Trust};
 use super::x509::Holder;
 use crate::command::{Identity, Role};
 use crate::config::ApiTls;
-use crate::web::login::{Logins, Session};
 use crate::metrics::ApiCalls;
 use crate::traces::Tracer;
+use crate::web::login::{Logins, Session};
 
 /// In the unit (OU) of certificates that `weir tls client` makes.
 pub const UNIT_PREFIX: &str = "weir-";

@@ -17,11 +17,23 @@ use crate::command::{NamedCount, StatusReport, XdpMode};
 /// A sink as it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SinkUse {
-    /// As the configuration names it; the event log is `events`.
+    /// As the configuration names it; the event log is `log:events`.
     pub name: String,
     pub queued: u64,
-    pub capacity: u64,
+    /// How full its queue is, 0 to 1.
+    pub fill: f64,
     pub lost: u64,
+    /// `None` for the event log, which goes to a file here.
+    pub delivery: Option<Delivery>,
+}
+
+/// How deliveries to others go.
+#[derive(Clone, Copy, Debug)]
+pub struct Delivery {
+    pub delivered: u64,
+    pub retried: u64,
+    /// The last attempt failed.
+    pub failing: bool,
 }
 
 /// What was done to entries in the kernel since the start.
@@ -259,7 +271,12 @@ impl Reading {
     fn records(&self, s: &mut Samples) {
         for sink in &self.sinks {
             s.put(&t::SINK_QUEUE, [&sink.name], sink.queued);
-            s.put(&t::SINK_CAPACITY, [&sink.name], sink.capacity);
+            s.put(&t::SINK_FILL, [&sink.name], sink.fill);
+            if let Some(d) = &sink.delivery {
+                s.put(&t::SINK_DELIVERED, [&sink.name], d.delivered);
+                s.put(&t::SINK_RETRIED, [&sink.name], d.retried);
+                s.put(&t::SINK_FAILING, [&sink.name], u64::from(d.failing));
+            }
             s.put(&t::SINK_LOST, [&sink.name], sink.lost);
         }
         s.put(&t::STORE_QUEUE, [], self.store_queue);

@@ -55,7 +55,7 @@ const PROFILES: usize = ProfileId::ALL.len();
 /// Names of losses: they are the program's own words.
 pub const LOSSES: usize = 40;
 /// Sinks that are told apart.
-pub const SINKS: usize = 32;
+pub const SINKS: usize = 33;
 /// Kernel maps that are told apart.
 const MAPS: usize = 8;
 
@@ -111,7 +111,10 @@ metrics! {
     LEASE_TIMEOUT: Gauge, "weir_lease_timeout_seconds" [] 1, "Silence after which entries do as `lease.lapse` says.";
 
     SINK_QUEUE: Gauge, "weir_sink_queue" ["sink"] SINKS, "Events that wait to be written.";
-    SINK_CAPACITY: Gauge, "weir_sink_queue_capacity" ["sink"] SINKS, "Events that may wait.";
+    SINK_FILL: Gauge, "weir_sink_queue_fill_ratio" ["sink"] SINKS, "How full its queue is, 0 to 1.";
+    SINK_DELIVERED: Counter, "weir_sink_delivered_total" ["sink"] SINKS, "Events that their receiver has.";
+    SINK_RETRIED: Counter, "weir_sink_retried_total" ["sink"] SINKS, "Attempts that failed and were made again.";
+    SINK_FAILING: Gauge, "weir_sink_failing" ["sink"] SINKS, "1: the last attempt failed.";
     SINK_LOST: Counter, "weir_sink_lost_total" ["sink"] SINKS, "Events that were not written.";
     STORE_QUEUE: Gauge, "weir_store_queue" [] 1, "Rows of alerts, evidence, history and audit that wait for the disk.";
     STORE_LOST: Counter, "weir_store_lost_total" ["what"] LOSSES, "Rows that the store had no room for, or the disk did not take.";

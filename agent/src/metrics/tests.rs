@@ -80,7 +80,8 @@ fn fullest() -> Reading {
             leads_to_drops: true,
         });
     }
-    let sink = |n| SinkUse { name: format!("sink-{n}"), queued: 1, capacity: 2, lost: 3 };
+    let delivery = Some(Delivery { delivered: 4, retried: 2, failing: true });
+    let sink = |n| SinkUse { name: format!("sink-{n}"), queued: 1, fill: 0.5, lost: 3, delivery };
     Reading {
         status,
         counted: Tally::default().read(),
@@ -146,7 +147,13 @@ fn series_stay_below_two_thousand_whatever_there_is_to_tell() {
     }
     // A configuration beyond that is cut, and says so.
     let mut more = fullest();
-    more.sinks.extend((0..5).map(|n| SinkUse { name: format!("more-{n}"), queued: 0, capacity: 0, lost: 0 }));
+    more.sinks.extend((0..5).map(|n| SinkUse {
+        name: format!("more-{n}"),
+        queued: 0,
+        fill: 0.0,
+        lost: 0,
+        delivery: None,
+    }));
     assert_eq!(more.samples(&Own::default(), &[]).left_out(), 15);
 }
 
