@@ -162,6 +162,8 @@ async fn each_second_brings_its_rates_and_a_sample_of_its_scores() {
     let user = site.log_in(Role::Viewer).await;
     let mut stream = Stream::open(&site, &user, "/api/v1/events?kinds=alert", None).await;
     site.bus.publish(news(1));
+    // The stream has looked at it, and passed it over, before the second ends.
+    tokio::time::sleep(Duration::from_millis(300)).await;
     let now = crate::clock::wall_us() + 1_000_000;
     let scores =
         [vec![crate::live::tests::score(now, 0.001)], (0..90).map(|_| crate::live::tests::score(now, 0.5)).collect()];
