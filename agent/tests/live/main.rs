@@ -31,3 +31,4 @@ mod targets;
 mod unblock;
 mod unload;
 mod watch;
+mod web;
