@@ -294,7 +294,7 @@ fn a_user_sees_what_goes_on_answers_a_question_and_takes_that_back() {
     terminal.resize(70, 20);
     terminal.wait_for("the frame of the lists at the new size", |s| {
         let corner = |row: u16| s.cell(row, 69).is_some_and(|c| c.contents() == "┐");
-        (0..20).any(corner) && s.contents().contains("q quit")
+        (0..20).any(corner) && s.contents().contains("Tab pane")
     });
     terminal.resize(120, 40);
     // The question, from the list.
