@@ -43,12 +43,23 @@ impl vt100::Callbacks for Calls {
     }
 }
 
+fn modes(terminal: &OwnedFd) -> Vec<u64> {
+    // SAFETY: plain data, filled by the call below.
+    let mut t: libc::termios = unsafe { std::mem::zeroed() };
+    // SAFETY: a terminal of ours, and room for what it says.
+    let got = unsafe { libc::tcgetattr(terminal.as_fd().as_raw_fd(), &mut t) };
+    assert_eq!(got, 0, "{}", std::io::Error::last_os_error());
+    [t.c_iflag, t.c_oflag, t.c_cflag, t.c_lflag].map(u64::from).to_vec()
+}
+
 /// A program on a terminal of its own; killed at the end.
 pub struct Pty {
     child: Child,
     master: File,
     slave: OwnedFd,
     seen: Arc<Mutex<Seen>>,
+    /// As it was before the program began.
+    before: Vec<u64>,
 }
 
 fn size(columns: u16, rows: u16) -> libc::winsize {
@@ -66,6 +77,7 @@ impl Pty {
         let (master, slave) = unsafe { (File::from_raw_fd(master), OwnedFd::from_raw_fd(slave)) };
         // SAFETY: a flag of our own descriptor: the child must not hold this end.
         unsafe { libc::fcntl(master.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) };
+        let before = modes(&slave);
         let end = || slave.try_clone().unwrap();
         command.stdin(end()).stdout(end()).stderr(end()).env("TERM", "xterm-256color");
         // SAFETY: plain system calls: the child leads a session of its own, with this terminal.
@@ -90,7 +102,7 @@ impl Pty {
                 seen.raw.extend(&some[..n]);
             }
         });
-        Self { child, master, slave, seen }
+        Self { child, master, slave, seen, before }
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
@@ -114,12 +126,12 @@ impl Pty {
 
     /// Whether lines are edited and echoed, and the like, as the terminal has it.
     pub fn modes(&self) -> Vec<u64> {
-        // SAFETY: plain data, filled by the call below.
-        let mut t: libc::termios = unsafe { std::mem::zeroed() };
-        // SAFETY: a terminal of ours, and room for what it says.
-        let got = unsafe { libc::tcgetattr(self.slave.as_fd().as_raw_fd(), &mut t) };
-        assert_eq!(got, 0, "{}", std::io::Error::last_os_error());
-        [t.c_iflag, t.c_oflag, t.c_cflag, t.c_lflag].map(u64::from).to_vec()
+        modes(&self.slave)
+    }
+
+    /// The same before the program began.
+    pub fn modes_before(&self) -> Vec<u64> {
+        self.before.clone()
     }
 
     pub fn keys(&mut self, keys: &str) {
