@@ -144,8 +144,17 @@ pub const NEEDS: &[Need] = &[
         optional: true,
     },
     Need {
+        name: "rsyslog",
+        why: "receives what sinks send over UDP, TCP and TLS, in tests; its own processes, on loopback",
+        used_by: &[Use::Test],
+        probe: |host| host.says("rsyslogd", &["-v"]),
+        install: Install::Apt(&["rsyslog", "rsyslog-gnutls"]),
+        optional: true,
+    },
+    Need {
         name: "python venv",
-        why: "onnx.checker and onnxruntime judge the exported models, pandas, polars and DuckDB the Parquet, in tests",
+        why: "onnx.checker and onnxruntime judge the exported models, pandas, polars and DuckDB the Parquet, librdkafka what sinks \
+              send, in tests",
         used_by: &[Use::Test],
         probe: crate::setup::venv::probe,
         install: Install::Venv,

@@ -86,6 +86,10 @@ impl Config {
         if let Some(url) = &self.crowdsec.url {
             lines.push(format!("Asks CrowdSec at {url} every {} what is decided.", d(self.crowdsec.interval)));
         }
+        for s in &self.sinks {
+            let kinds: Vec<_> = s.kinds.iter().map(|k| k.name()).collect();
+            lines.push(format!("Tells {} ({}, {}) of {}.", s.name, s.to.name(), s.to.words(), kinds.join(", ")));
+        }
         if netflow.enabled && netflow.reachable() {
             lines.push(
                 "Warning: exporters are not authenticated; whoever reaches that address can make flows up, and teach by them."

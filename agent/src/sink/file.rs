@@ -1,8 +1,8 @@
 //! JSON lines in a file that can be rotated away.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 pub struct JsonLines {
@@ -44,7 +44,14 @@ impl JsonLines {
         let file = match &mut self.file {
             Some(file) => file,
             none => match open(&self.path) {
-                Ok(file) => none.insert(file),
+                Ok(file) => {
+                    // A kill in the middle of a write leaves part of a line, too.
+                    if !self.torn && ends_within_a_line(&self.path) {
+                        text.insert(0, b'\n');
+                        ends.iter_mut().for_each(|end| *end += 1);
+                    }
+                    none.insert(file)
+                }
                 Err(e) => return Err((ends.len() as u64, e)),
             },
         };
@@ -67,6 +74,21 @@ impl JsonLines {
         }
         (ends.iter().filter(|end| **end > written).count() as u64, e)
     }
+}
+
+/// A file whose last byte cannot be read (a pipe, a device) ends nowhere.
+fn ends_within_a_line(path: &Path) -> bool {
+    let last = || -> io::Result<u8> {
+        let file = File::open(path)?;
+        let size = file.metadata()?.len();
+        let mut byte = [b'\n'];
+        if size > 0 {
+            file.read_exact_at(&mut byte, size - 1)?;
+        }
+        Ok(byte[0])
+    };
+    // Not opened at all where it is no file: that may wait.
+    fs::metadata(path).is_ok_and(|m| m.is_file()) && last().is_ok_and(|b| b != b'\n')
 }
 
 fn open(path: &Path) -> io::Result<File> {

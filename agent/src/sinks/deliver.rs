@@ -50,7 +50,7 @@ impl Delivery {
         let told = shared.clone();
         let body = move || {
             if let Some(mut before) = before {
-                before.orders.send_modify(|o| o.stop = true);
+                before.stop();
                 if let Some(thread) = before.thread.take() {
                     // One that panicked delivers no more either.
                     let _ = thread.join();
@@ -82,6 +82,15 @@ impl Delivery {
         }
     }
 
+    /// What it has not delivered stays in the queue.
+    pub fn stop(&self) {
+        self.orders.send_modify(|o| o.stop = true);
+    }
+
+    pub fn is_stopped(&self) -> bool {
+        self.orders.borrow().stop
+    }
+
     pub fn reopen(&self) {
         self.orders.send_modify(|o| o.reopened += 1);
     }
@@ -94,7 +103,7 @@ impl Delivery {
 
 impl Drop for Delivery {
     fn drop(&mut self) {
-        self.orders.send_modify(|o| o.stop = true);
+        self.stop();
     }
 }
 

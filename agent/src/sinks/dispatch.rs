@@ -1,5 +1,6 @@
 //! The thread that takes events and fills the queues.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,7 +14,7 @@ use super::outlet::Origin;
 use super::queue::{Appended, Queue};
 use super::settings::SinkConfig;
 use super::state::{Dropped, Shared};
-use super::{CLOSE, Control, Intake, States, TestReply};
+use super::{CLOSE, Control, Intake, Message, States, TestReply, Waiting};
 use crate::clock::{boottime_us, wall_us};
 use crate::sink::Render;
 
@@ -38,6 +39,8 @@ pub struct Dispatcher {
     render: Arc<dyn Render>,
     origin: Origin,
     sinks: Vec<Sink>,
+    /// Configured no more. They keep their queues: a name that comes back must not find one that is still in use.
+    retired: Vec<Sink>,
     cared: Instant,
 }
 
@@ -49,23 +52,22 @@ impl Dispatcher {
         render: Arc<dyn Render>,
         origin: Origin,
     ) -> Self {
-        Self { dir, intake, states, render, origin, sinks: Vec::new(), cared: Instant::now() }
+        Self { dir, intake, states, render, origin, sinks: Vec::new(), retired: Vec::new(), cared: Instant::now() }
     }
 
     pub(super) fn run(mut self) {
         loop {
-            let (events, controls) = self.take();
-            for event in events {
-                self.event(&event);
-            }
-            for control in controls {
-                match control {
-                    Control::Configure(sinks) => self.configure(sinks),
-                    Control::Reopen => self.sinks.iter().filter_map(|s| s.delivery.as_ref()).for_each(Delivery::reopen),
+            for message in self.take() {
+                match message {
+                    Message::Event(event) => self.event(&event),
+                    Message::Control(Control::Configure(sinks)) => self.configure(sinks),
+                    Message::Control(Control::Reopen) => {
+                        self.sinks.iter().filter_map(|s| s.delivery.as_ref()).for_each(Delivery::reopen);
+                    }
                     // Whoever asked may have hung up.
-                    Control::List(reply) => drop(reply.send(self.states.snapshot())),
-                    Control::Test { name, reply } => self.test(&name, reply),
-                    Control::Stop(done) => {
+                    Message::Control(Control::List(reply)) => drop(reply.send(self.states.snapshot())),
+                    Message::Control(Control::Test { name, reply }) => self.test(&name, reply),
+                    Message::Control(Control::Stop(done)) => {
                         self.close();
                         let _ = done.send(());
                         return;
@@ -77,12 +79,13 @@ impl Dispatcher {
     }
 
     /// What has come, or nothing after a tick.
-    fn take(&self) -> (impl Iterator<Item = Arc<Event>> + use<>, impl Iterator<Item = Control> + use<>) {
+    fn take(&self) -> VecDeque<Message> {
         let waiting = self.intake.lock();
-        let idle = |w: &mut super::Waiting| w.events.is_empty() && w.control.is_empty();
+        let idle = |w: &mut Waiting| w.messages.is_empty();
         let waited = self.intake.news.wait_timeout_while(waiting, TICK, idle);
         let mut waiting = waited.map_or_else(|e| e.into_inner().0, |(waiting, _)| waiting);
-        (std::mem::take(&mut waiting.events).into_iter(), std::mem::take(&mut waiting.control).into_iter())
+        waiting.events = 0;
+        std::mem::take(&mut waiting.messages)
     }
 
     fn event(&mut self, event: &Event) {
@@ -122,39 +125,36 @@ impl Dispatcher {
     fn configure(&mut self, sinks: Vec<SinkConfig>) {
         let mut before = std::mem::take(&mut self.sinks);
         for config in sinks {
-            let old = before.iter().position(|s| s.config.name == config.name).map(|i| before.remove(i));
-            let Some(mut sink) = old else {
-                let shared = Arc::new(Shared::new(&config.name));
-                let gate = Gate::new(config.rules(), boottime_us());
-                self.sinks.push(Sink { config, shared, gate, queue: None, delivery: None });
-                self.open(self.sinks.len() - 1);
-                continue;
+            let named = |s: &Sink| s.config.name == config.name;
+            let sink = match before.iter().position(named) {
+                Some(i) => before.remove(i),
+                None => match self.retired.iter().position(named) {
+                    Some(i) => self.retired.remove(i),
+                    None => {
+                        let shared = Arc::new(Shared::new(&config.name));
+                        let gate = Gate::new(config.rules(), boottime_us());
+                        self.sinks.push(Sink { config, shared, gate, queue: None, delivery: None });
+                        self.open(self.sinks.len() - 1);
+                        continue;
+                    }
+                },
             };
-            if sink.config != config {
-                sink.gate.set_rules(config.rules(), boottime_us());
-                if let Some(queue) = &sink.queue {
-                    queue.set_bounds(config.bounds());
-                }
-                sink.config = config;
-                sink.shared.configured(&sink.config, sink.queue.clone());
-                if let Some(queue) = sink.queue.clone() {
-                    let old = sink.delivery.take();
-                    sink.delivery = Delivery::start(&sink.config, sink.shared.clone(), queue, &self.origin, old);
-                }
-            }
-            self.sinks.push(sink);
+            self.sinks.push(sink.configured(config, &self.origin));
         }
         for mut sink in before {
             sink.flush(&*self.render);
+            if let Some(delivery) = &sink.delivery {
+                delivery.stop();
+            }
             let (name, waiting) = (&sink.config.name, sink.queue.as_ref().map_or(0, |q| q.waiting().0));
-            let kept = self.dir.join(name);
             if waiting > 0 {
                 log::warn!(
                     "the sink {name} is configured no more; {waiting} events wait in {}: they are delivered once it is \
-                     configured again, or remove the folder",
-                    kept.display()
+                     configured again, or remove the folder while the agent does not run",
+                    self.dir.join(name).display()
                 );
             }
+            self.retired.push(sink);
         }
         self.states.set(self.sinks.iter().map(|s| s.shared.clone()).collect());
     }
@@ -231,6 +231,21 @@ impl Dispatcher {
 }
 
 impl Sink {
+    /// The same sink with this configuration.
+    fn configured(mut self, config: SinkConfig, origin: &Origin) -> Self {
+        if self.config == config && self.delivery.as_ref().is_some_and(|d| !d.is_stopped()) {
+            return self;
+        }
+        self.gate.set_rules(config.rules(), boottime_us());
+        self.config = config;
+        self.shared.configured(&self.config, self.queue.clone());
+        if let Some(queue) = self.queue.clone() {
+            queue.set_bounds(self.config.bounds());
+            self.delivery = Delivery::start(&self.config, self.shared.clone(), queue, origin, self.delivery.take());
+        }
+        self
+    }
+
     fn put(&self, passed: Vec<Passed>, render: &dyn Render) {
         self.shared.gate(self.gate.repetitions, self.gate.held_back);
         if passed.is_empty() {

@@ -107,11 +107,13 @@ impl Gate {
         while self.ends.front().is_some_and(|(end, _)| *end <= now) {
             self.end_first(now, out);
         }
+        self.summarise(now, out);
+    }
+
+    /// What was held back is said once in the rate's time, before anything else takes what the rate lets through.
+    fn summarise(&mut self, now: u64, out: &mut Vec<Passed>) {
         let period = self.rules.rate.map_or(0, |(_, us)| us);
-        if self.unsaid > 0
-            && now >= self.said_us.saturating_add(period)
-            && (self.rules.rate.is_none() || self.take(now))
-        {
+        if self.unsaid > 0 && now >= self.said_us.saturating_add(period) && self.take(now) {
             self.said_us = now;
             out.push(Passed::HeldBack(std::mem::take(&mut self.unsaid)));
         }
@@ -137,6 +139,7 @@ impl Gate {
     }
 
     fn let_through(&mut self, notice: Notice, now: u64, out: &mut Vec<Passed>) {
+        self.summarise(now, out);
         if self.rules.rate.is_some() && !self.take(now) {
             if self.unsaid == 0 {
                 self.said_us = now;

@@ -49,10 +49,16 @@ enum Control {
     Stop(SyncSender<()>),
 }
 
+enum Message {
+    Event(Arc<Event>),
+    Control(Control),
+}
+
+/// In the order in which it came: a sink gets what happens from when it is configured.
 #[derive(Default)]
 struct Waiting {
-    events: VecDeque<Arc<Event>>,
-    control: VecDeque<Control>,
+    messages: VecDeque<Message>,
+    events: usize,
 }
 
 /// Between the event loop and the thread that fills the queues.
@@ -120,17 +126,18 @@ impl Sinks {
             return;
         }
         let mut waiting = self.intake.lock();
-        if waiting.events.len() >= BUFFER {
+        if waiting.events >= BUFFER {
             self.intake.missed[kind as usize].fetch_add(1, Ordering::Relaxed);
             return;
         }
-        waiting.events.push_back(event.clone());
+        waiting.events += 1;
+        waiting.messages.push_back(Message::Event(event.clone()));
         drop(waiting);
         self.intake.news.notify_one();
     }
 
     fn control(&self, control: Control) {
-        self.intake.lock().control.push_back(control);
+        self.intake.lock().messages.push_back(Message::Control(control));
         self.intake.news.notify_one();
     }
 

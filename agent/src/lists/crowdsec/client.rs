@@ -95,4 +95,69 @@ mod tests {
         }
         assert!(check_url("https://127.0.0.1").is_ok());
     }
+
+    /// A local API behind TLS, with a certificate for 127.0.0.1; the PEM of who has signed it.
+    async fn behind_tls() -> (u16, String, tokio::sync::mpsc::Receiver<String>) {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let config = rustls::ServerConfig::builder_with_provider(crate::api::tls::provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (to, asked) = tokio::sync::mpsc::channel(8);
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+                let mut request = vec![0; 4096];
+                let n = stream.read(&mut request).await.unwrap();
+                to.send(String::from_utf8_lossy(&request[..n]).into_owned()).await.unwrap();
+                let body = "{\"new\": [], \"deleted\": []}";
+                let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+                stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+                stream.shutdown().await.ok();
+            }
+        });
+        (port, made.cert.pem(), asked)
+    }
+
+    #[tokio::test]
+    async fn https_is_spoken_with_whom_the_authority_vouches_for_and_nobody_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let (port, pem, mut asked) = behind_tls().await;
+        let (_, other, _) = behind_tls().await;
+        let config = |host: &str, ca: Option<&str>| {
+            let ca_file = ca.map(|text| {
+                let path = dir.path().join("ca.pem");
+                fs::write(&path, text).unwrap();
+                path
+            });
+            let (url, api_key) = (Some(format!("https://{host}:{port}/")), Some("KEY".to_owned()));
+            CrowdSec { url, api_key, ca_file, ..CrowdSec::default() }
+        };
+        let ask = async |config: CrowdSec| Client::new(&config).unwrap().stream(true).await;
+        let answer = ask(config("127.0.0.1", Some(&pem))).await.unwrap();
+        assert_eq!(answer, b"{\"new\": [], \"deleted\": []}");
+        let request = asked.recv().await.unwrap().to_lowercase();
+        assert!(request.starts_with("get /v1/decisions/stream?startup=true http/1.1"), "{request}");
+        assert!(
+            request.contains("x-api-key: key") && request.contains(&format!("host: 127.0.0.1:{port}")),
+            "{request}"
+        );
+        for (config, words) in [
+            (config("127.0.0.1", Some(&other)), "an authority that is not trusted"),
+            (config("localhost", Some(&pem)), "is for other names"),
+            (config("127.0.0.1", Some("no pem")), "holds no certificate in PEM"),
+        ] {
+            let refused = ask(config).await.unwrap_err();
+            assert!(refused.contains(words), "{refused}");
+        }
+        assert!(asked.try_recv().is_err(), "no key went to anybody else");
+    }
 }

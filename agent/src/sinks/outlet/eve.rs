@@ -102,12 +102,13 @@ impl Rotated {
     fn rotate(&mut self, now: u64) -> io::Result<()> {
         // Seconds are enough for a name; several in one second are counted.
         let stamp: String = rfc3339(now).chars().take(19).filter(|c| c.is_ascii_digit() || *c == 'T').collect();
-        let mut to = with_suffix(&self.config.path, &format!("-{stamp}"));
-        let mut n = 1;
-        while taken(&to) {
-            to = with_suffix(&self.config.path, &format!("-{stamp}.{n:04}"));
-            n += 1;
-        }
+        // Behind the last one of this second, whatever has been removed since.
+        let last = rotated(&self.config.path)?.into_iter().rfind(|r| r.time == stamp);
+        let to = match last {
+            None => format!("-{stamp}"),
+            Some(last) => format!("-{stamp}.{}", last.count + 1),
+        };
+        let to = with_suffix(&self.config.path, &to);
         fs::rename(&self.config.path, &to)?;
         self.reopen();
         // Whatever fails from here on costs no event.
@@ -121,8 +122,8 @@ impl Rotated {
 
     fn remove_old(&self) -> io::Result<()> {
         let rotated = rotated(&self.config.path)?;
-        for path in rotated.iter().take(rotated.len().saturating_sub(self.config.keep as usize)) {
-            fs::remove_file(path)?;
+        for old in rotated.iter().take(rotated.len().saturating_sub(self.config.keep as usize)) {
+            fs::remove_file(&old.path)?;
         }
         Ok(())
     }
@@ -143,33 +144,40 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 
 const PACKED: [&str; 2] = [".gz", ".zst"];
 
-/// The name is in use, compressed or not.
-fn taken(path: &Path) -> bool {
-    path.exists() || PACKED.iter().any(|p| with_suffix(path, p).exists())
+/// A file that was rotated away.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Old {
+    /// `20241127T065346`.
+    time: String,
+    /// Among those of one second.
+    count: u64,
+    path: PathBuf,
 }
 
-/// Files that were rotated away from this path, the oldest first.
-fn rotated(path: &Path) -> io::Result<Vec<PathBuf>> {
+/// Files that were rotated away from this path, the oldest first. Other people's files are none.
+fn rotated(path: &Path) -> io::Result<Vec<Old>> {
     let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
     let dir = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut found = Vec::new();
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
         let file = entry.file_name();
-        let Some(stamp) = file.to_str().and_then(|f| f.strip_prefix(name)).and_then(|f| f.strip_prefix('-')) else {
-            continue;
-        };
-        let stamp = PACKED.iter().find_map(|p| stamp.strip_suffix(p)).unwrap_or(stamp);
-        // `20241127T065346`, perhaps with a number: other people's files are left alone.
-        let plain = |s: &str| s.bytes().all(|b| b.is_ascii_digit());
-        let (time, count) = stamp.split_once('.').unwrap_or((stamp, "0"));
-        let ours = time.len() == 15 && time.split_once('T').is_some_and(|(d, t)| d.len() == 8 && plain(d) && plain(t));
-        if ours && plain(count) {
-            found.push((stamp.to_owned(), entry.path()));
-        }
+        let stamp = file.to_str().and_then(|f| f.strip_prefix(name)).and_then(|f| f.strip_prefix('-'));
+        let Some((time, count)) = stamp.and_then(taken_apart) else { continue };
+        found.push(Old { time, count, path: entry.path() });
     }
     found.sort();
-    Ok(found.into_iter().map(|(_, path)| path).collect())
+    Ok(found)
+}
+
+/// `20241127T065346.2.gz`, the number and the last part being optional.
+fn taken_apart(stamp: &str) -> Option<(String, u64)> {
+    let stamp = PACKED.iter().find_map(|p| stamp.strip_suffix(p)).unwrap_or(stamp);
+    let (time, count) = stamp.split_once('.').unwrap_or((stamp, "0"));
+    let (day, second) = time.split_once('T')?;
+    let digits = |s: &str| s.bytes().all(|b| b.is_ascii_digit());
+    (day.len() == 8 && second.len() == 6 && digits(day) && digits(second)).then_some(())?;
+    Some((time.to_owned(), count.parse().ok()?))
 }
 
 /// Replaces the file by its compressed form, in one step.

@@ -12,8 +12,8 @@ fn lines(from: usize, to: usize) -> Vec<String> {
 fn read_all(path: &Path) -> Vec<String> {
     let mut text = String::new();
     for file in rotated(path).unwrap() {
-        let bytes = fs::read(&file).unwrap();
-        let plain = match file.extension().and_then(|e| e.to_str()) {
+        let bytes = fs::read(&file.path).unwrap();
+        let plain = match file.path.extension().and_then(|e| e.to_str()) {
             Some("gz") => {
                 let mut plain = Vec::new();
                 io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&bytes[..]), &mut plain).unwrap();
@@ -41,7 +41,7 @@ fn files_are_rotated_by_size_kept_as_many_and_read_back_whole() {
         let rotated = rotated(&path).unwrap();
         assert!(rotated.len() > 10);
         for file in &rotated {
-            assert!(compress != Compress::None || fs::metadata(file).unwrap().len() <= 100, "no line is split");
+            assert!(compress != Compress::None || fs::metadata(&file.path).unwrap().len() <= 100, "no line is split");
         }
     }
 }
@@ -106,4 +106,15 @@ fn what_cannot_be_written_is_not_delivered_and_comes_whole_later() {
     fs::remove_file(&blocked).unwrap();
     out.write(&lines(0, 3)).unwrap();
     assert_eq!(read_all(&blocked.join("eve.json")), lines(0, 3));
+}
+
+#[test]
+fn a_line_that_a_kill_cut_off_does_not_spoil_the_next() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("eve.json");
+    fs::write(&path, "{\"n\":1}\n{\"n\":").unwrap();
+    let mut out = Rotated::new(LogFile { max_size: 0, ..file(path.clone()) });
+    out.write(&lines(2, 4)).unwrap();
+    let all = read_all(&path);
+    assert_eq!((all.len(), all[2..].to_vec()), (4, lines(2, 4)));
 }

@@ -125,7 +125,7 @@ impl Sender {
         out.push_str("] ");
         match self.content {
             Some(Content::Line) => out.push_str(&one_line(&notice.line)),
-            Some(Content::Json) => out.push_str(&one_line(&notice.event)),
+            Some(Content::Json) => out.push_str(&json_line(&notice.event)),
             None => out.push_str(&cef::render(notice, &self.origin)),
         }
         out
@@ -148,6 +148,21 @@ fn parameter(value: &str) -> String {
 /// Collectors write a line per message, whatever framed it.
 fn one_line(text: &str) -> String {
     text.replace(char::is_control, " ")
+}
+
+/// Such characters stand in JSON within texts alone, where they can be written otherwise.
+fn json_line(json: &str) -> String {
+    if !json.contains(char::is_control) {
+        return json.to_owned();
+    }
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c {
+            c if c.is_control() => drop(write!(out, "\\u{:04x}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out
 }
 
 async fn send_datagrams(socket: &UdpSocket, messages: &[String], batch: &[Numbered]) -> Result<(), Failed> {
