@@ -221,10 +221,10 @@ async function viewers(browser) {
   const used = (await page.request.get(url, { maxRedirects: 0 })).status();
   await nav(page, "Settings");
   await page.getByRole("button", { name: "Log out" }).click();
-  await page.getByText("weir web login").waitFor();
+  await page.locator(".signed-out code").waitFor();
   const out = await page.evaluate(async () => (await fetch("/api/v1/status")).status);
   await page.context().close();
-  const good = enabled === 0 && !decide && refused.role === 403 && refused.token === 403 && used !== 303 && out === 401;
+  const good = buttons > 0 && enabled === 0 && !decide && refused.role === 403 && refused.token === 403 && used !== 303 && out === 401;
   point("a viewer", good, `${enabled} of ${buttons} answers enabled; a decision is refused with ${refused.role}, without the page's token ${refused.token}; the link a second time: ${used}; after logging out: ${out}`);
 }
 
@@ -291,8 +291,9 @@ await browse(async (browser) => {
   await approved(page);
   await labelled(page, alert);
   await inert(page, alert);
-  await viewers(browser);
   await loaded(page);
+  // Now a question is open.
+  await viewers(browser);
   await restarted(page);
   const files = await shots(page, env("WEIR_SHOTS"));
   point("pictures", files.length >= 30, `${files.length} in ${env("WEIR_SHOTS")}`);

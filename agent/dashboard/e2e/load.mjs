@@ -18,7 +18,7 @@ export async function serve({ alerts, rate }) {
   process.env["WEIR_MOCK_ALERTS"] = String(alerts);
   process.env["WEIR_MOCK_RATE"] = String(rate);
   const root = fileURLToPath(new URL("..", import.meta.url));
-  const server = await preview({ root, configFile: `${root}vite.mock.config.ts`, logLevel: "error", preview: { host: "127.0.0.1", port: 8472 } });
+  const server = await preview({ root, configFile: `${root}vite.mock.config.ts`, logLevel: "error", preview: { host: "127.0.0.1", port: 8472, strictPort: true } });
   return { url: "http://127.0.0.1:8472/", close: () => server.close() };
 }
 
