@@ -294,9 +294,9 @@ await browse(async (browser) => {
   await loaded(page);
   // Now a question is open.
   await viewers(browser);
-  await restarted(page);
   const files = await shots(page, env("WEIR_SHOTS"));
   point("pictures", files.length >= 30, `${files.length} in ${env("WEIR_SHOTS")}`);
+  await restarted(page);
   // What was refused on purpose, and the agent's absence.
   const bad = complaints.filter((c) => !/status of (401|403|404)|ERR_(CONNECTION|EMPTY|INCOMPLETE|NETWORK)/.test(c));
   point("the browser complains of nothing", bad.length === 0, bad.length === 0 ? "no error, no breach of the policy" : bad.slice(0, 3).join(" | "));
