@@ -22,6 +22,10 @@ pub(super) fn safe_set(config: &Config, access: &Access) -> Vec<Safe> {
         prefix: Prefix::host(Addr::from(ip)),
         why: format!("an API client with the certificate {name}"),
     }));
+    safe.extend(access.web().clients().into_iter().map(|(ip, name)| Safe {
+        prefix: Prefix::host(Addr::from(ip)),
+        why: format!("{name} is logged in to the web page from there"),
+    }));
     safe.extend(config.allow.iter().map(|rule| {
         let why = match rule.comment.as_str() {
             "" => "`allow` of the configuration".to_owned(),

@@ -140,12 +140,17 @@ pub(super) fn who(page: &Page, request: &Request) -> Result<(Arc<Session>, Peer)
     }
     let connection = request.extensions().get::<Connection>();
     let from = connection.map_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), |c| c.from.ip().to_canonical());
+    session.seen(from);
     let peer = Access::logged_in(session.clone(), from);
     Ok((session, peer))
 }
 
 /// `GET /login?code=...`: uses the code up.
 pub(super) async fn log_in(State(page): State<Arc<Page>>, request: Request) -> Response {
+    // A program that only looks where a link leads must not use it up.
+    if request.method() != Method::GET {
+        return html(StatusCode::METHOD_NOT_ALLOWED, "");
+    }
     let query = request.uri().query().unwrap_or_default();
     let code = query.split('&').find_map(|p| p.strip_prefix("code=")).unwrap_or_default();
     let Some((token, session)) = page.access.web().redeem(code) else {

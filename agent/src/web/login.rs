@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -62,6 +62,7 @@ pub struct Session {
     until: Instant,
     ended: AtomicBool,
     used: Mutex<Instant>,
+    from: Mutex<Option<IpAddr>>,
     idle: Duration,
 }
 
@@ -77,6 +78,11 @@ impl Session {
 
     fn last_used(&self) -> Instant {
         *self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A request of it came from there.
+    pub fn seen(&self, from: IpAddr) {
+        *self.from.lock().unwrap_or_else(PoisonError::into_inner) = Some(from);
     }
 
     /// Whether this is the session's CSRF token. Takes as long wherever the two differ.
@@ -185,6 +191,7 @@ impl Logins {
             until: now + lifetime,
             ended: AtomicBool::new(false),
             used: Mutex::new(now),
+            from: Mutex::new(None),
             idle: state.config.idle,
         });
         state.sessions.retain(|_, s| s.lives(now));
@@ -214,6 +221,16 @@ impl Logins {
         }
         *session.used.lock().unwrap_or_else(PoisonError::into_inner) = now;
         Some(session)
+    }
+
+    /// Hosts from which people are logged in, for the safe set: blocking them would lock operators out.
+    pub fn clients(&self) -> Vec<(IpAddr, String)> {
+        let now = Instant::now();
+        let state = self.state();
+        let living = state.sessions.values().filter(|s| s.lives(now));
+        let from =
+            living.filter_map(|s| Some(((*s.from.lock().unwrap_or_else(PoisonError::into_inner))?, s.name.clone())));
+        from.filter(|(ip, _)| !ip.is_loopback()).collect()
     }
 
     /// Logs out. What was begun with the session ends.
@@ -314,8 +331,11 @@ mod tests {
         assert!((1..=11).all(|i| logins.session_at(&old, after(9 * i)).is_some()));
         assert!(logins.session_at(&old, after(100)).is_none());
         let (out, session) = log_in();
+        session.seen("192.0.2.7".parse().unwrap());
+        assert_eq!(logins.clients(), [("192.0.2.7".parse().unwrap(), "x".to_owned())], "not to be locked out");
         logins.end(&out);
         assert!(logins.session_at(&out, now).is_none() && session.role_now().is_none(), "also what holds it still");
+        assert!(logins.clients().is_empty());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use axum::response::Response;
 use http::header::{self, HeaderMap};
 use http::uri::PathAndQuery;
 use http::{Method, StatusCode};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http_body_util::BodyExt as _;
 use prost_reflect::{
     DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor, Value as Field,
 };
@@ -88,13 +88,9 @@ fn clip(text: &str) -> String {
 
 /// The body as an object, an empty one where there is none; `None`: it is too large.
 async fn object(method: &Method, headers: &HeaderMap, body: Body) -> Result<Option<Map<String, Value>>, Status> {
-    let length = headers.get(header::CONTENT_LENGTH).and_then(|l| l.to_str().ok()?.parse::<u64>().ok());
-    if length.is_some_and(|l| l > MAX_BODY as u64) {
-        return Ok(None);
-    }
-    let whole = match tokio::time::timeout(BODY_TIME, Limited::new(body, MAX_BODY).collect()).await {
-        Ok(Ok(whole)) => whole.to_bytes(),
-        Ok(Err(e)) if e.is::<LengthLimitError>() => return Ok(None),
+    let whole = match tokio::time::timeout(BODY_TIME, read(body)).await {
+        Ok(Ok(Some(whole))) => whole,
+        Ok(Ok(None)) => return Ok(None),
         Ok(Err(e)) => return Err(Status::invalid_argument(format!("the body did not come: {e}"))),
         Err(_) => return Err(Status::deadline_exceeded(format!("the body did not come within {BODY_TIME:?}"))),
     };
@@ -107,6 +103,37 @@ async fn object(method: &Method, headers: &HeaderMap, body: Body) -> Result<Opti
     }
     let object = serde_json::from_slice(&whole);
     object.map(Some).map_err(|e| Status::invalid_argument(format!("the body is no JSON object: {e}")))
+}
+
+/// All of a body; `None`: it is too large.
+async fn read(mut body: Body) -> Result<Option<Vec<u8>>, axum::Error> {
+    let mut whole = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else { continue };
+        if whole.len() + data.len() > MAX_BODY {
+            throw_away(body).await;
+            return Ok(None);
+        }
+        whole.extend_from_slice(&data);
+    }
+    Ok(Some(whole))
+}
+
+/// Takes some of what is too much in: a client that is still sending when the connection closes never sees the answer.
+async fn throw_away(mut body: Body) {
+    const BYTES: usize = 1 << 20;
+    const TIME: Duration = Duration::from_secs(1);
+    let some = async {
+        let mut left = BYTES;
+        while let Some(Ok(frame)) = body.frame().await {
+            left = left.saturating_sub(frame.into_data().map_or(0, |d| d.len()));
+            if left == 0 {
+                return;
+            }
+        }
+    };
+    // Whatever came in that time is enough.
+    let _ = tokio::time::timeout(TIME, some).await;
 }
 
 fn query(route: &Route, input: &MessageDescriptor, text: &str) -> Result<Map<String, Value>, Status> {

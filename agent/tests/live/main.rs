@@ -30,3 +30,4 @@ mod targets;
 mod unblock;
 mod unload;
 mod watch;
+mod web;
