@@ -221,10 +221,10 @@ async function viewers(browser) {
   const used = (await page.request.get(url, { maxRedirects: 0 })).status();
   await nav(page, "Settings");
   await page.getByRole("button", { name: "Log out" }).click();
-  await page.getByText("weir web login").waitFor();
+  await page.locator(".signed-out code").waitFor();
   const out = await page.evaluate(async () => (await fetch("/api/v1/status")).status);
   await page.context().close();
-  const good = enabled === 0 && !decide && refused.role === 403 && refused.token === 403 && used !== 303 && out === 401;
+  const good = buttons > 0 && enabled === 0 && !decide && refused.role === 403 && refused.token === 403 && used !== 303 && out === 401;
   point("a viewer", good, `${enabled} of ${buttons} answers enabled; a decision is refused with ${refused.role}, without the page's token ${refused.token}; the link a second time: ${used}; after logging out: ${out}`);
 }
 
@@ -291,11 +291,12 @@ await browse(async (browser) => {
   await approved(page);
   await labelled(page, alert);
   await inert(page, alert);
-  await viewers(browser);
   await loaded(page);
-  await restarted(page);
+  // Now a question is open.
+  await viewers(browser);
   const files = await shots(page, env("WEIR_SHOTS"));
   point("pictures", files.length >= 30, `${files.length} in ${env("WEIR_SHOTS")}`);
+  await restarted(page);
   // What was refused on purpose, and the agent's absence.
   const bad = complaints.filter((c) => !/status of (401|403|404)|ERR_(CONNECTION|EMPTY|INCOMPLETE|NETWORK)/.test(c));
   point("the browser complains of nothing", bad.length === 0, bad.length === 0 ? "no error, no breach of the policy" : bad.slice(0, 3).join(" | "));

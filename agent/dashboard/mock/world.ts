@@ -17,7 +17,8 @@ const REASONS = [
 ];
 
 export class World {
-  alerts: Alert[] = [];
+  /** The oldest first. */
+  private raised: Alert[] = [];
   questions: QuestionDetail[] = [];
   decisions: DecisionState[] = [];
   labels: Label[] = [];
@@ -42,6 +43,11 @@ export class World {
     this.decide("2001:db8:77:a::201", "ACTION_SHADOW", 500_000_000, "in mode enforce this would have been dropped");
     this.ask("198.51.100.201");
     this.ask("203.0.113.77");
+  }
+
+  /** The latest first. */
+  get alerts(): Alert[] {
+    return this.raised.slice().reverse();
   }
 
   bundle(id: string, current: boolean, promoted: boolean, steps_back: number): Bundle {
@@ -86,7 +92,8 @@ export class World {
       outcome: id % 17 === 0 ? SCRIPT : severity === "high" ? "dropped for 10 min" : "an alert only: the evidence is not enough for a drop", mode: "enforce", reasons, history: [], json: "{}", unless: "with 4 distinct ports instead of 4,213 it would have been ordinary",
     };
     alert.history = Array.from({ length: 14 }, (_, i) => ({ time_us: t - 60_000_000 + i * 9_000_000, all: Math.min(evidence, evidence * (i / 8)), proven: Math.min(evidence * 0.7, evidence * 0.7 * (i / 9)) }));
-    this.alerts = [alert, ...this.alerts];
+    this.raised.push(alert);
+    if (this.raised.length > 12_000) this.raised.splice(0, 2_000);
     return {
       time_us: t, kind: "EVENT_KIND_ALERT", json: "{}", line: "",
       alert: { id, source, severity, evidence, evidence_proven: alert.evidence_proven, alert_threshold: 14.2, drop_threshold: 31.6, ports: alert.ports, flows: alert.flows, since_us: alert.since_us, outcome: alert.outcome, mode: "MODE_ENFORCE", anomaly: { profile: "source", p_value: alert.p_value, autoencoder: 0.001, isolation_forest: 0.01, role: "source window", actionable: true, extrapolated: false, default_bundle: false, reasons: reasons.map((r) => r.words) } },
@@ -105,7 +112,7 @@ export class World {
 
   ask(source: string): QuestionDetail {
     const t = now();
-    const question: Question = { id: this.next++, source, why: "mode review: a person is asked before anything is dropped", target: source, action: "drop", ttl_us: 600_000_000, evidence: "52.0 nats against a threshold of 31.6: 4,213 ports in 10 s", alert_id: this.alerts[0]?.id ?? 0, asked_us: t, last_us: t, count: 1, expires_us: t + 15 * MIN, unanswered: "nothing", state: "open", came_to: "", answered_us: 0, decision_id: 0, suppression_id: 0 };
+    const question: Question = { id: this.next++, source, why: "mode review: a person is asked before anything is dropped", target: source, action: "drop", ttl_us: 600_000_000, evidence: "52.0 nats against a threshold of 31.6: 4,213 ports in 10 s", alert_id: this.raised.at(-1)?.id ?? 0, asked_us: t, last_us: t, count: 1, expires_us: t + 15 * MIN, unanswered: "nothing", state: "open", came_to: "", answered_us: 0, decision_id: 0, suppression_id: 0 };
     const option = (number: number, choice: string, width: string, target: string, words: string, flows: number): QuestionDetail["options"][number] => ({ number, choice, width, target, words, ttl_us: width === "" ? 0 : 600_000_000, refused: "", ...(flows === 0 ? {} : { collateral: { established: width === "prefix" ? 3 : 0, established_ssh: width === "prefix" ? 1 : 0, flows, hosts: 1 + Math.floor(flows / 500), ordinary: width === "prefix" ? 0.82 : 0.04, words: "" } }) });
     const detail: QuestionDetail = {
       question, reasons: REASONS.map((r) => r.words), basis: "as recorded in the last 24 h: 41,200 flows",
