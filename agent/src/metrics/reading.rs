@@ -15,7 +15,7 @@ use super::tally::{ACTIONS, Counted, ORIGINS};
 use crate::command::{NamedCount, StatusReport, XdpMode};
 
 /// A sink as it stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct SinkUse {
     /// As the configuration names it; the event log is `log:events`.
     pub name: String,
@@ -28,7 +28,7 @@ pub struct SinkUse {
 }
 
 /// How deliveries to others go.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Delivery {
     pub delivered: u64,
     pub retried: u64,
