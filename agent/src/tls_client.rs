@@ -69,7 +69,7 @@ pub async fn handshake(trust: &Trust, host: &str, stream: TcpStream) -> Result<T
 fn words(e: &std::io::Error) -> String {
     use rustls::{CertificateError, Error};
     match e.get_ref().and_then(|e| e.downcast_ref::<Error>()) {
-        Some(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+        Some(Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature)) => {
             "the server's certificate comes from an authority that is not trusted; name its PEM file as `ca_file`"
                 .into()
         }

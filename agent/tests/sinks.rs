@@ -28,6 +28,16 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
+/// A port that refuses connections and that nobody else gets: it is taken, and nobody listens.
+fn held_port() -> (std::os::fd::OwnedFd, u16) {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, getsockname, socket};
+    use std::os::fd::AsRawFd;
+    let held = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+    bind(held.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 0)).unwrap();
+    let port = getsockname::<SockaddrIn>(held.as_raw_fd()).unwrap().port();
+    (held, port)
+}
+
 /// Ends with the test.
 struct Process(Child);
 
@@ -267,7 +277,7 @@ fn frames(listener: TcpListener) -> std::sync::mpsc::Receiver<String> {
 #[test]
 fn what_was_queued_is_delivered_after_a_kill_and_a_torn_tail_is_cut() {
     let dir = tempfile::tempdir().unwrap();
-    let port = free_port();
+    let (held, port) = held_port();
     let config =
         format!("sinks: [{{name: collector, type: syslog, server: 127.0.0.1:{port}, transport: tcp, kinds: [alert]}}]");
     let mut agent = Agent::start(dir.path(), &config);
@@ -290,6 +300,7 @@ fn what_was_queued_is_delivered_after_a_kill_and_a_torn_tail_is_cut() {
     let segment =
         fs::read_dir(&queue).unwrap().map(|e| e.unwrap().path()).find(|p| p.extension().is_some_and(|e| e == "queue"));
     File::options().append(true).open(segment.unwrap()).unwrap().write_all(b"\x40\0\0\0torn").unwrap();
+    drop(held);
     let messages = frames(TcpListener::bind(("127.0.0.1", port)).unwrap());
     agent.run();
     for n in 0..5 {
@@ -353,12 +364,16 @@ fn send_flows(port: u16, stop: &std::sync::atomic::AtomicBool) -> u64 {
             for word in [uptime, now.as_secs() as u32, now.subsec_nanos(), sent, 0] {
                 d.extend(word.to_be_bytes());
             }
+            // Both directions: half a flow waits for the other half.
             for i in 0..30 {
-                let n = sent + i;
-                d.extend([198, 51, (n >> 8) as u8, n as u8, 10, 0, 0, 1]);
+                let n = sent + i / 2;
+                let client = ([198, 51, (n >> 8) as u8, n as u8], (1024 + n % 60_000) as u16);
+                let server = ([10, 0, 0, 1], 443);
+                let (from, to) = if i % 2 == 0 { (client, server) } else { (server, client) };
+                d.extend([from.0, to.0].concat());
                 d.extend([0; 8]);
                 d.extend([5u32, 500, uptime - 2000, uptime - 1000].iter().flat_map(|v| v.to_be_bytes()));
-                d.extend([(1024 + n % 60_000) as u16, 443].iter().flat_map(|v| v.to_be_bytes()));
+                d.extend([from.1, to.1].iter().flat_map(|v| v.to_be_bytes()));
                 d.extend([0, 0x1b, 6, 0]);
                 d.extend([0; 8]);
             }
@@ -376,6 +391,7 @@ fn the_loop_keeps_its_pace_while_every_sink_is_dead() {
     // Accepts, and neither reads nor answers.
     let stuck = TcpListener::bind("127.0.0.1:0").unwrap();
     let stuck_port = stuck.local_addr().unwrap().port();
+    let (_held, dead) = held_port();
     let sinks = format!(
         "sinks:\n\
          - {{name: refused, type: syslog, server: 127.0.0.1:{dead}, transport: tcp, kinds: [flow], queue_size: 1M}}\n\
@@ -383,8 +399,7 @@ fn the_loop_keeps_its_pace_while_every_sink_is_dead() {
          - {{name: hook, type: webhook, url: 'http://127.0.0.1:{stuck_port}/', kinds: [flow], queue_size: 1M}}\n\
          - {{name: kafka, type: kafka, brokers: ['127.0.0.1:{stuck_port}'], topic: t, kinds: [flow], queue_size: 1M}}\n\
          - {{name: full, type: eve, path: /dev/full, max_size: 0, max_age: 0, kinds: [flow], queue_size: 1M, queue_full: drop_newest}}\n\
-         - {{name: nowhere, type: syslog, server: 'no-such-host.invalid', kinds: [flow], queue_size: 1M}}\n",
-        dead = free_port()
+         - {{name: nowhere, type: syslog, server: 'no-such-host.invalid', kinds: [flow], queue_size: 1M}}\n"
     );
     let mut measured = Vec::new();
     for sinks in ["", &sinks] {
@@ -407,7 +422,9 @@ fn the_loop_keeps_its_pace_while_every_sink_is_dead() {
         for s in agent.ask("sinks list") {
             let of = |k: &str| s[k].as_u64().unwrap();
             assert!(of("queued") > 100 && of("queued_bytes") <= 1_000_000, "{s}");
-            assert!(of("delivered") == 0 && of("dropped") > 1000, "{s}");
+            // What the stuck one's kernel took before its buffers were full is all that syslog can tell.
+            let most = if s["name"] == "stuck" { 2000 } else { 0 };
+            assert!(of("delivered") <= most && of("dropped") > 1000, "{s}");
         }
         agent.stop();
     }

@@ -1,5 +1,7 @@
 //! `sinks`: who is told of what happens.
 
+mod show;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -414,77 +416,9 @@ impl Item for SinkConfig {
         if let Some(rate) = &self.rate {
             all.push(("rate", rate.show()));
         }
-        show_destination(&self.to, &mut all);
+        show::destination(&self.to, &mut all);
         Shown::Map(all)
     }
-}
-
-type Fields = Vec<(&'static str, Shown)>;
-
-fn show_destination(to: &Destination, all: &mut Fields) {
-    match to {
-        Destination::Eve(f) | Destination::CefFile(f) => {
-            all.push(("path", f.path.show()));
-            all.push(("max_size", f.max_size.show()));
-            all.push(("max_age", f.max_age.show()));
-            all.push(("keep", f.keep.show()));
-            all.push(("compress", f.compress.show()));
-        }
-        Destination::Syslog(s, content) => {
-            show_syslog(s, all);
-            all.push(("content", content.show()));
-        }
-        Destination::CefSyslog(s) => show_syslog(s, all),
-        Destination::Journald(socket) => all.push(("socket", socket.show())),
-        Destination::Webhook(w) => {
-            match &w.url {
-                Address::Url(url) => all.push(("url", Shown::Scalar(url.clone()))),
-                Address::File(path) => all.push(("url_file", path.show())),
-            }
-            all.push(("template", w.template.show()));
-            for (key, path) in
-                [("secret_file", &w.secret_file), ("token_file", &w.token_file), ("key_file", &w.key_file)]
-            {
-                all.extend(path.as_ref().map(|p| (key, p.show())));
-            }
-            show_trust(&w.trust, all);
-            all.push(("timeout", w.timeout.show()));
-        }
-        Destination::Kafka(k) => {
-            let brokers = k.brokers.iter().map(|(host, port)| Shown::Scalar(at(host, *port)));
-            all.push(("brokers", Shown::List(brokers.collect())));
-            all.push(("topic", Shown::Scalar(k.topic.clone())));
-            all.push(("tls", k.trust.is_some().show()));
-            if let Some(trust) = &k.trust {
-                show_trust(trust, all);
-            }
-            if let Some(login) = &k.login {
-                all.push(("user", Shown::Scalar(login.user.clone())));
-                all.push(("password_file", login.password_file.show()));
-                all.push(("mechanism", login.mechanism.show()));
-            }
-            all.push(("timeout", k.timeout.show()));
-        }
-    }
-}
-
-fn show_syslog(s: &Syslog, all: &mut Fields) {
-    all.push(("server", Shown::Scalar(at(&s.host, s.port))));
-    all.push(("transport", s.transport.show()));
-    all.push(("facility", s.facility.show()));
-    show_trust(&s.trust, all);
-}
-
-fn show_trust(trust: &Trust, all: &mut Fields) {
-    all.extend(trust.ca_file.as_ref().map(|p| ("ca_file", p.show())));
-    if let Some((cert, key)) = &trust.identity {
-        all.push(("cert", cert.show()));
-        all.push(("key", key.show()));
-    }
-}
-
-fn at(host: &str, port: u16) -> String {
-    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
 impl Config {

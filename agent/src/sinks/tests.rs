@@ -97,9 +97,21 @@ fn test_of(sinks: &Sinks, name: &str) -> Result<Duration, String> {
     answer.blocking_recv().unwrap()
 }
 
-/// A port where nobody listens.
+/// A port that refuses connections and that nobody else gets: it is taken, and nobody listens.
+fn held_port() -> (std::os::fd::OwnedFd, u16) {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, getsockname, socket};
+    use std::os::fd::AsRawFd;
+    let held = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+    bind(held.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 0)).unwrap();
+    let port = getsockname::<SockaddrIn>(held.as_raw_fd()).unwrap().port();
+    (held, port)
+}
+
+/// The same until the tests end.
 fn closed_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    let (held, port) = held_port();
+    std::mem::forget(held);
+    port
 }
 
 /// What an HTTP receiver does with a request.
@@ -204,7 +216,7 @@ fn a_webhook_that_fails_hangs_cuts_and_lies_gets_every_event_in_order_in_the_end
         sinks.write(&news(n));
     }
     let mut all: Vec<Got> = Vec::new();
-    while all.len() < 13 {
+    while all.len() < 12 {
         all.push(got.recv_timeout(Duration::from_secs(20)).unwrap_or_else(|e| panic!("{e}: {all:#?}")));
     }
     let numbers: Vec<u64> = all
@@ -212,12 +224,12 @@ fn a_webhook_that_fails_hangs_cuts_and_lies_gets_every_event_in_order_in_the_end
         .map(|g| serde_json::from_str::<serde_json::Value>(&g.body).unwrap()["event"]["n"].as_u64().unwrap())
         .collect();
     // The first until it is taken, then the second, then the third; one that was cut off is sent again.
-    assert_eq!(numbers, [1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3][..], "{numbers:?}");
+    assert_eq!(numbers, [1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3][..], "{numbers:?}");
     let waited = all[9].at - all[8].at;
     assert!(waited >= Duration::from_millis(990), "Retry-After was not respected: {waited:?}");
     until("all is delivered", || state(&sinks, "hook").queued == 0);
     let s = state(&sinks, "hook");
-    assert_eq!((s.delivered, s.retried, dropped(&s), s.failing), (3, 10, 0, false), "{s:?}");
+    assert_eq!((s.delivered, s.retried, dropped(&s), s.failing), (3, 9, 0, false), "{s:?}");
     for g in &all {
         let seconds = g.header("x-weir-timestamp").unwrap();
         let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, b"hush hush");
@@ -321,7 +333,7 @@ fn dead_slow_and_lying_sinks_cost_the_one_who_writes_nothing_and_each_other_noth
 #[test]
 fn what_was_queued_for_a_dead_sink_is_bounded_outlives_the_agent_and_comes_when_it_lives() {
     let dir = tempfile::tempdir().unwrap();
-    let port = closed_port();
+    let (held, port) = held_port();
     let mut config = sink("collector", tcp(port));
     config.queue_size = 100_000;
     let sinks = start(dir.path());
@@ -338,6 +350,7 @@ fn what_was_queued_for_a_dead_sink_is_bounded_outlives_the_agent_and_comes_when_
     assert!(on_disk <= 100_000 + 12);
     // No farewell.
     std::mem::forget(sinks);
+    drop(held);
     let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
     let sinks = start(&dir.path().join("again"));
     fs::create_dir_all(dir.path().join("again/sinks")).unwrap();
@@ -489,9 +502,27 @@ fn the_journal_gets_its_fields_and_large_events_as_a_sealed_file() {
         });
     }
     assert_eq!(files, 1);
-    let fields = |entry: &[u8], name: &str| {
-        let text = String::from_utf8_lossy(entry).into_owned();
-        text.lines().filter_map(|l| l.strip_prefix(&format!("{name}=")).map(str::to_owned)).collect::<Vec<_>>()
+    // As the journal reads them: `NAME=value` to the end of the line, or a name alone, a length and so many bytes.
+    let fields = |entry: &[u8], wanted: &str| {
+        let (mut rest, mut found) = (entry, Vec::new());
+        while !rest.is_empty() {
+            let end = rest.iter().position(|b| *b == b'\n').unwrap();
+            let line = std::str::from_utf8(&rest[..end]).unwrap();
+            rest = &rest[end + 1..];
+            let (name, value) = match line.split_once('=') {
+                Some((name, value)) => (name, value.to_owned()),
+                None => {
+                    let (length, behind) = rest.split_at(8);
+                    let (value, behind) = behind.split_at(u64::from_le_bytes(length.try_into().unwrap()) as usize);
+                    rest = behind.strip_prefix(b"\n").unwrap();
+                    (line, String::from_utf8(value.to_vec()).unwrap())
+                }
+            };
+            if name == wanted {
+                found.push(value);
+            }
+        }
+        found
     };
     for entry in &entries {
         assert_eq!(fields(entry, "WEIR_KIND"), ["agent"], "nothing forges a field");

@@ -129,12 +129,13 @@ mod tests {
 
     #[tokio::test]
     async fn https_is_spoken_with_whom_the_authority_vouches_for_and_nobody_else() {
+        use sha2::Digest as _;
         let dir = tempfile::tempdir().unwrap();
         let (port, pem, mut asked) = behind_tls().await;
         let (_, other, _) = behind_tls().await;
         let config = |host: &str, ca: Option<&str>| {
             let ca_file = ca.map(|text| {
-                let path = dir.path().join("ca.pem");
+                let path = dir.path().join(format!("{:x}.pem", sha2::Sha256::digest(text)));
                 fs::write(&path, text).unwrap();
                 path
             });
