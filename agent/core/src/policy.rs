@@ -245,7 +245,7 @@ impl Policy {
             return Verdict { rule, ..Verdict::default() };
         }
         let about = matched.map_or(&[][..], |r| &r.when.ports);
-        let (target, refusal) = self.aim(now, then, about, &asked, &facts, case.level, decisions);
+        let (target, refusal) = self.aim(then, about, &asked, &facts, case.level, decisions);
         // What others of its /64 did proves nothing against one address of it.
         let whole = target.prefix().len() <= NET6_LEN && !target.prefix().is_v4();
         asked.proven &= !asked.net || whole || case.level.proven >= thresholds.drop;
@@ -322,7 +322,6 @@ impl Policy {
     /// And why nothing may be stopped at all, where that is so.
     fn aim(
         &self,
-        now: TimeUs,
         then: &Then,
         about: &[(u16, u16)],
         asked: &Asked,
@@ -330,7 +329,7 @@ impl Policy {
         level: &Level,
         decisions: &Decisions,
     ) -> (Target, Option<String>) {
-        let source = facts.source;
+        let (source, now) = (facts.source, facts.now);
         let host = Target::Net(source.subject());
         let ports: Vec<u16> = facts.ports.iter().copied().filter(|p| within(about, *p)).collect();
         let at_least = if asked.proven { Severity::High } else { Severity::Low };

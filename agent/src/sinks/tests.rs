@@ -419,6 +419,8 @@ fn a_reload_changes_adds_and_removes_sinks_and_loses_nothing() {
     (10..20).for_each(|n| sinks.write(&news(n)));
     let lines = |p: &Path| fs::read_to_string(p).unwrap_or_default().lines().count();
     until("both have what is theirs", || (lines(&one), lines(&two)) == (20, 10));
+    // What was written and not yet taken out of the queue would come again.
+    until("it is done with", || ["a", "b"].iter().all(|name| state(&sinks, name).queued == 0));
     // Away, and back: what waited is still there.
     sinks.configure(&[sink("b", tcp(closed_port()))]);
     sinks.write(&news(20));

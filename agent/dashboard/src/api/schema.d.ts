@@ -625,6 +625,40 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/sinks": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Every sink of the configuration, with what it has delivered and lost. */
+        get: operations["ListSinks"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/sinks/{name}/test": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Sends a marked event through a sink, and answers once its receiver has it, an attempt has failed, or after 30 s. */
+        post: operations["TestSink"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/sources": {
         parameters: {
             query?: never;
@@ -1989,6 +2023,11 @@ export interface components {
             /** @description The open ones first, the latest first. */
             questions: components["schemas"]["Question"][];
         };
+        /** @description Of ListSinks. */
+        ListSinksResponse: {
+            /** @description In the order of the configuration. */
+            sinks: components["schemas"]["SinkState"][];
+        };
         /** @description A list, and how it goes. */
         ListState: {
             /** @description "drop", "drop, shadow". */
@@ -2569,6 +2608,8 @@ export interface components {
             role: string;
             /** @description "unknown": too few sources to say; "fine"; "bad": no new automatic drops by this role. */
             state: string;
+            /** @description From this effect on it is drift; larger where few sources vote or were calibrated on. */
+            too_much: number;
             /**
              * Format: int64
              * @description Sources that voted.
@@ -2711,6 +2752,71 @@ export interface components {
             time_us: number;
             /** @description What people said about it: "attack", "false alarm", "unsure"; empty: nothing. */
             truth: string;
+        };
+        /** @description A sink, and how it goes. Counts begin with the agent. */
+        SinkState: {
+            /**
+             * Format: int64
+             * @description Repetitions that were counted into one event.
+             */
+            deduplicated: number;
+            /**
+             * Format: int64
+             * @description Events that the receiver has, as far as its protocol can tell.
+             */
+            delivered: number;
+            /** @description Where it goes, without anything secret. */
+            destination: string;
+            /** @description Events that are never delivered, by reason. */
+            dropped: components["schemas"]["NamedCount"][];
+            /** @description Whether the last attempt failed. */
+            failing: boolean;
+            /**
+             * Format: int64
+             * @description Events that were not queued because of the rate.
+             */
+            held_back: number;
+            /** @description "eve", "syslog", "journald", "webhook", "kafka" or "cef". */
+            kind: string;
+            /** @description Of the last failure; empty: there was none. */
+            last_error: string;
+            /**
+             * Format: int64
+             * @description When that was; 0: never.
+             */
+            last_error_us: number;
+            /**
+             * Format: int64
+             * @description When an attempt last delivered; 0: never.
+             */
+            last_success_us: number;
+            /** @description What it is called. */
+            name: string;
+            /**
+             * Format: int64
+             * @description When the next attempt is made, where the last one failed; else 0.
+             */
+            next_attempt_us: number;
+            /**
+             * Format: int64
+             * @description Bytes that they may take.
+             */
+            queue_size: number;
+            /**
+             * Format: int64
+             * @description Events that wait on disk.
+             */
+            queued: number;
+            /**
+             * Format: int64
+             * @description Bytes of the queue's files.
+             */
+            queued_bytes: number;
+            /**
+             * Format: int64
+             * @description Attempts that failed and were made again.
+             */
+            retried: number;
         };
         /** @description Sources by what each bundle would have done. */
         SourceCounts: {
@@ -2933,6 +3039,20 @@ export interface components {
             prefix?: string;
             /** @description The calibration role; empty: any. */
             role?: string;
+        };
+        /** @description Of TestSink. */
+        TestSinkRequest: Record<string, never>;
+        /** @description Of TestSink. */
+        TestSinkResponse: {
+            /** @description Whether the receiver has the test event, as far as its protocol can tell. */
+            delivered: boolean;
+            /**
+             * Format: int64
+             * @description Until that was known.
+             */
+            elapsed_us: number;
+            /** @description Why it was not delivered; empty where it was. The event stays queued and may be delivered later. */
+            error: string;
         };
         /** @description A source with evidence against it. */
         TopSource: {
@@ -4534,6 +4654,74 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+            /** @description It was not carried out. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    ListSinks: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ListSinksResponse"];
+                };
+            };
+            /** @description It was not carried out. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    TestSink: {
+        parameters: {
+            query?: never;
+            header: {
+                /** @description As GET /api/v1/session tells it. */
+                "X-Weir-Csrf": string;
+            };
+            path: {
+                /** @description Of the sink. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["TestSinkRequest"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TestSinkResponse"];
+                };
             };
             /** @description It was not carried out. */
             default: {
