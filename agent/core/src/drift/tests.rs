@@ -185,7 +185,7 @@ fn what_few_sources_did_not_foretell_is_no_drift_and_a_great_change_still_is() {
         let config = DriftConfig { calibrated_on, ..DriftConfig::default() };
         let mut d = Drift::new(config, BTreeMap::new());
         // A third of the sources has p-values below `shift` alone.
-        let p = |i: u32, t| dice(u64::from(i) * 7919 + t) * if i % 3 == 0 { shift } else { 1.0 };
+        let p = |i: u32, t| dice(u64::from(i) * 7919 + t) * if i.is_multiple_of(3) { shift } else { 1.0 };
         feed(&mut d, 0, 60, 63, WEB, 10.0, p);
         let changed = !d.count(61 * S, nobody).is_empty();
         let role = &d.report().roles[0];
