@@ -62,6 +62,14 @@ pub enum Severity {
     High,
 }
 
+impl Severity {
+    pub const NAMES: [(&'static str, Severity); 3] =
+        [("low", Self::Low), ("medium", Self::Medium), ("high", Self::High)];
+    pub fn name(self) -> &'static str {
+        Self::NAMES.iter().find(|(_, s)| *s == self).map_or("?", |(n, _)| n)
+    }
+}
+
 /// A source has gathered enough evidence that a person should know.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Alert {
@@ -201,6 +209,21 @@ pub enum Event {
         kind: &'static str,
         message: String,
     },
+}
+
+impl Event {
+    /// When it happened: at the end of its epoch.
+    pub fn time_us(&self) -> TimeUs {
+        match self {
+            Event::Flow { record, .. } => record.end_us,
+            Event::Alert(a) => a.time_us,
+            Event::Source { time_us, .. }
+            | Event::Decision { time_us, .. }
+            | Event::Hits { time_us, .. }
+            | Event::Question { time_us, .. }
+            | Event::Agent { time_us, .. } => *time_us,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]

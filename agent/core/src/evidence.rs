@@ -524,13 +524,7 @@ impl Source {
             held.take_if(|(id, _)| *id == r.flow_id && r.end_reason != EndReason::Checkpoint);
         }
         if strange && r.end_reason == EndReason::Checkpoint {
-            let flow = decision::Flow {
-                proto: r.proto,
-                remote: r.client,
-                remote_port: r.client_port,
-                ours: r.server,
-                port: r.server_port,
-            };
+            let flow = decision::Flow::of(r);
             for sum in if r.proven { &[ALL, PROVEN][..] } else { &[ALL] } {
                 self.going_on[*sum] = Some((r.flow_id, flow));
             }

@@ -50,7 +50,7 @@ pub(super) fn kept(a: &Alert) -> AlertReport {
         id: a.id,
         time_us: a.time_us,
         source: a.source,
-        severity: serde_json::to_value(a.severity).ok().and_then(|v| Some(v.as_str()?.to_owned())).unwrap_or_default(),
+        severity: a.severity.name().to_owned(),
         evidence: a.evidence,
         evidence_proven: a.evidence_proven,
         alert_threshold: a.alert_threshold,

@@ -1,6 +1,6 @@
 //! Events as protobuf messages.
 
-use weir_core::event::{Alert, Anomaly, Event, Level, Severity};
+use weir_core::event::{Alert, Anomaly, Event, Level};
 use weir_core::record::FlowRecord;
 
 use super::convert::{action_out, mode_out};
@@ -31,56 +31,41 @@ pub fn kind(event: &Event) -> EventKind {
 }
 
 pub fn message(event: &Event, render: &dyn Render) -> pb::Event {
-    let (time_us, body) = match event {
-        Event::Flow { record, anomaly: a, .. } => (record.end_us, Body::Flow(flow(record, a.as_ref()))),
-        Event::Source { time_us, source, proven, flows, anomaly: a } => (
-            *time_us,
-            Body::Source(pb::SourceEvent {
-                source: source.to_string(),
-                proven: *proven,
-                flows: *flows,
-                anomaly: Some(anomaly(a)),
-            }),
-        ),
-        Event::Alert(a) => (a.time_us, Body::Alert(alert(a))),
-        Event::Decision { time_us, change, decision, mode, note } => (
-            *time_us,
-            Body::Decision(pb::DecisionEvent {
-                change: change.name().into(),
-                decision: Some((**decision).clone().into()),
-                mode: mode_out(*mode),
-                note: note.clone(),
-            }),
-        ),
-        Event::Hits { time_us, decision_id, target, action, packets, bytes } => (
-            *time_us,
-            Body::Hits(pb::HitsEvent {
-                decision_id: *decision_id,
-                target: target.to_string(),
-                action: action_out(*action),
-                packets: *packets,
-                bytes: *bytes,
-            }),
-        ),
-        Event::Question { time_us, change, question, note } => (
-            *time_us,
-            Body::Question(pb::QuestionEvent {
-                change: change.name().into(),
-                question: Some(super::review::question(question)),
-                note: note.clone(),
-            }),
-        ),
-        Event::Agent { time_us, level, kind, message } => (
-            *time_us,
-            Body::Agent(pb::AgentEvent {
-                level: level_name(*level).into(),
-                kind: (*kind).into(),
-                message: message.clone(),
-            }),
-        ),
+    let body = match event {
+        Event::Flow { record, anomaly: a, .. } => Body::Flow(flow(record, a.as_ref())),
+        Event::Source { source, proven, flows, anomaly: a, .. } => Body::Source(pb::SourceEvent {
+            source: source.to_string(),
+            proven: *proven,
+            flows: *flows,
+            anomaly: Some(anomaly(a)),
+        }),
+        Event::Alert(a) => Body::Alert(alert(a)),
+        Event::Decision { change, decision, mode, note, .. } => Body::Decision(pb::DecisionEvent {
+            change: change.name().into(),
+            decision: Some((**decision).clone().into()),
+            mode: mode_out(*mode),
+            note: note.clone(),
+        }),
+        Event::Hits { decision_id, target, action, packets, bytes, .. } => Body::Hits(pb::HitsEvent {
+            decision_id: *decision_id,
+            target: target.to_string(),
+            action: action_out(*action),
+            packets: *packets,
+            bytes: *bytes,
+        }),
+        Event::Question { change, question, note, .. } => Body::Question(pb::QuestionEvent {
+            change: change.name().into(),
+            question: Some(super::review::question(question)),
+            note: note.clone(),
+        }),
+        Event::Agent { level, kind, message, .. } => Body::Agent(pb::AgentEvent {
+            level: level_name(*level).into(),
+            kind: (*kind).into(),
+            message: message.clone(),
+        }),
     };
     pb::Event {
-        time_us,
+        time_us: event.time_us(),
         kind: kind(event) as i32,
         json: render.json(event),
         line: render.line(event),
@@ -125,12 +110,7 @@ fn alert(a: &Alert) -> pb::AlertEvent {
     pb::AlertEvent {
         id: a.id,
         source: a.source.to_string(),
-        severity: match a.severity {
-            Severity::Low => "low",
-            Severity::Medium => "medium",
-            Severity::High => "high",
-        }
-        .into(),
+        severity: a.severity.name().into(),
         evidence: a.evidence,
         evidence_proven: a.evidence_proven,
         alert_threshold: a.alert_threshold,

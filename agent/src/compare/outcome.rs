@@ -93,21 +93,13 @@ impl Told {
             outcome: self.kind.name().to_owned(),
             alerted_us: self.alerted_us,
             decided_us: self.decided_us,
-            severity: self.severity.map_or("", severity).to_owned(),
+            severity: self.severity.map_or("", Severity::name).to_owned(),
             evidence: self.evidence[0],
             evidence_proven: self.evidence[1],
             ports: self.ports.iter().map(|p| u32::from(*p)).collect(),
             reasons: self.reasons.clone(),
             note: self.note.clone(),
         }
-    }
-}
-
-fn severity(s: Severity) -> &'static str {
-    match s {
-        Severity::Low => "low",
-        Severity::Medium => "medium",
-        Severity::High => "high",
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use super::Problem;
-use super::setting::{Item, Setting, Shown, Word, choice, unknown};
+use super::setting::{Item, Setting, Shown, Word, choice, pem_files};
 use super::tree::{Kind, Node};
 use crate::command::Role;
 
@@ -53,42 +53,15 @@ impl Item for Listen {
     }
 }
 
-const KEYS: [&str; 4] = ["cert", "key", "client_ca", "roles"];
+const FILES: [&str; 3] = ["cert", "key", "client_ca"];
 
 impl Setting for Option<ApiTls> {
     fn read(node: &Node, path: &str, problems: &mut Vec<Problem>) -> Option<Self> {
-        let Kind::Map(entries) = &node.kind else {
-            let message = format!("expected a mapping with the keys {}; found {}", KEYS.join(", "), node.describe());
-            problems.push(Problem::new(node.at, path, message));
-            return None;
-        };
-        let mut paths: [Option<PathBuf>; 3] = [None, None, None];
         let mut roles = Vec::new();
-        let before = problems.len();
-        for (i, (key, at, value)) in entries.iter().enumerate() {
-            let below = format!("{path}.{key}");
-            if entries[..i].iter().any(|(k, ..)| k == key) {
-                problems.push(Problem::new(*at, &below, "set twice".into()));
-                continue;
-            }
-            match KEYS.iter().position(|k| k == key) {
-                Some(3) => roles = read_roles(value, &below, problems),
-                Some(i) => paths[i] = PathBuf::read(value, &below, problems),
-                None => problems.push(unknown(*at, &below, &KEYS, key)),
-            }
-        }
-        for name in &KEYS[..3] {
-            if !entries.iter().any(|(k, ..)| k == name) {
-                let message = format!("`{name}` is missing; add the path of a PEM file");
-                problems.push(Problem::new(node.at, path, message));
-            }
-        }
-        match paths {
-            [Some(cert), Some(key), Some(client_ca)] if problems.len() == before => {
-                Some(Some(ApiTls { cert, key, client_ca, roles }))
-            }
-            _ => None,
-        }
+        let files = pem_files(node, path, FILES, &["roles"], problems, |value, path, problems| {
+            roles = read_roles(value, path, problems);
+        });
+        files.map(|[cert, key, client_ca]| Some(ApiTls { cert, key, client_ca, roles }))
     }
 
     fn show(&self) -> Shown {

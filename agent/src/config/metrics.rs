@@ -2,10 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use super::setting::Word;
+use super::setting::{Word, beyond_loopback, endpoint};
 
-const DEFAULT_PORT: u16 = 9470;
-const DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), DEFAULT_PORT);
+const DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9470);
 
 /// Metrics for Prometheus.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,11 +27,7 @@ pub struct MetricsAt(pub SocketAddr);
 impl Word for MetricsAt {
     const EXPECTED: &'static str = "an address and port such as 127.0.0.1:9470, [::1]:9470, 192.0.2.7 or 9471";
     fn parse(text: &str) -> Result<Self, String> {
-        let at = text.parse().ok();
-        let at = at.or_else(|| Some(SocketAddr::new(text.parse::<IpAddr>().ok()?, DEFAULT_PORT)));
-        let at = at.or_else(|| Some(SocketAddr::new(DEFAULT.ip(), text.parse::<u16>().ok()?)));
-        let at = at.filter(|at| at.port() != 0).map(MetricsAt);
-        at.ok_or_else(|| format!("`{text}` is nowhere to listen; write {}", Self::EXPECTED))
+        endpoint(text, DEFAULT, Self::EXPECTED).map(MetricsAt)
     }
     fn word(&self) -> String {
         self.0.to_string()
@@ -42,7 +37,7 @@ impl Word for MetricsAt {
 impl Metrics {
     /// Others than this host's own processes can read them.
     pub fn reachable(&self) -> bool {
-        !self.listen.0.ip().to_canonical().is_loopback()
+        beyond_loopback(self.listen.0)
     }
 
     /// In a sentence or two.

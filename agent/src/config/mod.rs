@@ -107,7 +107,7 @@ pub struct NetFlow {
 impl NetFlow {
     /// Others than this host's own processes can send to it.
     pub fn reachable(&self) -> bool {
-        !self.listen.ip().to_canonical().is_loopback()
+        setting::beyond_loopback(self.listen)
     }
 }
 

@@ -34,8 +34,7 @@ const WHEN: &[&str] = &[
     "zone",
     "interface",
 ];
-const SEVERITIES: &[(&str, Severity)] =
-    &[("low", Severity::Low), ("medium", Severity::Medium), ("high", Severity::High)];
+const SEVERITIES: &[(&str, Severity)] = &Severity::NAMES;
 const DETECTORS: &[(&str, Detectors)] = &[
     ("autoencoder", Detectors::Autoencoder),
     ("isolation_forest", Detectors::IsolationForest),

@@ -210,19 +210,67 @@ impl Word for EventTarget {
     }
 }
 
-/// Where to listen: what is left out of ADDRESS:PORT is that of [`DEFAULT_NETFLOW`].
+/// Where to listen: what is left out of ADDRESS:PORT is that of `default`.
+pub fn endpoint(text: &str, default: SocketAddr, expected: &str) -> Result<SocketAddr, String> {
+    let at = text.parse().ok();
+    let at = at.or_else(|| Some(SocketAddr::new(text.parse::<IpAddr>().ok()?, default.port())));
+    let at = at.or_else(|| Some(SocketAddr::new(default.ip(), text.parse::<u16>().ok()?)));
+    let at = at.filter(|at| at.port() != 0);
+    at.ok_or_else(|| format!("`{text}` is nowhere to listen; write {expected}"))
+}
+
+/// Others than this host's own processes can reach it.
+pub fn beyond_loopback(at: SocketAddr) -> bool {
+    !at.ip().to_canonical().is_loopback()
+}
+
 impl Word for SocketAddr {
     const EXPECTED: &'static str = "an address and port such as 127.0.0.1:2055, [::1]:2055, 192.0.2.7 or 9995";
     fn parse(text: &str) -> Result<Self, String> {
-        let at = text.parse().ok();
-        let at = at.or_else(|| Some(SocketAddr::new(text.parse::<IpAddr>().ok()?, DEFAULT_NETFLOW.port())));
-        let at = at.or_else(|| Some(SocketAddr::new(DEFAULT_NETFLOW.ip(), text.parse::<u16>().ok()?)));
-        let at = at.filter(|at| at.port() != 0);
-        at.ok_or_else(|| format!("`{text}` is nowhere to listen; write {}", Self::EXPECTED))
+        endpoint(text, DEFAULT_NETFLOW, Self::EXPECTED)
     }
     fn word(&self) -> String {
         self.to_string()
     }
+}
+
+/// A mapping with a PEM file under each of `names`, none of which may be missing. What stands under the `others` goes to `other`.
+pub fn pem_files<const N: usize>(
+    node: &Node,
+    path: &str,
+    names: [&'static str; N],
+    others: &[&'static str],
+    problems: &mut Vec<Problem>,
+    mut other: impl FnMut(&Node, &str, &mut Vec<Problem>),
+) -> Option<[PathBuf; N]> {
+    let keys = [&names[..], others].concat();
+    let Kind::Map(entries) = &node.kind else {
+        let message = format!("expected a mapping with the keys {}; found {}", keys.join(", "), node.describe());
+        problems.push(Problem::new(node.at, path, message));
+        return None;
+    };
+    let mut files = [const { None }; N];
+    let before = problems.len();
+    for (i, (key, at, value)) in entries.iter().enumerate() {
+        let below = format!("{path}.{key}");
+        if entries[..i].iter().any(|(k, ..)| k == key) {
+            problems.push(Problem::new(*at, &below, "set twice".into()));
+            continue;
+        }
+        match keys.iter().position(|k| k == key) {
+            Some(i) if i < N => files[i] = PathBuf::read(value, &below, problems),
+            Some(_) => other(value, &below, problems),
+            None => problems.push(unknown(*at, &below, &keys, key)),
+        }
+    }
+    for name in names {
+        if !entries.iter().any(|(k, ..)| k == name) {
+            let message = format!("`{name}` is missing; add the path of a PEM file");
+            problems.push(Problem::new(node.at, path, message));
+        }
+    }
+    let all: Option<Vec<PathBuf>> = files.into_iter().collect();
+    all.filter(|_| problems.len() == before)?.try_into().ok()
 }
 
 impl Word for Prefix {

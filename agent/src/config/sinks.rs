@@ -23,8 +23,6 @@ use crate::sinks::settings::{
 };
 use crate::tls_client::{Trust, host_port};
 
-const SEVERITIES: &[(&str, Severity)] =
-    &[("low", Severity::Low), ("medium", Severity::Medium), ("high", Severity::High)];
 const FULL: &[(&str, WhenFull)] = &[("drop_oldest", WhenFull::DropOldest), ("drop_newest", WhenFull::DropNewest)];
 const COMPRESS: &[(&str, Compress)] = &[("none", Compress::None), ("gzip", Compress::Gzip), ("zstd", Compress::Zstd)];
 const TYPES: [&str; 6] = ["eve", "syslog", "journald", "webhook", "kafka", "cef"];
@@ -42,7 +40,7 @@ macro_rules! named {
         }
     };
 }
-named!(Severity, "low, medium or high", SEVERITIES);
+named!(Severity, "low, medium or high", &Severity::NAMES);
 named!(WhenFull, "drop_oldest or drop_newest", FULL);
 named!(Compress, "none, gzip or zstd", COMPRESS);
 named!(Kind, "flow, source, alert, decision, hits, question or agent", Kind::ALL);

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Problem;
-use super::setting::{Setting, Shown, Word, unknown};
-use super::tree::{Kind, Node};
+use super::setting::{Setting, Shown, Word, beyond_loopback, endpoint, pem_files};
+use super::tree::Node;
 use crate::command::Role;
 
 /// Where the page is served unless something else is said.
@@ -56,11 +56,7 @@ pub struct WebListen(pub SocketAddr);
 impl Word for WebListen {
     const EXPECTED: &'static str = "an address and port such as 127.0.0.1:8470, [::1]:8470, 192.0.2.7 or 8080";
     fn parse(text: &str) -> Result<Self, String> {
-        let at = text.parse().ok();
-        let at = at.or_else(|| Some(SocketAddr::new(text.parse::<IpAddr>().ok()?, DEFAULT_LISTEN.port())));
-        let at = at.or_else(|| Some(SocketAddr::new(DEFAULT_LISTEN.ip(), text.parse::<u16>().ok()?)));
-        let at = at.filter(|at| at.port() != 0);
-        at.map(WebListen).ok_or_else(|| format!("`{text}` is nowhere to listen; write {}", Self::EXPECTED))
+        endpoint(text, DEFAULT_LISTEN, Self::EXPECTED).map(WebListen)
     }
     fn word(&self) -> String {
         self.0.to_string()
@@ -81,34 +77,8 @@ const KEYS: [&str; 2] = ["cert", "key"];
 
 impl Setting for Option<WebTls> {
     fn read(node: &Node, path: &str, problems: &mut Vec<Problem>) -> Option<Self> {
-        let Kind::Map(entries) = &node.kind else {
-            let message = format!("expected a mapping with the keys {}; found {}", KEYS.join(", "), node.describe());
-            problems.push(Problem::new(node.at, path, message));
-            return None;
-        };
-        let mut paths: [Option<PathBuf>; 2] = [None, None];
-        let before = problems.len();
-        for (i, (key, at, value)) in entries.iter().enumerate() {
-            let below = format!("{path}.{key}");
-            if entries[..i].iter().any(|(k, ..)| k == key) {
-                problems.push(Problem::new(*at, &below, "set twice".into()));
-                continue;
-            }
-            match KEYS.iter().position(|k| k == key) {
-                Some(i) => paths[i] = PathBuf::read(value, &below, problems),
-                None => problems.push(unknown(*at, &below, &KEYS, key)),
-            }
-        }
-        for name in KEYS {
-            if !entries.iter().any(|(k, ..)| k == name) {
-                let message = format!("`{name}` is missing; add the path of a PEM file");
-                problems.push(Problem::new(node.at, path, message));
-            }
-        }
-        match paths {
-            [Some(cert), Some(key)] if problems.len() == before => Some(Some(WebTls { cert, key })),
-            _ => None,
-        }
+        let files = pem_files(node, path, KEYS, &[], problems, |_, _, _| {});
+        files.map(|[cert, key]| Some(WebTls { cert, key }))
     }
 
     fn show(&self) -> Shown {
@@ -133,7 +103,7 @@ pub(super) fn hosts(all: &Vec<String>) -> Result<(), String> {
 impl Web {
     /// Others than this host's own processes can reach it.
     pub fn reachable(&self) -> bool {
-        !self.listen.0.ip().to_canonical().is_loopback()
+        beyond_loopback(self.listen.0)
     }
 
     /// What comes before the path in a link to the page that is served at `at`.

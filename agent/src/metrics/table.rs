@@ -1,10 +1,11 @@
 //! Every metric: its name, type, labels and meaning, and how many series it may have.
 
 use weir_common::counters::Reason;
+use weir_core::event::Severity;
 use weir_core::profile::ProfileId;
 
 use super::histogram::{P_VALUES, SECONDS};
-use super::tally::{ACTIONS, CALLS, CHANGES, CallOutcome, KINDS, ORIGINS, QUESTIONS, SEVERITIES};
+use super::tally::{ACTIONS, CALLS, CHANGES, CallOutcome, KINDS, ORIGINS, QUESTIONS};
 use crate::config::MODES;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,7 +97,7 @@ metrics! {
     FALSE_DAY: Gauge, "weir_false_alarms_last_day" [] 1, "Of these, those that a person has called a false alarm.";
 
     EVENTS: Counter, "weir_events_total" ["kind"] KINDS.len(), "Events of the agent, as the log and `weir watch` have them.";
-    ALERTS: Counter, "weir_alerts_total" ["severity"] SEVERITIES.len(), "Alerts.";
+    ALERTS: Counter, "weir_alerts_total" ["severity"] Severity::NAMES.len(), "Alerts.";
     DECISIONS: Counter, "weir_decisions_total" ["change", "origin", "action"] CHANGES.len() * ORIGINS.len() * ACTIONS.len(), "What happened to decisions. Members of lists come and go without.";
     QUESTIONS_COUNT: Counter, "weir_questions_total" ["change"] QUESTIONS.len(), "Questions to people, and what became of them.";
     QUESTIONS_OPEN: Gauge, "weir_questions_open" [] 1, "Questions that wait for an answer.";

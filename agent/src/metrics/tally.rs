@@ -20,8 +20,6 @@ pub const CHANGES: [DecisionChange; 7] = [
 pub const ACTIONS: [(Action, &str); 3] = [(Action::Shadow, "shadow"), (Action::Limit, "limit"), (Action::Drop, "drop")];
 pub const ORIGINS: [(Origin, &str); 3] =
     [(Origin::Manual, "manual"), (Origin::Automatic, "automatic"), (Origin::List, "list")];
-pub const SEVERITIES: [(Severity, &str); 3] =
-    [(Severity::Low, "low"), (Severity::Medium, "medium"), (Severity::High, "high")];
 pub const QUESTIONS: [QuestionChange; 4] =
     [QuestionChange::Asked, QuestionChange::Answered, QuestionChange::Expired, QuestionChange::Undone];
 /// Of events, as JSON names their types.
@@ -31,7 +29,7 @@ pub const KINDS: [&str; 7] = ["flow", "source", "alert", "decision", "hits", "qu
 #[derive(Debug)]
 pub struct Tally {
     kinds: [AtomicU64; KINDS.len()],
-    alerts: [AtomicU64; SEVERITIES.len()],
+    alerts: [AtomicU64; Severity::NAMES.len()],
     /// By change, origin and action.
     decisions: [AtomicU64; CHANGES.len() * ORIGINS.len() * ACTIONS.len()],
     questions: [AtomicU64; QUESTIONS.len()],
@@ -68,7 +66,7 @@ impl Tally {
             Event::Flow { .. } => 0,
             Event::Source { .. } => 1,
             Event::Alert(alert) => {
-                count(&self.alerts, SEVERITIES.into_iter().map(|(s, _)| s), &alert.severity);
+                count(&self.alerts, Severity::NAMES.into_iter().map(|(_, s)| s), &alert.severity);
                 2
             }
             Event::Decision { change, decision, .. } => {
@@ -92,7 +90,7 @@ impl Tally {
         }
         Counted {
             kinds: KINDS.into_iter().zip(of(&self.kinds)).collect(),
-            alerts: SEVERITIES.into_iter().map(|(_, n)| n).zip(of(&self.alerts)).collect(),
+            alerts: Severity::NAMES.into_iter().map(|(n, _)| n).zip(of(&self.alerts)).collect(),
             decisions: decisions().map(|(_, names)| names).zip(of(&self.decisions)).collect(),
             questions: QUESTIONS.into_iter().map(QuestionChange::name).zip(of(&self.questions)).collect(),
         }

@@ -73,14 +73,6 @@ pub fn severity(event: &Event) -> Severity {
     }
 }
 
-pub fn severity_name(severity: Severity) -> &'static str {
-    match severity {
-        Severity::Low => "low",
-        Severity::Medium => "medium",
-        Severity::High => "high",
-    }
-}
-
 /// `kind` of the events that a test of a sink sends.
 pub const TEST: &str = "sink_test";
 
@@ -114,30 +106,25 @@ mod severity_word {
     use weir_core::event::Severity;
 
     pub fn serialize<S: Serializer>(s: &Severity, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(super::severity_name(*s))
+        to.serialize_str(s.name())
     }
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Severity, D::Error> {
-        Ok(match String::deserialize(from)?.as_str() {
-            "high" => Severity::High,
-            "medium" => Severity::Medium,
-            _ => Severity::Low,
-        })
+        let word = String::deserialize(from)?;
+        Ok(Severity::NAMES.into_iter().find(|(name, _)| *name == word).map_or(Severity::Low, |(_, s)| s))
     }
 }
 
 impl Notice {
     pub fn new(event: &Event, render: &dyn Render) -> Self {
         let (source, reason) = about(event);
-        let time_us = match event {
-            Event::Flow { record, .. } => record.end_us,
-            Event::Alert(a) => a.time_us,
-            Event::Source { time_us, .. }
-            | Event::Decision { time_us, .. }
-            | Event::Hits { time_us, .. }
-            | Event::Question { time_us, .. }
-            | Event::Agent { time_us, .. } => *time_us,
+        let head = Head {
+            time_us: event.time_us(),
+            kind: Kind::of(event),
+            severity: severity(event),
+            source,
+            reason,
+            repeated: 0,
         };
-        let head = Head { time_us, kind: Kind::of(event), severity: severity(event), source, reason, repeated: 0 };
         Self { head, line: render.line(event), event: render.json(event) }
     }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use weir_common::flow::ip_proto;
 
 use crate::addr::{Addr, Prefix};
+use crate::record::FlowRecord;
 
 /// What a decision targets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -37,6 +38,11 @@ pub struct Flow {
 }
 
 impl Flow {
+    /// The flow of a record whose client is the far end.
+    pub fn of(r: &FlowRecord) -> Self {
+        Self { proto: r.proto, remote: r.client, remote_port: r.client_port, ours: r.server, port: r.server_port }
+    }
+
     /// The same flow with its ends named the other way round.
     pub fn reversed(self) -> Self {
         Self { remote: self.ours, remote_port: self.port, ours: self.remote, port: self.remote_port, ..self }

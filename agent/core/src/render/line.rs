@@ -7,7 +7,7 @@ use weir_common::flow::ip_proto;
 use super::{Context, proto_name, rfc3339, score};
 use crate::addr::Addr;
 use crate::decision::{Action, Decision, Origin, Sides};
-use crate::event::{Alert, Anomaly, DecisionChange, Event, Level, Mode, Severity};
+use crate::event::{Alert, Anomaly, DecisionChange, Event, Level, Mode};
 use crate::policy::duration_words;
 use crate::question::{Question, QuestionChange};
 use crate::record::{EndReason, FlowRecord, FlowState};
@@ -109,11 +109,7 @@ fn anomaly_words(a: &Anomaly) -> String {
 }
 
 fn alert(a: &Alert) -> String {
-    let severity = match a.severity {
-        Severity::Low => "low",
-        Severity::Medium => "medium",
-        Severity::High => "high",
-    };
+    let severity = a.severity.name();
     let mut text = format!(
         "{} ALERT {} {severity} {}: evidence {:.1} (alert at {:.1}), proven {:.1} (drop at {:.1}), {} flow{}",
         rfc3339(a.time_us),

@@ -156,7 +156,7 @@ impl<'w> Deciding<'w> {
     }
 
     fn tell(&mut self, events: Vec<Event>) -> Result<(), Stop> {
-        events.into_iter().try_for_each(|e| self.watcher.happened(time_of(&e), e))
+        events.into_iter().try_for_each(|e| self.watcher.happened(e.time_us(), e))
     }
 
     /// The end of a timeline.
@@ -202,14 +202,7 @@ impl<'w> Deciding<'w> {
             let (entries, ledger) = (&self.site.entries, &mut self.site.ledger);
             let mut met = site::Met::new();
             let step = self.waiting.take(turn, |r, label| {
-                let flow = Flow {
-                    proto: r.proto,
-                    remote: r.client,
-                    remote_port: r.client_port,
-                    ours: r.server,
-                    port: r.server_port,
-                };
-                let Some(e) = entries.on(&flow) else { return false };
+                let Some(e) = entries.on(&Flow::of(r)) else { return false };
                 *met.entry(e.id).or_default() += r.fwd.packets;
                 let both = r.bwd.packets > 0 && !matches!(r.state, FlowState::Unanswered | FlowState::Rejected);
                 ledger.told(e, r, verdict(label.map(|l| &**l)), both, end_us);
@@ -272,19 +265,6 @@ impl Sink for Deciding<'_> {
     fn end(&mut self) -> Result<(), Stop> {
         self.id_base = self.next_id.wrapping_sub(1);
         Ok(())
-    }
-}
-
-/// When an event happened: at the end of its epoch.
-fn time_of(event: &Event) -> TimeUs {
-    match event {
-        Event::Flow { record, .. } => record.end_us,
-        Event::Alert(a) => a.time_us,
-        Event::Source { time_us, .. }
-        | Event::Decision { time_us, .. }
-        | Event::Hits { time_us, .. }
-        | Event::Question { time_us, .. }
-        | Event::Agent { time_us, .. } => *time_us,
     }
 }
 

@@ -6,7 +6,7 @@ use serde_json::Value;
 use weir_core::event::Severity;
 
 use super::Origin;
-use crate::sinks::notice::{Notice, severity_name};
+use crate::sinks::notice::Notice;
 
 /// One line. Whatever the event's texts hold, they stay in their fields.
 pub fn render(notice: &Notice, origin: &Origin) -> String {
@@ -55,7 +55,7 @@ pub fn render(notice: &Notice, origin: &Origin) -> String {
     }
     all.labelled("cs1", "reason", &head.reason);
     all.labelled("cs2", "target", &head.source);
-    all.labelled("cs3", "severity", severity_name(head.severity));
+    all.labelled("cs3", "severity", head.severity.name());
     if let Some(score) = event.pointer("/anomaly/score").and_then(Value::as_f64) {
         all.labelled("cfp1", "score", &score.to_string());
     }

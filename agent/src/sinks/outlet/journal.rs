@@ -6,7 +6,6 @@ use weir_core::event::Severity;
 
 use super::{Failed, Numbered};
 use crate::sink::journald::{Journal, Priority};
-use crate::sinks::notice::severity_name;
 
 pub struct Journald(Journal);
 
@@ -29,7 +28,7 @@ impl Journald {
                 ("MESSAGE", notice.line.as_str()),
                 ("WEIR_EVENT", notice.event.as_str()),
                 ("WEIR_KIND", head.kind.name()),
-                ("WEIR_SEVERITY", severity_name(head.severity)),
+                ("WEIR_SEVERITY", head.severity.name()),
                 ("WEIR_SOURCE", head.source.as_str()),
                 ("WEIR_REASON", head.reason.as_str()),
                 ("WEIR_REPEATED", repeated.as_str()),

@@ -14,7 +14,7 @@ use weir_core::event::Severity;
 use weir_core::render::rfc3339;
 
 use super::{Failed, Numbered, Origin, cef};
-use crate::sinks::notice::{Notice, severity_name};
+use crate::sinks::notice::Notice;
 use crate::sinks::settings::{Content, Syslog, Transport};
 use crate::tls_client::{self, Stream};
 
@@ -113,7 +113,7 @@ impl Sender {
         let time = rfc3339(head.time_us);
         let (host, pid, kind) = (&self.origin.host, std::process::id(), head.kind.name());
         let mut out = format!("<{priority}>1 {time} {host} weir {pid} {kind} ");
-        let _ = write!(out, "[{SD_ID} severity=\"{}\"", severity_name(head.severity));
+        let _ = write!(out, "[{SD_ID} severity=\"{}\"", head.severity.name());
         for (name, value) in [("source", &head.source), ("reason", &head.reason)] {
             if !value.is_empty() {
                 let _ = write!(out, " {name}=\"{}\"", parameter(value));

@@ -5,7 +5,7 @@ use weir_core::event::Severity;
 use weir_core::render::rfc3339;
 
 use super::{Numbered, Origin};
-use crate::sinks::notice::{Notice, severity_name};
+use crate::sinks::notice::Notice;
 use crate::sinks::settings::Template;
 
 /// Characters of a text that people read; longer ones are cut.
@@ -38,7 +38,7 @@ fn generic(n: &Numbered, sink: &str, origin: &Origin) -> Value {
         "number": n.number,
         "time": rfc3339(head.time_us),
         "kind": head.kind.name(),
-        "severity": severity_name(head.severity),
+        "severity": head.severity.name(),
         "source": head.source,
         "reason": head.reason,
         "repeated": head.repeated,
@@ -50,8 +50,7 @@ fn generic(n: &Numbered, sink: &str, origin: &Origin) -> Value {
 /// Slack reads `<...>` as links and mentions, and takes these three for it alone.
 fn slack(notice: &Notice, origin: &Origin) -> Value {
     let text = cut(&notice.line, MAX_TEXT).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-    let head =
-        format!("Weir on {}: {} ({})", origin.host, notice.head.kind.name(), severity_name(notice.head.severity));
+    let head = format!("Weir on {}: {} ({})", origin.host, notice.head.kind.name(), notice.head.severity.name());
     json!({
         "text": format!("{head}\n{text}"),
         // What people are shown is plain text, not Slack's markup.
@@ -64,8 +63,7 @@ fn slack(notice: &Notice, origin: &Origin) -> Value {
 
 /// An adaptive card of text runs, which have no markup.
 fn teams(notice: &Notice, origin: &Origin) -> Value {
-    let head =
-        format!("Weir on {}: {} ({})", origin.host, notice.head.kind.name(), severity_name(notice.head.severity));
+    let head = format!("Weir on {}: {} ({})", origin.host, notice.head.kind.name(), notice.head.severity.name());
     let run = |text: &str, weight: &str| json!({ "type": "RichTextBlock", "inlines": [{ "type": "TextRun", "text": text, "weight": weight }] });
     json!({
         "type": "message",
@@ -111,7 +109,7 @@ fn alert(notice: &Notice, origin: &Origin) -> Value {
     json!({
         "labels": {
             "alertname": format!("Weir_{}", head.kind.name()),
-            "severity": severity_name(head.severity),
+            "severity": head.severity.name(),
             "kind": head.kind.name(),
             "source": head.source,
             "reason": cut(&head.reason, 200),
