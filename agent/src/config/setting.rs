@@ -153,6 +153,8 @@ macro_rules! choices {
     };
 }
 
+pub(super) use choices;
+
 pub const MODES: &[(&str, Mode)] =
     &[("observe", Mode::Observe), ("shadow", Mode::Shadow), ("review", Mode::Review), ("enforce", Mode::Enforce)];
 pub const LEVELS: &[(&str, log::LevelFilter)] = &[

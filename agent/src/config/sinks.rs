@@ -9,7 +9,7 @@ use weir_core::decisions::lists::is_name;
 use weir_core::event::Severity;
 
 use super::feeds::fields;
-use super::setting::{Item, Setting, Shown, Word, choice, name_of};
+use super::setting::{Item, Setting, Shown, Word, choice, choices, name_of};
 use super::tree::{Kind as NodeKind, Node};
 use super::{Config, Problem};
 use crate::http_client::Url;
@@ -27,28 +27,15 @@ const FULL: &[(&str, WhenFull)] = &[("drop_oldest", WhenFull::DropOldest), ("dro
 const COMPRESS: &[(&str, Compress)] = &[("none", Compress::None), ("gzip", Compress::Gzip), ("zstd", Compress::Zstd)];
 const TYPES: [&str; 6] = ["eve", "syslog", "journald", "webhook", "kafka", "cef"];
 
-macro_rules! named {
-    ($t:ty, $expected:literal, $all:expr) => {
-        impl Word for $t {
-            const EXPECTED: &'static str = $expected;
-            fn parse(text: &str) -> Result<Self, String> {
-                choice(text, $all)
-            }
-            fn word(&self) -> String {
-                name_of(self, $all)
-            }
-        }
-    };
-}
-named!(Severity, "low, medium or high", &Severity::NAMES);
-named!(WhenFull, "drop_oldest or drop_newest", FULL);
-named!(Compress, "none, gzip or zstd", COMPRESS);
-named!(Kind, "flow, source, alert, decision, hits, question or agent", Kind::ALL);
-named!(Transport, "udp, tcp or tls", Transport::ALL);
-named!(Facility, "a facility of syslog such as daemon or local0", Facility::ALL);
-named!(Content, "line or json", Content::ALL);
-named!(Template, "json, slack, teams, pagerduty or alertmanager", Template::ALL);
-named!(Mechanism, "plain, scram-sha-256 or scram-sha-512", Mechanism::ALL);
+choices!(impl Severity, "low, medium or high", &Severity::NAMES);
+choices!(impl WhenFull, "drop_oldest or drop_newest", FULL);
+choices!(impl Compress, "none, gzip or zstd", COMPRESS);
+choices!(impl Kind, "flow, source, alert, decision, hits, question or agent", Kind::ALL);
+choices!(impl Transport, "udp, tcp or tls", Transport::ALL);
+choices!(impl Facility, "a facility of syslog such as daemon or local0", Facility::ALL);
+choices!(impl Content, "line or json", Content::ALL);
+choices!(impl Template, "json, slack, teams, pagerduty or alertmanager", Template::ALL);
+choices!(impl Mechanism, "plain, scram-sha-256 or scram-sha-512", Mechanism::ALL);
 
 impl Item for Kind {
     fn item(node: &Node, path: &str, problems: &mut Vec<Problem>) -> Option<Self> {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Problem;
-use super::setting::{Setting, Shown, Word, beyond_loopback, endpoint, pem_files};
+use super::setting::{Setting, Shown, Word, beyond_loopback, choice, choices, endpoint, name_of, pem_files};
 use super::tree::Node;
 use crate::command::Role;
 
@@ -63,15 +63,7 @@ impl Word for WebListen {
     }
 }
 
-impl Word for Role {
-    const EXPECTED: &'static str = "viewer or operator";
-    fn parse(text: &str) -> Result<Self, String> {
-        super::setting::choice(text, Role::CHOICES)
-    }
-    fn word(&self) -> String {
-        self.name().to_owned()
-    }
-}
+choices!(impl Role, "viewer or operator", Role::CHOICES);
 
 const KEYS: [&str; 2] = ["cert", "key"];
 
