@@ -18,7 +18,6 @@ use crate::archive::{Flusher, files};
 use crate::human::{grouped, micros, rough};
 use crate::pipeline::{ANOMALY_P, Model, scorable};
 use crate::proto as pb;
-use crate::scoring::Explain;
 use weir_core::feature::core_matrix;
 
 /// The record of the last so long is looked at, µs: a day.
@@ -279,8 +278,7 @@ impl Reader {
     fn score(&mut self, model: Option<&Model>) {
         let Some(model) = model else { return };
         let matrix = core_matrix(self.sample.iter().map(|(r, _)| r));
-        let mut none = Explain { up_to: 0.0, left: 0, unless_left: 0 };
-        let scored = match model.anomalies(&matrix, &mut none) {
+        let scored = match model.anomalies(&matrix) {
             Ok(scored) => scored,
             Err(e) => return log::warn!("what would have been cut was not scored: {e}"),
         };

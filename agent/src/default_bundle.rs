@@ -88,10 +88,7 @@ mod tests {
 
         let mut rows = FeatureMatrix::new(ProfileId::Core);
         rows.push(&[Some(1.0); 16], Role::All).unwrap();
-        let of = |model: crate::pipeline::Model| {
-            let mut unexplained = crate::scoring::Explain::NOTHING;
-            model.anomalies(&rows, &mut unexplained).unwrap()
-        };
+        let of = |model: crate::pipeline::Model| model.anomalies(&rows).unwrap();
         assert!(of(crate::pipeline::Model::built_in(loaded())).iter().all(|a| a.default_bundle));
         assert!(of(crate::pipeline::Model::new(loaded())).iter().all(|a| !a.default_bundle));
     }

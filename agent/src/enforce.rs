@@ -1,6 +1,6 @@
 //! The reconciler: makes the kernel's entries equal to the wanted state, and reads them back.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use weir_common::entry::{self, Entry, FOREVER, Hits};
 use weir_common::flow::v4_mapped;
@@ -144,7 +144,7 @@ impl Enforcer {
             }
         }
         if there < self.table.len(List::Block) {
-            let wanted: HashSet<Key> = pen.blocks(decisions).map(|(key, _)| key).collect();
+            let wanted: foldhash::HashSet<Key> = pen.blocks(decisions).map(|(key, _)| key).collect();
             let known = self.table.known().filter(|(l, ..)| *l == List::Block).map(|(_, k, _)| *k);
             block.gone.extend(known.filter(|k| !wanted.contains(k)));
         }

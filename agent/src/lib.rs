@@ -17,6 +17,7 @@ pub mod default_bundle;
 pub mod drain;
 pub mod enforce;
 pub mod evidence;
+mod explaining;
 pub mod exported;
 pub mod http_client;
 pub mod human;

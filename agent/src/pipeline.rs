@@ -26,17 +26,13 @@ use weir_models::{Bundle, ScoreError, Usual};
 use weir_source::Observation;
 
 use crate::evidence::gather::Exhibits;
+use crate::explaining::{self, Rows};
 use crate::exported::{ACCOUNTABLE, Exported, SCORED};
 use crate::learn::{Recorder, thresholds_of};
 use crate::live::gauge::Gauge;
 use crate::metrics::PValues;
 pub use crate::scoring::ANOMALY_P;
-use crate::scoring::{Explain, anomalies, housekeeping};
-
-/// Explanations per epoch: each takes a run of both models.
-const MAX_EXPLAINED: usize = 256;
-/// Of these, those told what would have made them no anomaly.
-const MAX_UNLESS: usize = 32;
+use crate::scoring::{anomalies, housekeeping};
 
 /// Proven evidence that a source must have at least to count as suspicious, nats: what two windows in a thousand would show.
 const SUSPICIOUS: f64 = 5.0;
@@ -61,8 +57,9 @@ impl Model {
         Self { is_default: true, ..Self::new(bundle) }
     }
 
-    pub fn anomalies(&self, matrix: &FeatureMatrix, explain: &mut Explain) -> Result<Vec<Anomaly>, ScoreError> {
-        let mut all = anomalies(&self.bundle, matrix, explain)?;
+    /// An anomaly for every row, in order, without reasons.
+    pub fn anomalies(&self, matrix: &FeatureMatrix) -> Result<Vec<Anomaly>, ScoreError> {
+        let mut all = anomalies(&self.bundle, matrix)?;
         all.iter_mut().for_each(|a| a.default_bundle = self.is_default);
         Ok(all)
     }
@@ -450,24 +447,18 @@ impl Pipeline {
         given: Option<[Vec<Anomaly>; 2]>,
         outcome: &mut Outcome,
     ) -> Result<(), ScoreError> {
-        let mut explain = Explain { up_to: ANOMALY_P, left: MAX_EXPLAINED, unless_left: MAX_UNLESS };
-        let [given_flows, given_windows] = given.map_or([None, None], |g| g.map(Some));
-        let (core, scored) = match given_flows {
-            Some(scored) => (None, scored),
+        let (matrices, [flows, windows]) = match given {
+            Some(given) => (None, given),
             None => {
-                let begun = (self.stopwatch)();
-                let core = core_matrix(&self.out.records);
-                let made = (self.stopwatch)();
-                let scored = model.anomalies(&core, &mut explain)?;
-                outcome.took.add(scored.len(), [begun, made, (self.stopwatch)()]);
-                (Some(core), scored)
+                let (matrices, scored) = self.score_here(now, model, outcome)?;
+                (Some(matrices), scored)
             }
         };
         let mut tapped = self.tap.then(Box::<Scored>::default);
         if let Some(t) = &mut tapped {
-            (t.records, t.flows) = (self.out.records.clone(), scored.clone());
+            (t.records, t.flows) = (self.out.records.clone(), flows.clone());
         }
-        for (i, (record, anomaly)) in self.out.records.iter().zip(scored).enumerate() {
+        for (i, (record, anomaly)) in self.out.records.iter().zip(flows).enumerate() {
             if let Some(gauge) = &mut self.gauge {
                 gauge.flow(now, record, &anomaly);
             }
@@ -482,7 +473,7 @@ impl Pipeline {
                 if let Some(recorder) = self.recorder.as_mut().filter(|_| silent && !model.is_default) {
                     recorder.leave_out(source);
                 }
-                if let Some(core) = &core {
+                if let Some([core, _]) = &matrices {
                     let (p, role) = (anomaly.p_value, anomaly.role);
                     self.drift.flow(now, record, ProfileId::Core, role, p, core.row(i), core.present(i));
                     if let Some(exhibits) = &mut self.exhibits {
@@ -497,22 +488,11 @@ impl Pipeline {
                 outcome.events.push(flow_event(&self.exported, record.clone(), Some(anomaly)));
             }
         }
-        let (source, scored) = match given_windows {
-            Some(scored) => (None, scored),
-            None => {
-                let begun = (self.stopwatch)();
-                let source = source_matrix(&self.rows);
-                let made = (self.stopwatch)();
-                let scored = model.anomalies(&source, &mut explain)?;
-                outcome.took.add(scored.len(), [begun, made, (self.stopwatch)()]);
-                (Some(source), scored)
-            }
-        };
         if let Some(t) = &mut tapped {
-            (t.rows, t.windows) = (self.rows.clone(), scored.clone());
+            (t.rows, t.windows) = (self.rows.clone(), windows.clone());
         }
         outcome.scored = tapped;
-        for (i, (window, anomaly)) in self.rows.iter().zip(scored).enumerate() {
+        for (i, (window, anomaly)) in self.rows.iter().zip(windows).enumerate() {
             if let Some(gauge) = &mut self.gauge {
                 gauge.count(now, window.source, &anomaly);
             }
@@ -521,7 +501,7 @@ impl Pipeline {
             let silent = surprising(&anomaly) && self.suppressions.covers(&seen, now);
             let evidence = if silent { &mut self.silenced } else { &mut self.evidence };
             evidence.add_window(now, window, &anomaly);
-            if let Some(source) = &source {
+            if let Some([_, source]) = &matrices {
                 self.drift.window(now, window, anomaly.role, anomaly.p_value, source.row(i), source.present(i));
                 if let Some(exhibits) = &mut self.exhibits {
                     exhibits.window(now, window, &anomaly, source, i);
@@ -538,6 +518,28 @@ impl Pipeline {
             }
         }
         Ok(())
+    }
+
+    /// Makes the features of this epoch's flows and windows, scores them, and explains those that somebody may read.
+    fn score_here(
+        &self,
+        now: TimeUs,
+        model: &Model,
+        outcome: &mut Outcome,
+    ) -> Result<([FeatureMatrix; 2], [Vec<Anomaly>; 2]), ScoreError> {
+        let (records, rows) = (&self.out.records, &self.rows);
+        let begun = (self.stopwatch)();
+        let matrices = [core_matrix(records), source_matrix(rows)];
+        let made = (self.stopwatch)();
+        let [core, source] = &matrices;
+        let [mut flows, mut windows] = [model.anomalies(core)?, model.anomalies(source)?];
+        let mut strange = [
+            Rows { matrix: core, anomalies: &mut flows, sources: &|i| records[i].client },
+            Rows { matrix: source, anomalies: &mut windows, sources: &|i| rows[i].source },
+        ];
+        explaining::explain(&model.bundle, &mut strange, |source| self.evidence.values(source, now)[0])?;
+        outcome.took.add(flows.len() + windows.len(), [begun, made, (self.stopwatch)()]);
+        Ok((matrices, [flows, windows]))
     }
 
     fn count_busy(&mut self, now: TimeUs, thresholds: &Thresholds) {

@@ -15,29 +15,51 @@ const MAX_REASONS: usize = 3;
 /// A share below this explains nothing.
 const MIN_SHARE: f32 = 0.05;
 
-/// Which rows are explained: each takes a run of both models.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Explain {
-    /// P-values up to this.
-    pub up_to: f32,
-    /// At most so many rows; counts down.
-    pub left: usize,
-    /// At most so many of them are told what would have made them no anomaly, which takes some hundred runs; counts down.
-    pub unless_left: usize,
-}
-
-impl Explain {
-    pub const NOTHING: Self = Self { up_to: 0.0, left: 0, unless_left: 0 };
-}
-
-/// An anomaly for every row, in order.
-pub fn anomalies(bundle: &Bundle, matrix: &FeatureMatrix, explain: &mut Explain) -> Result<Vec<Anomaly>, ScoreError> {
+/// An anomaly for every row, in order, without reasons.
+pub fn anomalies(bundle: &Bundle, matrix: &FeatureMatrix) -> Result<Vec<Anomaly>, ScoreError> {
     // Most epochs of a quiet night, and models would run on padding.
     if matrix.is_empty() {
         return Ok(Vec::new());
     }
-    let scored = bundle.score(matrix)?;
-    scored.iter().enumerate().map(|(i, s)| anomaly(bundle, matrix, i, s, explain)).collect()
+    Ok(bundle.score(matrix)?.iter().map(|s| anomaly(matrix.profile(), s)).collect())
+}
+
+/// How much is said of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// What was strange: a run of both models.
+    Reasons,
+    /// Also what would have made it no anomaly: some hundred runs.
+    Unless,
+}
+
+/// Gives a row's anomaly its reasons; `up_to`: the p-value that makes one.
+pub fn explain(
+    bundle: &Bundle,
+    matrix: &FeatureMatrix,
+    row: usize,
+    anomaly: &mut Anomaly,
+    (up_to, depth): (f32, Depth),
+) -> Result<(), ScoreError> {
+    let (profile, values, present) = (matrix.profile(), matrix.row(row), matrix.present(row));
+    let all = bundle.explain(profile, values, present)?;
+    let telling = |c: &&Contribution| c.share >= MIN_SHARE;
+    // What lies within the usual range explains nothing to a person; it is said only where nothing else is.
+    let mut said: Vec<_> = all.iter().filter(telling).filter(|c| c.is_unusual()).take(MAX_REASONS).collect();
+    if said.is_empty() {
+        said = all.iter().filter(telling).take(MAX_REASONS).collect();
+    }
+    anomaly.reasons = said.into_iter().map(|c| reason(profile, c)).collect();
+    if depth == Depth::Unless
+        && let Some(unless) = bundle.unless(profile, values, present, matrix.role(row), up_to, &all)?
+    {
+        anomaly.reasons.extend(all.iter().find(|c| c.feature == unless.changes[0].feature).map(|c| Reason {
+            words: unless_words(&unless, profile),
+            unless: unless.changes.iter().map(|c| otherwise(profile, c)).collect(),
+            ..reason(profile, c)
+        }));
+    }
+    Ok(())
 }
 
 /// Neither learned nor held against anyone: what no entry ever stops (see [`weir_common::entry::exempt`]), and reports of
@@ -53,39 +75,8 @@ fn multicast_membership(proto: u8, client_port: u16) -> bool {
     proto == ip_proto::IGMP || proto == ip_proto::ICMPV6 && matches!(client_port, 130..=132 | 143)
 }
 
-fn anomaly(
-    bundle: &Bundle,
-    matrix: &FeatureMatrix,
-    row: usize,
-    s: &Scored,
-    explain: &mut Explain,
-) -> Result<Anomaly, ScoreError> {
-    let profile = matrix.profile();
-    let mut reasons = Vec::new();
-    if s.p <= explain.up_to && explain.left > 0 {
-        explain.left -= 1;
-        let (values, present) = (matrix.row(row), matrix.present(row));
-        let all = bundle.explain(profile, values, present)?;
-        let telling = |c: &&Contribution| c.share >= MIN_SHARE;
-        // What lies within the usual range explains nothing to a person; it is said only where nothing else is.
-        let mut said: Vec<_> = all.iter().filter(telling).filter(|c| c.is_unusual()).take(MAX_REASONS).collect();
-        if said.is_empty() {
-            said = all.iter().filter(telling).take(MAX_REASONS).collect();
-        }
-        reasons = said.into_iter().map(|c| reason(profile, c)).collect();
-        let search = explain.unless_left > 0;
-        explain.unless_left -= usize::from(search);
-        let role = matrix.role(row);
-        let found = if search { bundle.unless(profile, values, present, role, explain.up_to, &all)? } else { None };
-        if let Some(unless) = found {
-            reasons.extend(all.iter().find(|c| c.feature == unless.changes[0].feature).map(|c| Reason {
-                words: unless_words(&unless, profile),
-                unless: unless.changes.iter().map(|c| otherwise(profile, c)).collect(),
-                ..reason(profile, c)
-            }));
-        }
-    }
-    Ok(Anomaly {
+fn anomaly(profile: ProfileId, s: &Scored) -> Anomaly {
+    Anomaly {
         profile: profile.name(),
         p_value: s.p,
         autoencoder: s.p_autoencoder,
@@ -95,8 +86,8 @@ fn anomaly(
         extrapolated: s.extrapolated,
         // Whoever serves one says so.
         default_bundle: false,
-        reasons,
-    })
+        reasons: vec![],
+    }
 }
 
 fn reason(profile: ProfileId, c: &Contribution) -> Reason {

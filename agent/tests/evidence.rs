@@ -9,7 +9,7 @@ use weir_agent::config::Config;
 use weir_agent::evidence::gather::Exhibits;
 use weir_agent::evidence::{Case, Document};
 use weir_agent::pipeline::Model;
-use weir_agent::scoring::Explain;
+use weir_agent::scoring::{ANOMALY_P, Depth, explain};
 use weir_core::feature::core_matrix;
 use weir_core::record::FlowRecord;
 use weir_models::Bundle;
@@ -29,8 +29,10 @@ fn evidence(model: &Model) -> String {
     let records: Vec<FlowRecord> =
         (0..5).map(|n| FlowRecord { client: usual(0).record.client, ..strange(n).record }).collect();
     let matrix = core_matrix(&records);
-    let mut explain = Explain { up_to: 0.01, left: 9, unless_left: 0 };
-    let scored = model.anomalies(&matrix, &mut explain).unwrap();
+    let mut scored = model.anomalies(&matrix).unwrap();
+    for (i, anomaly) in scored.iter_mut().enumerate() {
+        explain(&model.bundle, &matrix, i, anomaly, (ANOMALY_P, Depth::Reasons)).unwrap();
+    }
     let mut exhibits = Exhibits::default();
     for (i, (record, anomaly)) in records.iter().zip(&scored).enumerate() {
         exhibits.flow(NOW + i as u64, record, anomaly, &matrix, i);

@@ -465,7 +465,13 @@ impl Source {
             && self
                 .worst
                 .as_ref()
-                .is_none_or(|(at, w)| a.p_value <= w.p_value || now.saturating_sub(*at) > WORST_AGE_US)
+                // Of two as strange the one that somebody can read.
+                .is_none_or(|(at, w)| {
+                    let as_clear = !a.reasons.is_empty() || w.reasons.is_empty();
+                    a.p_value < w.p_value
+                        || a.p_value == w.p_value && as_clear
+                        || now.saturating_sub(*at) > WORST_AGE_US
+                })
         {
             self.worst = Some((now, Box::new(a.clone())));
         }

@@ -3,8 +3,9 @@
 //! The order of writes keeps every packet's verdict right meanwhile: to add, lengths and bitmap come before the entry; to
 //! remove, the entry goes first.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
+use foldhash::{HashMap, HashMapExt};
 use weir_common::address::Address;
 use weir_common::entry::{
     Entry, EntryKey, EntryRecord, Hits, Lengths, Lists, MAX_FLOW_TARGETS, MAX_LENGTHS, V4_CELL_PREFIX, V4_CELLS,
@@ -305,8 +306,16 @@ impl EntryTable {
             let room = self.maps.records.len();
             return Err(KernelError::TooSmall { entries: self.known.len() + new, room });
         }
+        // Out of the books first, so that neither the new index nor the new lengths know them and the books need no room for
+        // both; marks in the bitmap stay until nobody looks for them.
+        for (key, _) in &gone {
+            self.known.remove(&(list, *key));
+            self.uncount(list, key);
+        }
+        self.known.reserve(new.saturating_sub(gone.len()));
         let mut changed = Vec::new();
-        for (key, entry) in wanted {
+        // In the order of `entries`: records that follow one another are written one after the other.
+        for (key, entry) in entries {
             match self.known.get_mut(&(list, *key)) {
                 Some(known) if known.entry == entry.kept() => {}
                 Some(known) => {
@@ -317,12 +326,6 @@ impl EntryTable {
                     self.prepare(list, key, entry)?;
                 }
             }
-        }
-        // Out of the books first, so that neither the new index nor the new lengths know them; marks in the bitmap stay
-        // until nobody looks for them.
-        for (key, _) in &gone {
-            self.known.remove(&(list, *key));
-            self.uncount(list, key);
         }
         self.write_lists(true)?;
         for (key, record) in gone {

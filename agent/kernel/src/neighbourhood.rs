@@ -1,6 +1,8 @@
 //! Which neighbourhoods any entry touches, as the kernel's bitmaps say it.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
+
+use foldhash::{HashMap, HashMapExt};
 use weir_common::entry::{CELLS_PER_WORD, cell};
 
 use crate::lists::List;

@@ -25,7 +25,6 @@ use super::policy::PolicyCmd;
 use super::web::WebCmd;
 use crate::command::DecisionRef;
 use crate::human;
-use crate::proto::EventKind;
 
 pub use access::{ContextCmd, RemoteArgs, RoleName, TlsCmd};
 pub use files::{DecideArgs, EvalArgs, FlowsArgs, InputArgs, ProfileChoice, ReplayArgs, TrainArgs};
@@ -35,9 +34,9 @@ pub use model::{CompareArgs, ModelCmd};
 pub use record::{AuditCmd, EvidenceCmd, HistoryArgs, Span};
 pub use review::{LabelArgs, LabelsCmd, ReviewArgs, ReviewCmd, ScopePart, SuppressionsCmd};
 pub use sinks::SinksCmd;
-pub use top::TopArgs;
+pub use top::{TopArgs, WatchArgs};
 pub use words::{Lifetime, budget, mode, prefix, source_format, train_profile, window};
-use words::{action, confirm_within, decision_ref, kind, level, lifetime, listen, rate, sides, target};
+use words::{action, confirm_within, decision_ref, level, lifetime, listen, rate, sides, target};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -121,11 +120,7 @@ pub enum Cmd {
     /// What the agent does right now
     Status,
     /// Follow events as they happen
-    Watch {
-        /// Only these kinds: flow, source, alert, decision, hits, agent, question
-        #[arg(short, long, value_name = "KIND", value_delimiter = ',', value_parser = kind)]
-        kind: Vec<EventKind>,
-    },
+    Watch(WatchArgs),
     /// Rates, sources, alerts and questions on one screen, with keys; or line by line for pipes
     Top(TopArgs),
     /// What is blocked, until when and why
@@ -373,6 +368,7 @@ pub enum ConfigCmd {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::EventKind;
     use clap::CommandFactory;
 
     fn parse(line: &str) -> Result<Cli, clap::Error> {
@@ -431,7 +427,10 @@ mod tests {
             };
             assert_eq!(which, expected);
         }
-        let Cmd::Watch { kind } = parse("weir watch --kind alert,decision -k agent").unwrap().command else { panic!() };
+        let Cmd::Watch(WatchArgs { kind, .. }) = parse("weir watch --kind alert,decision -k agent").unwrap().command
+        else {
+            panic!()
+        };
         assert_eq!(kind, [EventKind::Alert, EventKind::Decision, EventKind::Agent]);
         let Cmd::Learn(learn) = parse("weir learn --duration 1h30m --min-flows 5k --wait").unwrap().command else {
             panic!()

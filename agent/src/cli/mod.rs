@@ -28,9 +28,10 @@ mod sinks;
 mod tls;
 mod top;
 mod train;
+mod watch;
 mod web;
 
-use std::io::{self, IsTerminal};
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -40,7 +41,6 @@ use crate::api::client::{Client, ClientError};
 use crate::app::{self, RunOptions, UnloadScope};
 use crate::clock::wall_us;
 use crate::config::{Config, ConfigError, DEFAULT_SOCKET};
-use crate::proto::watch_events_response::Item;
 use args::{AllowCmd, Cli, Cmd, ConfigCmd, DecisionsCmd, EvidenceCmd, LabelsCmd, ModelCmd};
 use connect::To;
 use output::Output;
@@ -174,6 +174,7 @@ async fn ask_at(to: &To, command: Cmd, out: &Output) -> anyhow::Result<ExitCode>
     let mut client = to.client().await?;
     match command {
         Cmd::Alerts(command) => alerts::run(&mut client, command, to.socket(), out).await.map(|()| ExitCode::SUCCESS),
+        Cmd::Watch(args) => watch::run(to, client, &args, out).await,
         command => ask(client, command, out).await,
     }
 }
@@ -189,7 +190,6 @@ async fn ask(mut client: Client, command: Cmd, out: &Output) -> anyhow::Result<E
             let report = client.status().await?;
             if out.json() { out.object(&report)? } else { out.text(&render::status(&report))? }
         }
-        Cmd::Watch { kind } => return watch(client, &kind, out).await,
         Cmd::Top(args) => top::run(client, &args, out).await?,
         Cmd::Decisions(DecisionsCmd::List(args)) => lists::decisions(&mut client, args, out).await?,
         Cmd::Decisions(DecisionsCmd::Import(args)) => return import::run(&mut client, args, out).await,
@@ -285,6 +285,7 @@ async fn ask(mut client: Client, command: Cmd, out: &Output) -> anyhow::Result<E
         | Cmd::Train(_)
         | Cmd::Eval(_)
         | Cmd::Alerts(_)
+        | Cmd::Watch(_)
         | Cmd::Run(_)
         | Cmd::Unload(_)
         | Cmd::Completions { .. }
@@ -297,23 +298,4 @@ async fn ask(mut client: Client, command: Cmd, out: &Output) -> anyhow::Result<E
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-async fn watch(mut client: Client, kinds: &[crate::proto::EventKind], out: &Output) -> anyhow::Result<ExitCode> {
-    let mut stream = client.watch(kinds, "").await?;
-    if io::stderr().is_terminal() && !out.json() {
-        let _ = io::Write::write_all(&mut io::stderr(), b"watching; Ctrl-C ends it\n");
-    }
-    while let Some(message) = stream.message().await.map_err(ClientError::from)? {
-        match message.item {
-            Some(Item::Event(event)) if out.json() => out.text(&(event.json + "\n"))?,
-            Some(Item::Event(event)) => out.text(&(output::clean(&event.line) + "\n"))?,
-            Some(Item::Lost(n)) if out.json() => {
-                out.object(&serde_json::json!({ "event_type": "lost", "count": n }))?;
-            }
-            Some(Item::Lost(n)) => out.text(&format!("... {n} events left out: this reader is too slow\n"))?,
-            None => {}
-        }
-    }
-    anyhow::bail!("the agent stopped")
 }

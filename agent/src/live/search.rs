@@ -15,7 +15,6 @@ use crate::archive::{Flusher, files};
 use crate::collateral::Readers;
 use crate::human::grouped;
 use crate::pipeline::{Model, scorable};
-use crate::scoring::Explain;
 
 /// The record is read for so long at most.
 const TIME: Duration = Duration::from_secs(5);
@@ -193,7 +192,7 @@ impl Reader {
         let Some(model) = &self.model else { return all };
         let which: Vec<usize> = (0..flows.len()).filter(|i| scorable(&flows[*i].record)).collect();
         let matrix = core_matrix(which.iter().map(|i| &flows[*i].record));
-        match model.anomalies(&matrix, &mut Explain { ..Explain::NOTHING }) {
+        match model.anomalies(&matrix) {
             Ok(scored) => which.iter().zip(scored).for_each(|(i, a)| all[*i] = Some(a.p_value)),
             Err(e) => self.failed = Some(e.to_string()),
         }

@@ -13,7 +13,7 @@ use super::output::{percent, share};
 use super::train::counter;
 use crate::human::grouped;
 use crate::learn::flow_matrix;
-use crate::scoring::{Explain, anomalies, housekeeping};
+use crate::scoring::{Depth, anomalies, explain, housekeeping};
 
 /// Rows scored at once: the largest batch that models are compiled for.
 pub const BATCH: usize = 1024;
@@ -33,7 +33,7 @@ pub struct Replay {
     /// Those that may be used, the richest first.
     profiles: Vec<ProfileId>,
     threshold: f32,
-    explain: Explain,
+    explain: bool,
     /// The bundle came with the program, which each anomaly says.
     pub is_default: bool,
     pub counts: Counts,
@@ -61,8 +61,6 @@ impl Replay {
             let has: Vec<_> = has.iter().map(|p| p.name()).collect();
             anyhow::bail!("bundle {} cannot score {wanted}: it has {}", bundle.id(), has.join(", "));
         }
-        let all = Explain { up_to: threshold, left: usize::MAX, unless_left: usize::MAX };
-        let explain = if explain { all } else { Explain::NOTHING };
         Ok(Self { bundle, profiles, threshold, explain, is_default: false, counts: Counts::default() })
     }
 
@@ -80,7 +78,10 @@ impl Replay {
                 continue;
             }
             let matrix = flow_matrix(*profile, rows.iter().map(|i| &flows[*i].record));
-            let scored = anomalies(&self.bundle, &matrix, &mut self.explain)?;
+            let mut scored = anomalies(&self.bundle, &matrix)?;
+            for (i, a) in scored.iter_mut().enumerate().filter(|(_, a)| self.explain && a.p_value <= self.threshold) {
+                explain(&self.bundle, &matrix, i, a, (self.threshold, Depth::Unless))?;
+            }
             for (i, mut a) in rows.into_iter().zip(scored) {
                 a.default_bundle = self.is_default;
                 out[i] = Some(a);

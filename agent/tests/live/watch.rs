@@ -108,3 +108,30 @@ fn decisions_are_seen_by_watchers_and_in_the_event_log_which_can_be_rotated() {
     assert!(line.contains("10.88.0.") && !line.starts_with('{'), "{line}");
     agent.stop();
 }
+
+#[test]
+fn watchers_wait_for_an_agent_that_was_restarted_and_miss_nothing_that_it_tells() {
+    if !ready("watchers_wait_for_an_agent_that_was_restarted_and_miss_nothing_that_it_tells") {
+        return;
+    }
+    let site = Site::new(&["10.77.0.66"]);
+    let agent = site.start();
+    let (stays, ends) = (Watcher::start(&site, "-k decision -o json"), Watcher::start(&site, "--no-reconnect -o json"));
+    let mut n = 0;
+    for watcher in [&stays, &ends] {
+        wait_for("the watcher to listen", PATIENCE, || {
+            n += 1;
+            site.ok(&format!("decisions add 10.88.0.{n} -a shadow"));
+            watcher.lines.try_recv().ok()
+        });
+    }
+    let mut ends = ends;
+    agent.kill();
+    let ended = wait_for("the one that is not to wait", PATIENCE, || ends.child.try_wait().unwrap());
+    assert_eq!(ended.code(), Some(1));
+    let _agent = site.start();
+    // Told before the watcher has found the agent again, as likely as not.
+    site.ok("decisions add 10.77.0.66 --for 1h");
+    stays.decision("10.77.0.66", "added");
+    stays.decision("10.77.0.66", "enforced");
+}

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::words::kind;
 use crate::human;
+use crate::proto::EventKind;
 
 #[derive(Args, Clone, Debug)]
 pub struct TopArgs {
@@ -17,6 +19,16 @@ pub struct TopArgs {
     /// End after so many of them; with it, --plain goes without saying
     #[arg(short = 'n', long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct WatchArgs {
+    /// Only these kinds: flow, source, alert, decision, hits, agent, question
+    #[arg(short, long, value_name = "KIND", value_delimiter = ',', value_parser = kind)]
+    pub kind: Vec<EventKind>,
+    /// End with an error when the agent stops or cannot be reached any more, instead of waiting for it
+    #[arg(long)]
+    pub no_reconnect: bool,
 }
 
 fn interval(text: &str) -> Result<Duration, String> {
