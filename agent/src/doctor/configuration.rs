@@ -6,8 +6,11 @@ use super::finding::{Check, Finding};
 use super::storage::quoted;
 use crate::config::{Config, ConfigError, tree};
 
+/// About the file itself: of mistakes in it, with what was found there.
+pub const CONFIG_FILE: &str = "config.file";
+
 const FILE: Check = Check {
-    id: "config.file",
+    id: CONFIG_FILE,
     title: "configuration",
     why: "the agent does not start, and does not take changes, with a configuration that it cannot read",
 };

@@ -232,7 +232,7 @@ mod tests {
             unprivileged: Ok(2),
             lockdown: Ok(None),
             capabilities: Ok(Capabilities { effective: u64::MAX, bounding: u64::MAX }),
-            memlock: Ok(Some(8 << 20)),
+            memlock: Ok(None),
             memory: Ok((1 << 30, 100 << 20)),
             bpffs: Ok(true),
             agent_runs: false,
@@ -303,7 +303,8 @@ mod tests {
         assert_eq!(all(|r| r.memory = Ok((150 << 20, 100 << 20))), [Fine, Warning]);
         assert_eq!(all(|r| r.memory = Ok((50 << 20, 100 << 20))), [Fine, Error]);
         assert_eq!(all(|r| (r.memory, r.agent_runs) = (Ok((50 << 20, 100 << 20)), true)), [Fine, Fine]);
-        assert_eq!(all(|r| r.release = Ok("5.4.0".into())), [Error, Fine]);
+        assert_eq!(all(|r| (r.release, r.memlock) = (Ok("5.4.0".into()), Ok(Some(8 << 20)))), [Error, Fine]);
+        assert_eq!(all(|r| r.memlock = Ok(Some(8 << 20))), [Fine, Fine]);
         assert_eq!(all(|r| (r.release, r.memlock) = (Ok("5.4.0".into()), Ok(None))), [Fine, Fine]);
     }
 }

@@ -20,6 +20,7 @@ use weir_kernel::{interfaces, strangers, sys};
 use super::{Body, Missing, Part};
 use crate::config::{Config, ConfigError, EventTarget};
 use crate::doctor::agent::Agent;
+use crate::doctor::configuration::CONFIG_FILE;
 use crate::doctor::{Examined, host, render};
 use crate::http_client::{self, Url};
 use crate::sinks::settings::{Address, Destination, Syslog};
@@ -63,6 +64,12 @@ impl Collected {
 pub async fn all(e: &mut Examined) -> (Vec<Part>, Vec<Missing>) {
     let mut c = Collected::default();
     c.json("version.json", "version of Weir and the kernel", version());
+    if e.configuration.config.is_err() {
+        // What was written may be a secret at the wrong place: values are left out.
+        for f in e.report.findings.iter_mut().filter(|f| f.id == CONFIG_FILE) {
+            f.seen = unquoted(&f.seen);
+        }
+    }
     c.try_json("doctor.json", "findings of weir doctor", serde_json::to_value(&e.report));
     c.lines("doctor.txt", "the same, to be read", render::table(&e.report));
     configuration(&mut c, e);
@@ -101,7 +108,6 @@ fn configuration(c: &mut Collected, e: &Examined) {
             c.lines("config.yaml", "the configuration, every key, without secrets", config.without_secrets().to_yaml());
         }
         Err(ConfigError::Invalid { problems, .. }) => {
-            // What was written may be a secret at the wrong place: values are left out.
             let line = |p: &crate::config::Problem| {
                 format!("{}:{}: {}: {}\n", p.at.line, p.at.column, p.path, unquoted(&p.message))
             };

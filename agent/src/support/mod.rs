@@ -84,9 +84,10 @@ impl Cleaner {
 
     /// Objects are cleaned as such: what is escaped in them is read first.
     fn lines(&self, text: &str) -> String {
+        // Keys go over lines.
+        let text = &secrets::without_keys(text);
         let objects = |l: &str| l.starts_with('{').then(|| serde_json::from_str::<Value>(l).ok()).flatten();
         if !text.lines().any(|l| objects(l).is_some()) {
-            // Secrets may go over lines.
             return self.text(text);
         }
         let clean = |l: &str| match objects(l) {
@@ -117,7 +118,7 @@ pub async fn dump(options: &Options) -> anyhow::Result<Dumped> {
         }
         false => None,
     };
-    let cleaner = Cleaner { secrets: Secrets::of(config), mask };
+    let cleaner = Cleaner { secrets: Secrets::of(config, examined.configuration.text.as_deref()), mask };
     let now = wall_us();
     let file = options.out.clone().unwrap_or_else(|| {
         let stamp: String = Rfc3339(now).to_string().chars().take(19).filter(|c| c.is_ascii_alphanumeric()).collect();

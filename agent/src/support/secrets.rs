@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::config::Config;
+use crate::config::tree::{self, Kind, Node};
 use crate::sinks::settings::{Address, Destination};
 
 const REMOVED: &str = "(secret removed)";
@@ -27,9 +28,12 @@ pub struct Secrets {
 }
 
 impl Secrets {
-    /// Of the configuration and of the files that it names.
-    pub fn of(config: &Config) -> Self {
+    /// Of the configuration and of the files that it names; `text` is the file, which may be one that cannot be read as a whole.
+    pub fn of(config: &Config, text: Option<&str>) -> Self {
         let mut values = Vec::new();
+        if let Some(root) = text.and_then(|t| tree::parse(t).ok()) {
+            written(&root, "", &mut values);
+        }
         values.extend(config.crowdsec.api_key.clone());
         for sink in &config.sinks {
             if let Destination::Webhook(w) = &sink.to
@@ -87,6 +91,24 @@ impl Secrets {
     }
 }
 
+/// What stands in a configuration under keys that hold secrets, or names of files with secrets; whether it makes sense or not.
+fn written(node: &Node, key: &str, values: &mut Vec<String>) {
+    match &node.kind {
+        Kind::Null => {}
+        Kind::List(items) => items.iter().for_each(|i| written(i, key, values)),
+        Kind::Map(entries) => entries.iter().for_each(|(k, _, v)| written(v, k, values)),
+        Kind::Scalar(value, _) => {
+            let secret = BEFORE.iter().chain(&["token"]).any(|b| key.ends_with(b));
+            let file = key.ends_with("_file") && key != "ca_file" || key == "key";
+            if file && value.starts_with('/') {
+                values.extend(contents(Path::new(value)));
+            } else if secret || file {
+                values.push(value.clone());
+            }
+        }
+    }
+}
+
 /// A file's text as a whole, and each of its lines.
 fn contents(path: &Path) -> Vec<String> {
     let small = std::fs::metadata(path).is_ok_and(|m| m.is_file() && m.len() <= LARGEST);
@@ -100,8 +122,8 @@ fn contents(path: &Path) -> Vec<String> {
     all
 }
 
-/// Private keys in PEM.
-fn without_keys(text: &str) -> String {
+/// Without private keys in PEM.
+pub fn without_keys(text: &str) -> String {
     const BEGIN: &str = "-----BEGIN ";
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -205,6 +227,13 @@ mod tests {
             serde_json::json!({ "token": "swordfish", "client_secret": "swordfish", "why": ["hunter2-known", 3] });
         let out = secrets.json(json).to_string();
         assert!(!out.contains("swordfish") && !out.contains("hunter2"), "{out}");
+    }
+
+    #[test]
+    fn a_configuration_that_makes_no_sense_hides_its_secrets_as_well() {
+        let text = "crowdsec: {api_key: swordfish1, nonsense: 3}\nsinks: [{token_file: swordfish2}]\nmode: plainword\n";
+        let secrets = Secrets::of(&Config::default(), Some(text));
+        assert_eq!(secrets.text("swordfish1 swordfish2 plainword"), format!("{REMOVED} {REMOVED} plainword"));
     }
 
     #[test]
