@@ -1,7 +1,6 @@
 //! A tar file, compressed with gzip.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -12,8 +11,8 @@ use flate2::write::GzEncoder;
 pub struct Archive {
     path: PathBuf,
     time: u64,
-    tar: tar::Builder<GzEncoder<File>>,
-    finished: bool,
+    /// `None`: it is finished.
+    tar: Option<tar::Builder<GzEncoder<File>>>,
 }
 
 /// The folder in which everything lies.
@@ -25,7 +24,7 @@ impl Archive {
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
         let file = file.with_context(|| format!("cannot make {}; name another file with --out", path.display()))?;
         let tar = tar::Builder::new(GzEncoder::new(file, Compression::default()));
-        Ok(Self { path: path.to_owned(), time, tar, finished: false })
+        Ok(Self { path: path.to_owned(), time, tar: Some(tar) })
     }
 
     pub fn add(&mut self, name: &str, bytes: &[u8]) -> anyhow::Result<()> {
@@ -34,23 +33,30 @@ impl Archive {
         header.set_mode(0o600);
         header.set_mtime(self.time);
         let name = format!("{FOLDER}/{name}");
-        self.tar.append_data(&mut header, name, bytes).with_context(|| format!("cannot write {}", self.path.display()))
+        match &mut self.tar {
+            Some(tar) => tar.append_data(&mut header, name, bytes).with_context(|| cannot_write(&self.path)),
+            None => Ok(()),
+        }
     }
 
     /// Bytes of the file.
     pub fn finish(mut self) -> anyhow::Result<u64> {
-        let said = || format!("cannot write {}", self.path.display());
-        self.tar.finish().with_context(said)?;
-        self.tar.get_mut().try_finish().with_context(said)?;
-        self.tar.get_mut().flush().with_context(said)?;
-        self.finished = true;
+        if let Some(tar) = &mut self.tar {
+            // Until it is whole, it is taken away again.
+            tar.finish().and_then(|()| tar.get_mut().try_finish()).with_context(|| cannot_write(&self.path))?;
+        }
+        self.tar = None;
         Ok(std::fs::metadata(&self.path)?.len())
     }
 }
 
+fn cannot_write(path: &Path) -> String {
+    format!("cannot write {}", path.display())
+}
+
 impl Drop for Archive {
     fn drop(&mut self) {
-        if !self.finished {
+        if self.tar.is_some() {
             // Half an archive helps nobody.
             let _ = std::fs::remove_file(&self.path);
         }

@@ -2,7 +2,7 @@
 
 use std::io::Read;
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
+use std::os::fd::AsRawFd;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -72,11 +72,11 @@ fn a_foreign_program_on_the_interface_is_named_with_what_takes_it_off() {
     let site = Site::new(&[PEER]);
     assert_eq!(severity(doctor(&site, "").one("programs.xdp")), ("ok", ""));
     let stranger = raw::xdp_return("stranger", XDP_PASS).unwrap();
-    raw::pin(std::os::fd::AsRawFd::as_raw_fd(&stranger), &format!("/sys/fs/bpf/weir-doctor-{}", site.server.inode()))
-        .unwrap();
     let pinned = format!("/sys/fs/bpf/weir-doctor-{}", site.server.inode());
-    let attach = format!("-n {} link set dev {INTERFACE} xdpgeneric pinned {pinned}", site.server.name());
-    let attached = Command::new("ip").args(attach.split_whitespace()).output().unwrap();
+    raw::pin(stranger.as_raw_fd(), &pinned).unwrap();
+    // Not `ip -n`, which mounts a sysfs without our pins.
+    let attach = format!("link set dev {INTERFACE} xdpgeneric pinned {pinned}");
+    let attached = site.server.command("ip").args(attach.split_whitespace()).output().unwrap();
     std::fs::remove_file(&pinned).unwrap();
     assert!(attached.status.success(), "{}", text(&attached.stderr));
     let report = doctor(&site, "");
@@ -95,7 +95,6 @@ fn a_foreign_program_on_the_interface_is_named_with_what_takes_it_off() {
         weir_kernel::strangers::filters(index).unwrap()
     });
     assert_eq!(tc, [], "nothing of ours is left behind");
-    drop(stranger.as_fd());
 }
 
 #[test]
