@@ -37,7 +37,7 @@ use crate::{logging, metrics, model};
 /// Events that the slowest subscriber may be behind.
 const BUS: usize = 4096;
 /// Where interface locks lie.
-const RUN_DIR: &str = "/run/weir";
+pub const RUN_DIR: &str = "/run/weir";
 /// How often the kernel's entries are read back, and the host is asked who must stay reachable.
 const CARE: Duration = Duration::from_secs(30);
 /// How often the collector is emptied, whatever the length of an epoch.

@@ -10,7 +10,7 @@ use nix::fcntl::{Flock, FlockArg};
 
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
-    #[error("{what} is in use by {}; stop it first, or see `weir status`", name_holder(.pid))]
+    #[error("{what} is in use by {}; stop it first, or see `weir status` and `weir doctor`", name_holder(.pid))]
     Held { what: String, pid: Option<i32> },
     #[error("cannot lock {}: {cause}", path.display())]
     Io { path: PathBuf, cause: io::Error },
@@ -61,7 +61,10 @@ mod tests {
         let refused = Lock::acquire(&path, "interface eth0").unwrap_err().to_string();
         assert_eq!(
             refused,
-            format!("interface eth0 is in use by process {}; stop it first, or see `weir status`", std::process::id())
+            format!(
+                "interface eth0 is in use by process {}; stop it first, or see `weir status` and `weir doctor`",
+                std::process::id()
+            )
         );
         drop(first);
         Lock::acquire(&path, "interface eth0").unwrap();

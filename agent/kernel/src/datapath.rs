@@ -4,9 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use aya::programs::links::{FdLink, LinkError, PinnedLink};
 use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle};
-use aya::programs::{
-    LinkOrder, ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode as AyaMode, loaded_programs, tc,
-};
+use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode as AyaMode, tc};
 use aya::{Ebpf, EbpfLoader};
 use weir_common::ABI_VERSION;
 use weir_common::entry::Lists;
@@ -22,7 +20,7 @@ use crate::lease::Lease;
 use crate::lists::{EntryTable, ListMaps};
 use crate::mapped::Mapped;
 use crate::pins::{Capacity, Pins, remove_if_there};
-use crate::{KernelError, link, object, sys};
+use crate::{KernelError, link, object, strangers, sys};
 
 /// How the XDP program is to be attached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -393,7 +391,7 @@ fn link_error(e: LinkError) -> ProgramError {
 }
 
 /// An error and what caused it, on one line.
-fn chain(e: &dyn std::error::Error) -> String {
+pub(crate) fn chain(e: &dyn std::error::Error) -> String {
     let mut text = e.to_string();
     let mut source = e.source();
     while let Some(s) = source {
@@ -425,15 +423,11 @@ fn foreign_xdp(interface: &str, ifindex: u32, pins: &Pins) -> Result<(), KernelE
     if ours == Some(attached) {
         return Ok(());
     }
-    let name = loaded_programs()
-        .filter_map(Result::ok)
-        .find(|p| p.id() == attached)
-        .and_then(|p| p.name_as_str().map(str::to_owned))
-        .unwrap_or_default();
+    let name = strangers::name(attached);
     Err(KernelError::ForeignXdp { interface: interface.to_owned(), program: format!("`{name}`, id {attached}") })
 }
 
-fn program<'a, T>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut T, KernelError>
+pub(crate) fn program<'a, T>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut T, KernelError>
 where
     &'a mut T: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
 {

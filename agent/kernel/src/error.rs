@@ -9,7 +9,8 @@ pub enum KernelError {
     NoInterface(String),
     #[error(
         "interface {interface} already runs another XDP program ({program}); Weir never replaces one. \
-         Detach it first (`ip link set dev {interface} xdp off`, or stop its owner) or choose another interface"
+         Detach it first (`ip link set dev {interface} xdp off`, or stop its owner) or choose another interface; \
+         `weir doctor -i {interface}` says what runs there"
     )]
     ForeignXdp { interface: String, program: String },
     #[error(
@@ -17,15 +18,16 @@ pub enum KernelError {
          Remove them with `weir unload -i {interface}` (blocks are written again at the next start)", dir.display()
     )]
     ForeignPins { dir: PathBuf, interface: String, found: String, expected: String },
-    #[error("{} is no bpf file system; mount one with `mount -t bpf bpf /sys/fs/bpf`", path.display())]
+    #[error("{} is no bpf file system; mount one with `mount -t bpf bpf /sys/fs/bpf`; \
+         `weir doctor` says what else is missing", path.display())]
     NoBpffs { path: PathBuf },
     #[error("cannot {action} {}: {source}", path.display())]
     Io { action: &'static str, path: PathBuf, source: io::Error },
     #[error("the kernel refused {what}: {source}{}", hint(source))]
     Refused { what: String, source: io::Error },
-    #[error("the kernel did not take the programs: {0}")]
+    #[error("the kernel did not take the programs: {0}; `weir doctor` says what this kernel lacks")]
     Load(String),
-    #[error("cannot attach to {interface}: {cause}")]
+    #[error("cannot attach to {interface}: {cause}; `weir doctor -i {interface}` says what stands in the way")]
     Attach { interface: String, cause: String },
     #[error("the {list} map is full ({capacity} entries); raise `capacity.{key}` in weir.yaml")]
     Full { list: &'static str, capacity: u32, key: &'static str },
@@ -49,7 +51,9 @@ pub enum KernelError {
 /// What usually mends it.
 fn hint(e: &io::Error) -> &'static str {
     match e.raw_os_error() {
-        Some(libc::EPERM) => " (run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON)",
+        Some(libc::EPERM) => {
+            " (run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON; `weir doctor` names what is missing)"
+        }
         Some(libc::ENOMEM) => " (not enough memory: lower `capacity.flows` or `capacity.blocks` in weir.yaml)",
         _ => "",
     }

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use crate::KernelError;
+use crate::netlink::attributes;
 
 /// An interface as far as Weir cares.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,7 +32,6 @@ const IFLA_XDP: u16 = 43;
 const IFLA_XDP_ATTACHED: u16 = 2;
 const IFLA_XDP_PROG_ID: u16 = 4;
 const XDP_ATTACHED_SKB: u8 = 2;
-const NESTED: u16 = 0x8000;
 
 /// Asks the kernel about the interface with this index.
 pub fn query(index: u32) -> io::Result<Interface> {
@@ -72,12 +72,12 @@ fn parse(index: u32, answer: &[u8]) -> io::Result<Interface> {
     }
     let mut interface = Interface { index, ..Interface::default() };
     for (kind, value) in attributes(answer.get(32..).ok_or_else(short)?) {
-        match kind & !NESTED {
+        match kind {
             IFLA_MTU => interface.mtu = value.first_chunk().map_or(0, |b| u32::from_ne_bytes(*b)),
             IFLA_XDP => {
                 let (mut mode, mut program) = (0u8, None);
                 for (kind, value) in attributes(value) {
-                    match kind & !NESTED {
+                    match kind {
                         IFLA_XDP_ATTACHED => mode = value.first().copied().unwrap_or(0),
                         IFLA_XDP_PROG_ID => program = value.first_chunk().map(|b| u32::from_ne_bytes(*b)),
                         _ => {}
@@ -89,17 +89,6 @@ fn parse(index: u32, answer: &[u8]) -> io::Result<Interface> {
         }
     }
     Ok(interface)
-}
-
-/// `struct rtattr` after `struct rtattr`; ends at the first that does not fit.
-fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    std::iter::from_fn(move || {
-        let len = u16::from_ne_bytes(*bytes.first_chunk::<2>()?) as usize;
-        let kind = u16::from_ne_bytes(*bytes.get(2..)?.first_chunk::<2>()?);
-        let value = bytes.get(4..len)?;
-        bytes = bytes.get(len.next_multiple_of(4)..).unwrap_or_default();
-        Some((kind, value))
-    })
 }
 
 #[cfg(test)]

@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use bytemuck::Zeroable;
 use weir_common::ABI_VERSION;
 pub use weir_common::names::Capacity;
-use weir_common::names::{KEY_SIZE, MAPS, META, MapSpec, Meta};
+use weir_common::names::{COUNTERS, KEY_SIZE, MAPS, META, MapSpec, Meta};
 
+use crate::counters::Counters;
 use crate::{KernelError, sys};
 
 /// Every Weir of this machine pins below this folder.
@@ -79,6 +80,21 @@ impl Pins {
     /// Index of the interface, from the folder's name; `None` for pins that belong to none.
     pub fn ifindex(&self) -> Option<u32> {
         self.dir.file_name()?.to_str()?.rsplit_once('-')?.1.parse().ok()
+    }
+
+    /// Inode of the network namespace, from the folder's name; `None` for pins that belong to no interface.
+    pub fn namespace(&self) -> Option<u64> {
+        self.dir.file_name()?.to_str()?.rsplit_once('-')?.0.parse().ok()
+    }
+
+    /// What the kernel has counted so far.
+    pub fn counters(&self) -> Result<Counters, KernelError> {
+        Counters::new(self.open(COUNTERS)?)
+    }
+
+    /// Id of the program behind a pinned link; `None` where there is none, or it may not be looked at.
+    pub fn program_of(&self, link: &Path) -> Option<u32> {
+        sys::obj_get(link).and_then(|l| sys::link_program_id(l.as_fd())).ok()
     }
 
     pub fn dir(&self) -> &Path {
@@ -217,7 +233,7 @@ impl Pins {
 }
 
 /// Inode of the network namespace of this thread.
-fn netns() -> Result<u64, KernelError> {
+pub fn netns() -> Result<u64, KernelError> {
     let path = "/proc/thread-self/ns/net";
     Ok(fs::metadata(path).map_err(KernelError::io("read", path))?.ino())
 }

@@ -81,7 +81,7 @@ struct TestRunAttr {
     pad: u32,
 }
 
-fn bpf<T: Pod>(cmd: u32, attr: &mut T) -> io::Result<i64> {
+pub(crate) fn bpf<T: Pod>(cmd: u32, attr: &mut T) -> io::Result<i64> {
     // SAFETY: `attr` is a prefix of the union as linux/bpf.h has it for `cmd`; the pointers inside come from references
     // that the callers below keep alive for the call.
     let r = unsafe { libc::syscall(libc::SYS_bpf, cmd, std::ptr::from_mut(attr), size_of::<T>()) };

@@ -22,7 +22,6 @@ const MAX_SOURCES: usize = 1000;
 const FRESH_US: u64 = 1_000_000;
 /// The record's open file is closed for a search at most this often.
 const FLUSH_EVERY_US: u64 = 5_000_000;
-const SECRET: &str = "(set, not shown)";
 
 /// What the agent keeps for those who look.
 #[derive(Default)]
@@ -200,8 +199,7 @@ impl Agent {
     }
 
     fn show_config(&self) -> pb::ShowConfigResponse {
-        let mut shown = self.config.clone();
-        shown.crowdsec.api_key = shown.crowdsec.api_key.map(|_| SECRET.to_owned());
+        let shown = self.config.without_secrets();
         let changed = crate::config::Config::default().diff(&shown).into_iter().map(|k| k.path.to_owned()).collect();
         pb::ShowConfigResponse {
             yaml: shown.to_yaml(),

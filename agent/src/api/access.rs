@@ -308,8 +308,12 @@ mod tests {
     #[test]
     fn the_configuration_decides_over_roles_and_without_it_the_certificate() {
         let strings = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
-        let holder =
-            Holder { names: strings(&["ops", "ops.example"]), units: strings(&["weir-operator"]), not_after: 0 };
+        let holder = Holder {
+            names: strings(&["ops", "ops.example"]),
+            units: strings(&["weir-operator"]),
+            not_before: 0,
+            not_after: 0,
+        };
         assert_eq!(role_of(&holder, &[]), Some(Role::Operator));
         let list = |entries: &[(&str, Role)]| entries.iter().map(|(n, r)| ((*n).to_owned(), *r)).collect::<Vec<_>>();
         assert_eq!(role_of(&holder, &list(&[("other", Role::Operator)])), None, "the list names others alone");

@@ -12,6 +12,8 @@ pub struct Holder {
     pub names: Vec<String>,
     pub units: Vec<String>,
     /// Seconds since the Unix epoch.
+    pub not_before: u64,
+    /// Seconds since the Unix epoch.
     pub not_after: u64,
 }
 
@@ -46,7 +48,8 @@ impl Holder {
         }
         names.extend(cert.valid_dns_names().map(str::to_owned));
         names.extend(cert.valid_uri_names().map(str::to_owned));
-        Some(Self { names, units, not_after: not_after(der)? })
+        let [not_before, not_after] = validity(der)?;
+        Some(Self { names, units, not_before, not_after })
     }
 
     pub fn common_name(der: &CertificateDer<'_>) -> Option<String> {
@@ -54,7 +57,8 @@ impl Holder {
     }
 }
 
-fn not_after(der: &[u8]) -> Option<u64> {
+/// From when to when, seconds since the Unix epoch.
+fn validity(der: &[u8]) -> Option<[u64; 2]> {
     let mut certificate = Der(Der(der).expect(SEQUENCE)?);
     let mut fields = Der(certificate.expect(SEQUENCE)?);
     let (tag, _) = fields.next()?;
@@ -66,12 +70,12 @@ fn not_after(der: &[u8]) -> Option<u64> {
     fields.expect(SEQUENCE)?;
     fields.expect(SEQUENCE)?;
     let mut validity = Der(fields.expect(SEQUENCE)?);
-    validity.next()?;
-    match validity.next()? {
+    let mut next = || match validity.next()? {
         (0x17, time) => seconds(time, 2),
         (0x18, time) => seconds(time, 4),
         _ => None,
-    }
+    };
+    Some([next()?, next()?])
 }
 
 /// `YYMMDDHHMMSSZ` or `YYYYMMDDHHMMSSZ` as seconds since the Unix epoch.
@@ -128,6 +132,7 @@ mod tests {
         params.distinguished_name = rcgen::DistinguishedName::new();
         params.distinguished_name.push(rcgen::DnType::OrganizationalUnitName, "weir-viewer");
         params.distinguished_name.push(rcgen::DnType::CommonName, "überwacher");
+        params.not_before = rcgen::date_time_ymd(2021, 2, 3);
         params.not_after = rcgen::date_time_ymd(2055, 3, 1);
         params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().der().clone()
     }
@@ -137,6 +142,7 @@ mod tests {
         let holder = Holder::of(&certificate()).unwrap();
         assert_eq!(holder.names, ["überwacher", "ops.example", "spiffe://x/ops"]);
         assert_eq!(holder.units, ["weir-viewer"]);
+        assert_eq!(holder.not_before, rcgen::date_time_ymd(2021, 2, 3).unix_timestamp() as u64);
         assert_eq!(holder.not_after, rcgen::date_time_ymd(2055, 3, 1).unix_timestamp() as u64);
     }
 

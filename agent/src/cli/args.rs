@@ -1,6 +1,7 @@
 //! The command line.
 
 mod access;
+mod doctor;
 mod files;
 mod lists;
 mod model;
@@ -27,6 +28,8 @@ use crate::command::DecisionRef;
 use crate::human;
 
 pub use access::{ContextCmd, RemoteArgs, RoleName, TlsCmd};
+use doctor::DOCTOR;
+pub use doctor::{DoctorArgs, SupportCmd};
 pub use files::{DecideArgs, EvalArgs, FlowsArgs, InputArgs, ProfileChoice, ReplayArgs, TrainArgs};
 use files::{EVAL, INPUTS, TRAIN};
 pub use lists::{ImportArgs, ListArgs, ListsCmd};
@@ -43,7 +46,8 @@ use words::{action, confirm_within, decision_ref, level, lifetime, listen, rate,
     name = "weir",
     version,
     about = "Counts every flow in the kernel, learns what is normal, and blocks what is not",
-    after_help = "Exit status: 0 fine, 1 failed, 2 wrong usage or configuration.",
+    after_help = "Exit status: 0 fine, 1 failed, 2 wrong usage or configuration; of `weir doctor` also 3 warnings, 4 errors, 5 not all \
+                  could be checked. Where something does not work, `weir doctor` says why.",
     arg_required_else_help = true,
     max_term_width = 120
 )]
@@ -175,6 +179,12 @@ pub enum Cmd {
     /// Check, show or reload the configuration
     #[command(subcommand)]
     Config(ConfigCmd),
+    /// Look at this host, the configuration and the agent: what stands in the way, why it matters, and what mends it
+    #[command(after_help = DOCTOR)]
+    Doctor(DoctorArgs),
+    /// What a maintainer needs when something is wrong
+    #[command(subcommand)]
+    Support(SupportCmd),
     /// The web page that the agent serves
     #[command(subcommand)]
     Web(WebCmd),

@@ -7,6 +7,7 @@ mod config;
 mod connect;
 mod context;
 mod decisions;
+mod doctor;
 mod drift;
 mod eval;
 mod evidence;
@@ -145,6 +146,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             clap_complete::generate(shell, &mut Cli::command(), "weir", &mut script);
             out.text(&String::from_utf8_lossy(&script))?;
         }
+        Cmd::Doctor(args) => return doctor::run(args, cli.socket, &out),
+        Cmd::Support(command) => return doctor::support(command, cli.socket, &out),
         Cmd::Context(command) => context::run(command, &cli.remote, cli.socket, &out)?,
         Cmd::Tls(command) => tls::run(command, &out)?,
         _ => return connect::run(cli, &out),
@@ -156,7 +159,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
 fn works_here(command: &Cmd) -> bool {
     match command {
         Cmd::Run(_) | Cmd::Unload(_) | Cmd::CheckBundle { .. } | Cmd::Completions { .. } | Cmd::Tls(_) => true,
-        Cmd::Flows(_) | Cmd::Replay(_) | Cmd::Train(_) | Cmd::Eval(_) => true,
+        Cmd::Flows(_) | Cmd::Replay(_) | Cmd::Train(_) | Cmd::Eval(_) | Cmd::Doctor(_) | Cmd::Support(_) => true,
         Cmd::Policy(_) | Cmd::Evidence(EvidenceCmd::Verify { .. }) => true,
         Cmd::Config(command) => !matches!(command, ConfigCmd::Reload),
         Cmd::Model(command) => match command {
@@ -293,6 +296,8 @@ async fn ask(mut client: Client, command: Cmd, out: &Output) -> anyhow::Result<E
         | Cmd::Policy(_)
         | Cmd::Context(_)
         | Cmd::Tls(_)
+        | Cmd::Doctor(_)
+        | Cmd::Support(_)
         | Cmd::CheckBundle { .. } => {
             unreachable!("handled without an agent")
         }

@@ -31,8 +31,10 @@ pub use feeds::{Act, CrowdSec, Remedies, Source};
 pub use keys::{Apply, KEYS, Key};
 pub use metrics::{Metrics, MetricsAt};
 pub use setting::{LEVELS, MODES, Shown};
+pub use show::SECRET;
 pub use tracing::Tracing;
 use tree::At;
+pub use useless::Useless;
 pub use web::{Web, WebListen, WebTls};
 
 pub const DEFAULT_PATH: &str = "/etc/weir/weir.yaml";

@@ -8,9 +8,30 @@ use weir_kernel::lease::Lapse;
 use super::keys::{Apply, KEYS};
 use super::setting::Shown;
 use super::{Config, DefaultModel, EventTarget};
+use crate::http_client::Url;
 use crate::human;
+use crate::sinks::settings::{Address, Destination, Webhook};
+
+/// Stands in for what is secret.
+pub const SECRET: &str = "(set, not shown)";
 
 impl Config {
+    /// What may be shown to anybody: without keys, and without the paths of webhooks, by which who knows them may write.
+    pub fn without_secrets(&self) -> Config {
+        let mut shown = self.clone();
+        shown.crowdsec.api_key = shown.crowdsec.api_key.map(|_| SECRET.to_owned());
+        for sink in &mut shown.sinks {
+            if let Destination::Webhook(Webhook { url: Address::Url(url), .. }) = &mut sink.to {
+                *url = match Url::parse(url) {
+                    Ok(u) if u.path == "/" => u.to_string(),
+                    Ok(u) => format!("{u}/{SECRET}"),
+                    Err(_) => SECRET.to_owned(),
+                };
+            }
+        }
+        shown
+    }
+
     /// The whole configuration as a file that reads back as the same, each key with its meaning.
     pub fn to_yaml(&self) -> String {
         let mut out = String::new();

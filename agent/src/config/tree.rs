@@ -39,6 +39,22 @@ impl Node {
         entries.iter().any(|(n, _, v)| n == name && matches!(v.kind, Kind::Map(_)))
     }
 
+    /// Where the key of a path such as `policy.rules[2].name` stands, or the nearest around it that is written.
+    pub fn place(&self, path: &str) -> At {
+        let mut at = self.at;
+        let mut node = self;
+        for part in path.split(['.', '[']).filter(|p| !p.is_empty()) {
+            let below = match (&node.kind, part.strip_suffix(']').and_then(|n| n.parse::<usize>().ok())) {
+                (Kind::List(items), Some(i)) => items.get(i).map(|n| (n.at, n)),
+                (Kind::Map(entries), None) => entries.iter().find(|(k, ..)| k == part).map(|(_, at, n)| (*at, n)),
+                _ => None,
+            };
+            let Some(found) = below else { break };
+            (at, node) = found;
+        }
+        at
+    }
+
     /// What it is, for messages.
     pub fn describe(&self) -> String {
         match &self.kind {
@@ -137,6 +153,16 @@ mod tests {
         assert_eq!(items[1], Node { at: At { line: 5, column: 5 }, kind: Kind::Scalar("y z".into(), true) });
         let Kind::Map(inner) = &entries[2].2.kind else { panic!() };
         assert_eq!(inner[0].2.kind, Kind::Null);
+    }
+
+    #[test]
+    fn a_path_leads_to_its_line_or_to_the_nearest_around_it() {
+        let root = parse("a: 1\nb:\n  c:\n    - x\n    - {d: 2}\n").unwrap();
+        for (path, line) in
+            [("a", 1), ("b", 2), ("b.c", 3), ("b.c[1]", 5), ("b.c[1].d", 5), ("b.c[7]", 3), ("b.z.q", 2), ("z", 1)]
+        {
+            assert_eq!(root.place(path).line, line, "{path}");
+        }
     }
 
     #[test]

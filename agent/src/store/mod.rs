@@ -340,11 +340,16 @@ fn sql_error(doing: &'static str, path: &Path) -> impl FnOnce(rusqlite::Error) -
     move |cause| StoreError::Sql { doing, path, cause }
 }
 
+/// Where the lock of an interface lies: by the inode of its network namespace, and its index in it.
+pub fn interface_lock(run_dir: &Path, netns: u64, ifindex: u32) -> PathBuf {
+    run_dir.join(format!("{netns}-{ifindex}.lock"))
+}
+
 /// One agent per interface: the lock `<network namespace>-<ifindex>.lock` in `run_dir`, whatever its state directory.
 pub fn lock_interface(run_dir: &Path, interface: &str, ifindex: u32) -> Result<Lock, StoreError> {
     let netns = fs::metadata("/proc/self/ns/net").map_err(io_error("look at", Path::new("/proc/self/ns/net")))?.ino();
     fs::create_dir_all(run_dir).map_err(io_error("create", run_dir))?;
-    let path = run_dir.join(format!("{netns}-{ifindex}.lock"));
+    let path = interface_lock(run_dir, netns, ifindex);
     Ok(Lock::acquire(&path, &format!("interface {interface}"))?)
 }
 

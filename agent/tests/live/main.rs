@@ -8,6 +8,7 @@ mod common;
 #[path = "../../../xtask/src/lab/roles/crowdsec.rs"]
 mod crowdsec;
 mod default_model;
+mod doctor;
 mod flood;
 mod kills;
 mod learning;

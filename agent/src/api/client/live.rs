@@ -13,4 +13,9 @@ impl Client {
     pub async fn top_sources(&mut self, limit: u32) -> Result<pb::TopSourcesResponse> {
         Ok(self.0.top_sources(pb::TopSourcesRequest { limit }).await?.into_inner())
     }
+
+    /// The configuration in force, without secrets.
+    pub async fn show_config(&mut self) -> Result<pb::ShowConfigResponse> {
+        Ok(self.0.show_config(pb::ShowConfigRequest {}).await?.into_inner())
+    }
 }
