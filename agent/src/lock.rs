@@ -12,7 +12,7 @@ use nix::fcntl::{Flock, FlockArg};
 pub enum LockError {
     #[error("{what} is in use by {}; stop it first, or see `weir status` and `weir doctor`", name_holder(.pid))]
     Held { what: String, pid: Option<i32> },
-    #[error("cannot lock {}: {cause}", path.display())]
+    #[error("cannot lock {}: {cause}{}", path.display(), crate::store::room(cause.kind() == io::ErrorKind::StorageFull))]
     Io { path: PathBuf, cause: io::Error },
 }
 

@@ -21,7 +21,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use weir_core::decisions::{Decisions, Snapshot};
@@ -49,9 +49,9 @@ pub const SCHEMA: u32 = db::MIGRATIONS.len() as u32;
 pub enum StoreError {
     #[error(transparent)]
     InUse(#[from] LockError),
-    #[error("cannot {doing} {}: {cause}", path.display())]
+    #[error("cannot {doing} {}: {cause}{}", path.display(), room(cause.sqlite_error_code() == Some(ErrorCode::DiskFull)))]
     Sql { doing: &'static str, path: PathBuf, cause: rusqlite::Error },
-    #[error("cannot {doing} {}: {cause}", path.display())]
+    #[error("cannot {doing} {}: {cause}{}", path.display(), room(cause.kind() == io::ErrorKind::StorageFull))]
     Io { doing: &'static str, path: PathBuf, cause: io::Error },
     #[error(
         "{} was written by a newer Weir (schema {found}, this one knows {SCHEMA}); install that version, or move the \
@@ -73,6 +73,11 @@ pub enum StoreError {
          shows what there is, and `weir model promote ID` chooses any of it"
     )]
     NoStep { asked: usize, there: usize },
+}
+
+/// What to do about a full disk.
+pub(crate) fn room(is_full: bool) -> &'static str {
+    if is_full { "; make room there: meanwhile the kernel goes on with what it holds, until it expires" } else { "" }
 }
 
 fn name_known(ids: &[String]) -> String {

@@ -103,8 +103,7 @@ impl Site {
     /// An agent that is expected to end by itself: exit status and log.
     pub fn refused(&self) -> (Option<i32>, String) {
         let mut agent = self.spawn();
-        let code = wait_for("the refused agent's end", PATIENCE, || agent.child.try_wait().unwrap()).code();
-        (code, agent.own_log())
+        (agent.ends(), agent.own_log())
     }
 
     pub fn log(&self) -> String {
@@ -217,6 +216,11 @@ pub struct Agent {
 }
 
 impl Agent {
+    /// Waits until it has ended by itself: its exit status.
+    pub fn ends(&mut self) -> Option<i32> {
+        wait_for("the agent's end", PATIENCE, || self.child.try_wait().unwrap()).code()
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id()
     }

@@ -187,6 +187,31 @@ fn enforcement_goes_on_over_a_full_and_a_read_only_disk_and_writing_resumes() {
     assert!(!site.passes(OTHER, 5353) && !site.passes(BAD, 5353) && site.passes(GOOD, 5353));
 }
 
+#[test]
+fn an_agent_does_not_start_on_a_full_disk_and_what_the_kernel_holds_stays() {
+    if !ready("an_agent_does_not_start_on_a_full_disk_and_what_the_kernel_holds_stays") {
+        return;
+    }
+    let site = Site::new(&[BAD, GOOD]);
+    let agent = site.start();
+    site.ok(&format!("decisions add {BAD} --for 1h"));
+    assert!(!site.passes(BAD, 5353) && site.passes(GOOD, 5353));
+    agent.kill();
+    let state = site.path("state").display().to_string();
+    let fill = format!("mount -t tmpfs -o size=64k weir-full {state} && ! cat /dev/zero 2>&- > {state}/filling");
+    let mut agent = site.spawn_behind(&fill);
+    let code = agent.ends();
+    assert_eq!(code, Some(1));
+    let log = agent.own_log();
+    assert!(log.contains("No space left on device") && log.contains("make room there"), "{log}");
+    assert!(!site.passes(BAD, 5353) && site.passes(GOOD, 5353), "no agent, and no gap");
+    // With room it goes on from what was stored.
+    let _agent = site.start();
+    assert_eq!(site.decision(BAD)["enforced"], true);
+    site.ok(&format!("decisions delete {BAD}"));
+    assert!(site.passes(BAD, 5353));
+}
+
 /// Lets a program see another wall clock: a library that the loader puts in front of the system's.
 const SHIM: &str = r#"
 #define _GNU_SOURCE
