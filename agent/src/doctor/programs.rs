@@ -52,13 +52,14 @@ pub fn judge_interface(r: &OnInterface) -> Vec<Finding> {
             };
             let name =
                 if name.is_empty() { "a program whose name only root sees".to_owned() } else { format!("`{name}`") };
-            let mode = match a.mode {
-                weir_kernel::interfaces::Mode::Native => "native",
-                weir_kernel::interfaces::Mode::Generic => "generic",
-                weir_kernel::interfaces::Mode::Offloaded => "on the card",
+            // `xdp off` alone leaves a generic program of a driver that has native XDP where it is.
+            let (mode, word) = match a.mode {
+                weir_kernel::interfaces::Mode::Native => ("native", "xdp"),
+                weir_kernel::interfaces::Mode::Generic => ("generic", "xdpgeneric"),
+                weir_kernel::interfaces::Mode::Offloaded => ("on the card", "xdpoffload"),
             };
             XDP.error(format!("{name}{known}, id {}, {mode}", a.program))
-                .mend(format!("ip link set dev {} xdp off", r.name))
+                .mend(format!("ip link set dev {} {word} off", r.name))
         }
     });
     let tc = TC.of(&r.filters, |all| {

@@ -38,9 +38,8 @@ impl Secrets {
         for sink in &config.sinks {
             if let Destination::Webhook(w) = &sink.to
                 && let Address::Url(url) = &w.url
-                && let Some((_, path)) = url.split_once("://").and_then(|(_, rest)| rest.split_once('/'))
             {
-                values.push(path.to_owned());
+                values.extend(parts_of(url));
             }
         }
         for (_, path) in crate::doctor::host::files::secrets(config) {
@@ -102,11 +101,21 @@ fn written(node: &Node, key: &str, values: &mut Vec<String>) {
             let file = key.ends_with("_file") && key != "ca_file" || key == "key";
             if file && value.starts_with('/') {
                 values.extend(contents(Path::new(value)));
+            } else if key == "url" {
+                values.extend(parts_of(value));
             } else if secret || file {
                 values.push(value.clone());
             }
         }
     }
+}
+
+/// Of the address of a webhook, the path is secret: as a whole, and what of it looks like a key (not `services` or `v2`).
+fn parts_of(url: &str) -> Vec<String> {
+    let Some((_, path)) = url.split_once("://").and_then(|(_, rest)| rest.split_once('/')) else { return Vec::new() };
+    let looks = |p: &&str| p.len() >= 16 || p.len() >= 8 && p.bytes().any(|b| b.is_ascii_digit());
+    let keys = path.split(['/', '?', '&', '=']).filter(looks).map(str::to_owned);
+    keys.chain([path.to_owned()]).collect()
 }
 
 /// A file's text as a whole, and each of its lines.
@@ -115,9 +124,8 @@ fn contents(path: &Path) -> Vec<String> {
     let Ok(text) = (if small { std::fs::read_to_string(path) } else { Ok(String::new()) }) else { return Vec::new() };
     let lines = text.lines().filter(|l| !l.starts_with("-----"));
     let mut all: Vec<_> = lines.map(str::to_owned).collect();
-    // An address of a webhook: its path is what is secret.
-    let paths: Vec<_> = all.iter().filter_map(|l| Some(l.split_once("://")?.1.split_once('/')?.1.to_owned())).collect();
-    all.extend(paths);
+    let urls: Vec<_> = all.iter().flat_map(|l| parts_of(l)).collect();
+    all.extend(urls);
     all.push(text);
     all
 }
@@ -234,6 +242,11 @@ mod tests {
         let text = "crowdsec: {api_key: swordfish1, nonsense: 3}\nsinks: [{token_file: swordfish2}]\nmode: plainword\n";
         let secrets = Secrets::of(&Config::default(), Some(text));
         assert_eq!(secrets.text("swordfish1 swordfish2 plainword"), format!("{REMOVED} {REMOVED} plainword"));
+    }
+
+    #[test]
+    fn a_key_of_a_webhook_goes_without_its_path_as_well() {
+        assert_eq!(parts_of("https://h/services/T0AB12CD3/x"), ["T0AB12CD3", "services/T0AB12CD3/x"]);
     }
 
     #[test]

@@ -81,7 +81,7 @@ fn a_foreign_program_on_the_interface_is_named_with_what_takes_it_off() {
     assert!(attached.status.success(), "{}", text(&attached.stderr));
     let report = doctor(&site, "");
     let found = report.one("programs.xdp");
-    assert_eq!(severity(found), ("error", "ip link set dev weir0 xdp off"), "{found}");
+    assert_eq!(severity(found), ("error", "ip link set dev weir0 xdpgeneric off"), "{found}");
     let seen = found["seen"].as_str().unwrap();
     assert!(seen.contains("`stranger`") && seen.ends_with("generic"), "{seen}");
     assert_eq!((report.1, &report.0["worst"]), (Some(4), &"error".into()));
