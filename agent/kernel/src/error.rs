@@ -25,6 +25,11 @@ pub enum KernelError {
     Refused { what: String, source: io::Error },
     #[error("the kernel did not take the programs: {0}")]
     Load(String),
+    #[error(
+        "Linux {running} is too old for Weir's programs, which need {oldest} or later: it has no {missing}. \
+         Boot a newer kernel; `weir run --netflow` and `weir replay` load no programs"
+    )]
+    TooOld { running: String, oldest: String, missing: String },
     #[error("cannot attach to {interface}: {cause}")]
     Attach { interface: String, cause: String },
     #[error("the {list} map is full ({capacity} entries); raise `capacity.{key}` in weir.yaml")]

@@ -13,6 +13,7 @@ use bytemuck::{AnyBitPattern, NoUninit, Pod, Zeroable};
 mod cmd {
     pub const MAP_LOOKUP_ELEM: u32 = 1;
     pub const MAP_UPDATE_ELEM: u32 = 2;
+    pub const OBJ_PIN: u32 = 6;
     pub const OBJ_GET: u32 = 7;
     pub const OBJ_GET_INFO_BY_FD: u32 = 15;
     pub const PROG_TEST_RUN: u32 = 10;
@@ -99,6 +100,13 @@ pub fn obj_get(path: &Path) -> io::Result<OwnedFd> {
     let fd = bpf(cmd::OBJ_GET, &mut attr)?;
     // SAFETY: a fresh descriptor that nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// Pins an object in a bpf file system, beside where it may be pinned already.
+pub fn obj_pin(fd: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut attr = ObjAttr { pathname: path.as_ptr() as u64, bpf_fd: fd_of(fd), file_flags: 0 };
+    bpf(cmd::OBJ_PIN, &mut attr).map(drop)
 }
 
 fn info_into<T: Pod>(fd: BorrowedFd<'_>, info: &mut T) -> io::Result<()> {

@@ -8,7 +8,9 @@ mod common;
 #[path = "../../../xtask/src/lab/roles/crowdsec.rs"]
 mod crowdsec;
 mod default_model;
+mod devices;
 mod flood;
+mod join;
 mod kills;
 mod learning;
 mod limits;
