@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
+use crate::host::Host;
 use crate::needs::Use;
 use crate::sh::{root, sh};
 
@@ -38,16 +39,29 @@ pub struct Options {
     /// Write the numbers of verified instructions down, for later runs to be held against
     #[arg(long)]
     record: bool,
+    /// Print the matrix that README has, and boot nothing
+    #[arg(long)]
+    matrix: bool,
 }
 
-impl Options {
-    /// What `cargo xtask test` runs.
-    pub fn short() -> Self {
-        Self { kernels: Vec::new(), short: true, only: None, update: false, record: false }
+/// What `cargo xtask test` runs, the setup behind it. What cannot be had is a skip.
+pub fn short() -> Result<Tally> {
+    let mut missing = Tally::default();
+    for program in ["qemu-system-x86_64", "strip", "apt-get", "dpkg-deb"] {
+        if let Err(e) = Host::this().which(program) {
+            missing.skips.push(format!("vm: {e:#}"));
+            return Ok(missing);
+        }
     }
+    let options = Options { kernels: Vec::new(), short: true, only: None, update: false, record: false, matrix: false };
+    boot_all(&options, &named(&[])?)
 }
 
 pub fn run(options: &Options) -> Result<()> {
+    if options.matrix {
+        print!("{}", plan::matrix()?);
+        return Ok(());
+    }
     let kernels = named(&options.kernels)?;
     crate::setup::ensure(&[Use::Vm])?;
     crate::ebpf::build(crate::ebpf::Choice::Auto)?;
@@ -92,10 +106,16 @@ impl Tally {
 }
 
 /// Boots the kernels one after the other, printing a line for each test.
-pub fn boot_all(options: &Options, kernels: &[&Kernel]) -> Result<Tally> {
+fn boot_all(options: &Options, kernels: &[&Kernel]) -> Result<Tally> {
     let mut tally = Tally::default();
     let programs = programs()?;
-    let busybox = packages::busybox()?;
+    let busybox = match packages::busybox() {
+        Ok(busybox) => busybox,
+        Err(e) => {
+            tally.skips.push(format!("vm: {e:#}"));
+            return Ok(tally);
+        }
+    };
     println!("{:<6} {:<92} {:>8} {:>8}", "kernel", "test", "result", "seconds");
     for kernel in kernels {
         let tests: Vec<&Test> = plan::tests(kernel, options.short)
@@ -108,11 +128,11 @@ pub fn boot_all(options: &Options, kernels: &[&Kernel]) -> Result<Tally> {
                 continue;
             }
         };
-        let initramfs = packages::folder().join("initramfs");
+        let initramfs = packages::folder().join(format!("initramfs-{}", kernel.version));
         initramfs::write(&initramfs, &unpacked, &busybox, &programs, &plan::lines(&tests))?;
         let console = packages::folder().join(format!("console-{}.log", kernel.version));
         let begin = Instant::now();
-        let ended = Guest::boot(&unpacked, &initramfs, &console)
+        let ended = Guest::boot(&unpacked, kernel.boots_with, &initramfs, &console)
             .and_then(|mut guest| follow(&mut guest, kernel, tests.len(), options, &mut tally));
         std::fs::remove_file(&initramfs)?;
         if let Err(e) = ended {

@@ -5,8 +5,9 @@ use aya::util::KernelVersion;
 use crate::KernelError;
 
 /// Features that Weir cannot do without, with the version of Linux that brought them, oldest first.
-const NEEDED: [((u8, u8), &str); 6] = [
+const NEEDED: [((u8, u8), &str); 7] = [
     ((5, 5), "memory-mapped arrays"),
+    ((5, 8), "ring buffers"),
     ((5, 9), "links of XDP programs"),
     ((5, 11), "coarse clock for programs (bpf_ktime_get_coarse_ns)"),
     ((5, 12), "atomic exchange in programs"),

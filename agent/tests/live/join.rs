@@ -64,6 +64,16 @@ impl Join {
         }
         Ok("weir0")
     }
+
+    /// Before the namespaces end: cards go back to where they came from, with whatever name they have.
+    pub fn part(self, server: &Netns, peer: &Netns) {
+        if matches!(self, Self::Cards) {
+            for (n, netns) in [server, peer].into_iter().enumerate() {
+                let _ = ip_tried(&format!("-n {} link set weir0 down", netns.name()));
+                let _ = ip_tried(&format!("-n {} link set weir0 name card{n}", netns.name()));
+            }
+        }
+    }
 }
 
 fn veth(name: &str, [a, b]: [&Netns; 2]) {

@@ -28,6 +28,7 @@ pub struct Site {
     pub server: Netns,
     pub peer: Netns,
     dir: tempfile::TempDir,
+    by: Join,
 }
 
 impl Site {
@@ -38,7 +39,8 @@ impl Site {
 
     /// Joined in another way; an error says what is missing for it here.
     pub fn joined(by: Join, addresses: &[&str]) -> Result<Self, String> {
-        let site = Self { server: Netns::new("server"), peer: Netns::new("peer"), dir: tempfile::tempdir().unwrap() };
+        let (server, peer) = (Netns::new("server"), Netns::new("peer"));
+        let site = Self { server, peer, dir: tempfile::tempdir().unwrap(), by };
         let device = by.make(&site.server, &site.peer)?;
         for (netns, all) in [(site.server.name(), &[SERVER_V4, SERVER_V6][..]), (site.peer.name(), addresses)] {
             for address in all {
@@ -209,6 +211,7 @@ impl Drop for Site {
         if !out.status.success() {
             eprintln!("unload: {}", text(&out.stderr));
         }
+        self.by.part(&self.server, &self.peer);
         if std::thread::panicking() {
             eprintln!("the agents' log:\n{}", self.log());
         }

@@ -94,7 +94,7 @@ fn paths_in(ldd: &str) -> Vec<PathBuf> {
 
 /// A program without what only debuggers want: it is four fifths of it.
 fn stripped(program: &Path) -> Result<Vec<u8>> {
-    let to = super::packages::folder().join("stripped");
+    let to = super::packages::folder().join(format!("stripped-{}", std::process::id()));
     sh("strip", ["-o".as_ref(), to.as_os_str(), program.as_os_str()]).run()?;
     let bytes = read(&to)?;
     std::fs::remove_file(&to)?;

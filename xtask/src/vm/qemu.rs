@@ -25,13 +25,14 @@ pub struct Guest {
 }
 
 impl Guest {
-    /// Boots `kernel`; its console goes to the file `console`.
-    pub fn boot(kernel: &Unpacked, initramfs: &Path, console: &Path) -> Result<Self> {
+    /// Boots `kernel` with more words on its command line; its console goes to the file `console`.
+    pub fn boot(kernel: &Unpacked, boots_with: &str, initramfs: &Path, console: &Path) -> Result<Self> {
         let mut command = Command::new("qemu-system-x86_64");
         command.args(["-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", MEMORY]);
         command.args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-monitor", "none"]);
         command.arg("-kernel").arg(&kernel.image).arg("-initrd").arg(initramfs);
-        command.args(["-append", "console=ttyS0 loglevel=5 panic=-1 mitigations=off random.trust_cpu=on"]);
+        let words = "console=ttyS0 loglevel=5 panic=-1 mitigations=off random.trust_cpu=on";
+        command.arg("-append").arg(format!("{words} {boots_with}"));
         command.arg("-serial").arg(format!("file:{}", console.display())).args(["-serial", "stdio"]);
         for (n, mac) in CARDS.iter().enumerate() {
             command.arg("-netdev").arg(format!("hubport,id=n{n},hubid=0"));

@@ -12,7 +12,7 @@ fn file() -> PathBuf {
 }
 
 /// Lines of a kernel and the instructions of XDP and TC; the rest are comments.
-pub fn parse(text: &str) -> Vec<(String, [u32; 2])> {
+fn parse(text: &str) -> Vec<(String, [u32; 2])> {
     let line = |l: &str| {
         let mut words = l.split_whitespace();
         let kernel = words.next().filter(|w| !w.starts_with('#'))?;
@@ -21,9 +21,10 @@ pub fn parse(text: &str) -> Vec<(String, [u32; 2])> {
     text.lines().filter_map(line).collect()
 }
 
-#[cfg(test)]
-pub fn recorded() -> Vec<(String, [u32; 2])> {
-    parse(&std::fs::read_to_string(file()).unwrap())
+/// What is written down.
+pub fn recorded() -> Result<Vec<(String, [u32; 2])>> {
+    let path = file();
+    Ok(parse(&std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?))
 }
 
 /// Puts the numbers of a kernel in the place of those that were there.
