@@ -140,6 +140,7 @@ pub const ROWS: &[Row] = &[
         tests: &[
             live("unload::unload_removes_everything_and_refuses_while_an_agent_runs"),
             kernel("lifecycle::unload_leaves_nothing"),
+            kernel("lifecycle::unload_takes_the_clsact_qdisc_away_only_where_it_is_weirs_and_nobody_else_uses_it"),
         ],
     },
     Row {

@@ -52,6 +52,14 @@ impl Host {
         self.netns.enter(|| link::query(self.ifindex).unwrap().xdp)
     }
 
+    fn has_clsact(&self) -> bool {
+        let out = std::process::Command::new("tc")
+            .args(["-n", self.netns.name(), "qdisc", "show", "dev", "weir0"])
+            .output()
+            .unwrap();
+        String::from_utf8_lossy(&out.stdout).contains("qdisc clsact")
+    }
+
     /// The filters at egress, as `tc` and `bpftool` would list them.
     fn clsact(&self) -> String {
         let out = std::process::Command::new("tc")
@@ -245,6 +253,39 @@ fn unload_leaves_nothing() {
         // A second time is no error.
         h.netns.enter(|| datapath::unload(&h.pins.0)).unwrap();
     }
+}
+
+#[test]
+fn unload_takes_the_clsact_qdisc_away_only_where_it_is_weirs_and_nobody_else_uses_it() {
+    if !ready("unload_takes_the_clsact_qdisc_away_only_where_it_is_weirs_and_nobody_else_uses_it") {
+        return;
+    }
+    let h = Host::new();
+    let options = || Options { tc: TcMode::Clsact, ..options() };
+    let runs_twice = || {
+        for _ in 0..2 {
+            let mut d = h.open(options()).unwrap();
+            h.attach(&mut d).unwrap();
+            assert!(h.has_clsact());
+        }
+    };
+    let unload = || h.netns.enter(|| datapath::unload(&h.pins.0)).unwrap();
+    runs_twice();
+    unload();
+    assert!(!h.has_clsact(), "Weir's own");
+
+    runs_twice();
+    let other = PinnedFile::new(&raw::tc_return(TC_NEXT).unwrap());
+    h.netns
+        .tc(&format!("filter add dev weir0 ingress prio 7 protocol all bpf direct-action object-pinned {}", other.0));
+    unload();
+    assert!(h.has_clsact() && !h.clsact().contains("weir_tc"), "somebody's filter hangs on it");
+
+    h.netns.tc("qdisc del dev weir0 clsact");
+    h.netns.tc("qdisc add dev weir0 clsact");
+    runs_twice();
+    unload();
+    assert!(h.has_clsact(), "somebody made it");
 }
 
 #[test]
