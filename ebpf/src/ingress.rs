@@ -118,9 +118,11 @@ unsafe impl Bytes for Scratch<'_> {
 fn parse_copied(ctx: *mut xdp_md, total: u32, meta: &mut PacketMeta) -> u32 {
     let Some(buffer) = SCRATCH.get_ptr_mut(0) else { return 1 + NotParsed::Malformed as u32 };
     let len = if total as usize > SCRATCH_LEN { SCRATCH_LEN } else { total as usize };
+    // Not zero, in a form that Linux 6.1's verifier follows as well. (Nothing would become all, which cannot be loaded.)
+    let len = (len.wrapping_sub(1) & (SCRATCH_LEN - 1)) + 1;
     // SAFETY: the map's value, which only this processor uses.
     let bytes = unsafe {
-        if len == 0 || bpf_xdp_load_bytes(ctx, 0, buffer.cast(), len as u32) != 0 {
+        if bpf_xdp_load_bytes(ctx, 0, buffer.cast(), len as u32) != 0 {
             return 1 + NotParsed::Malformed as u32;
         }
         Scratch { bytes: &*buffer, len }

@@ -13,6 +13,7 @@ mod setup;
 mod sh;
 mod suite;
 mod train_default;
+mod vm;
 
 use clap::{Parser, Subcommand};
 
@@ -62,6 +63,8 @@ enum Task {
     Eval(eval::Options),
     /// Train the bundle that comes with the program, from the corpora of models/default/corpora.yaml
     TrainDefault(train_default::Options),
+    /// Boot older kernels of Debian in qemu and run the tests that make sense there
+    Vm(vm::Options),
     /// Fuzz the readers of input formats
     Fuzz(fuzz::Options),
     /// A part of the lab: one host's processes
@@ -84,6 +87,7 @@ fn main() -> std::process::ExitCode {
         Task::Bench { what } => bench::run(&what),
         Task::Eval(options) => eval::run(&options),
         Task::TrainDefault(options) => train_default::run(&options),
+        Task::Vm(options) => vm::run(&options),
         Task::Fuzz(options) => fuzz::run(&options),
         Task::LabRole { role } => lab::roles::run(role),
     };

@@ -14,10 +14,11 @@ pub enum Use {
     Check,
     Fuzz,
     Dashboard,
+    Vm,
 }
 
 impl Use {
-    pub const ALL: &[Use] = &[Use::BuildEbpf, Use::Test, Use::Lab, Use::Check, Use::Fuzz, Use::Dashboard];
+    pub const ALL: &[Use] = &[Use::BuildEbpf, Use::Test, Use::Lab, Use::Check, Use::Fuzz, Use::Dashboard, Use::Vm];
 
     pub const fn name(self) -> &'static str {
         match self {
@@ -27,6 +28,7 @@ impl Use {
             Use::Check => "check",
             Use::Fuzz => "fuzz",
             Use::Dashboard => "dashboard",
+            Use::Vm => "vm",
         }
     }
 }
@@ -69,7 +71,7 @@ pub const NEEDS: &[Need] = &[
     Need {
         name: "iproute2",
         why: "`ip` makes the network namespaces of tests and lab",
-        used_by: &[Use::Test, Use::Lab],
+        used_by: &[Use::Test, Use::Lab, Use::Vm],
         probe: |host| host.says("ip", &["-V"]),
         install: Install::Apt(&["iproute2"]),
         optional: false,
@@ -93,7 +95,7 @@ pub const NEEDS: &[Need] = &[
     Need {
         name: "BPF compiler",
         why: "the kernel programs need a compiler that can build `core` for bpfel-unknown-none",
-        used_by: &[Use::BuildEbpf, Use::Test, Use::Lab],
+        used_by: &[Use::BuildEbpf, Use::Test, Use::Lab, Use::Vm],
         probe: |host| crate::ebpf::find_compiler(host, crate::ebpf::Choice::Auto).map(|c| c.to_string()),
         install: Install::BpfCompiler,
         optional: false,
@@ -101,7 +103,7 @@ pub const NEEDS: &[Need] = &[
     Need {
         name: "bpf-linker",
         why: "links the kernel programs into one object with BTF",
-        used_by: &[Use::BuildEbpf, Use::Test, Use::Lab],
+        used_by: &[Use::BuildEbpf, Use::Test, Use::Lab, Use::Vm],
         probe: |host| version(host, "bpf-linker", &["--version"], BPF_LINKER),
         install: Install::Cargo { name: "bpf-linker", version: BPF_LINKER },
         optional: false,
@@ -132,6 +134,22 @@ pub const NEEDS: &[Need] = &[
         probe: |host| host.says("c++", &["--version"]),
         install: Install::Apt(&["g++"]),
         optional: false,
+    },
+    Need {
+        name: "qemu",
+        why: "boots Debian's older kernels, whose packages and busybox are unpacked below target/vm and never installed",
+        used_by: &[Use::Test, Use::Vm],
+        probe: |host| host.says("qemu-system-x86_64", &["--version"]),
+        install: Install::Apt(&["qemu-system-x86"]),
+        optional: true,
+    },
+    Need {
+        name: "binutils",
+        why: "`strip` takes from the guests' programs what only debuggers want",
+        used_by: &[Use::Test, Use::Vm],
+        probe: |host| host.says("strip", &["--version"]),
+        install: Install::Apt(&["binutils"]),
+        optional: true,
     },
     Need {
         name: "promtool",

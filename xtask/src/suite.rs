@@ -73,12 +73,17 @@ pub fn run(args: &[String]) -> Result<()> {
     if let Err(e) = &played {
         eprintln!("{e:#}");
     }
+    let booted = if args.is_empty() { kernels(&mut report) } else { Ok(()) };
+    if let Err(e) = &booted {
+        eprintln!("{e:#}");
+    }
     println!("\n{}", report.closing());
     if !status.success() {
         bail!("tests failed ({status})");
     }
     fuzzed?;
     played?;
+    booted?;
     if report.passed + report.failed == 0 {
         bail!("no test ran; does a test's name contain {:?}?", args.join(" "));
     }
@@ -100,6 +105,30 @@ fn end_children(parent: u32) {
     for pid in std::fs::read_to_string(of).unwrap_or_default().split_whitespace() {
         let _ = sh_as_root("kill", [pid]).loud().run();
     }
+}
+
+/// The short form of `cargo xtask vm`: what older kernels are first to break.
+fn kernels(report: &mut Report) -> Result<()> {
+    eprintln!("+ cargo xtask vm --short");
+    let tally = match crate::vm::short() {
+        Ok(tally) => tally,
+        Err(e) => {
+            report.failed += 1;
+            return Err(e);
+        }
+    };
+    let skips: Vec<String> = tally.skips.iter().map(|s| format!("SKIP {s}")).collect();
+    for skip in &skips {
+        println!("{skip}");
+    }
+    // As above: a skip is counted as passed, and taken off at the end.
+    report.passed += tally.passed + skips.len() as u64;
+    report.failed += tally.failed;
+    report.skips.extend(skips);
+    if tally.failed > 0 {
+        bail!("{} tests failed on older kernels", tally.failed);
+    }
+    Ok(())
 }
 
 /// The scenes of the lab. Each counts as a test; what they tell is shown where one fails.

@@ -19,8 +19,8 @@ use crate::flows::{Drained, Epochs, FlowMaps};
 use crate::lease::Lease;
 use crate::lists::{EntryTable, ListMaps};
 use crate::mapped::Mapped;
-use crate::pins::{Capacity, Pins, remove_if_there};
-use crate::{KernelError, link, object, strangers, sys};
+use crate::pins::{Capacity, Pins, interface_name, remove_if_there};
+use crate::{KernelError, clsact, link, object, requirements, strangers, sys};
 
 /// How the XDP program is to be attached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -135,7 +135,7 @@ impl Datapath {
                 } else {
                     pins.remove()?;
                 }
-                return Err(e);
+                return Err(requirements::explain(e));
             }
         };
         let open = |name: &str| -> Result<OwnedFd, KernelError> {
@@ -215,8 +215,7 @@ impl Datapath {
             interface: interface.clone(),
             cause: format!("egress: {e}"),
         };
-        let tcx = self.options.tc == TcMode::Auto
-            && aya::util::KernelVersion::current().is_ok_and(|v| v >= aya::util::KernelVersion::new(6, 6, 0));
+        let tcx = self.options.tc == TcMode::Auto && requirements::has_tcx();
         let adopted = pinned_link(&pin).map_err(|e| fail(&e))?;
         let program: &mut SchedClassifier = program(&mut self.ebpf, PROGRAM_TC)?;
         if let Some(link) = adopted {
@@ -236,11 +235,13 @@ impl Datapath {
             link.pin(&pin).map_err(|e| fail(&e))?;
             return Ok(());
         }
-        match tc::qdisc_add_clsact(&interface) {
-            Ok(()) | Err(tc::TcError::AlreadyAttached) => {}
-            // What aya passes on where the qdisc is there already.
-            Err(tc::TcError::NetlinkError(e)) if e.raw_os_error() == Some(libc::EEXIST) => {}
-            Err(e) => return Err(fail(&e)),
+        if self.options.tc == TcMode::Auto {
+            log::info!(
+                "{interface}: egress goes through a clsact filter; this kernel has no TCX, which came with Linux 6.6"
+            );
+        }
+        if clsact::add(&interface).map_err(|e| fail(&e))? {
+            self.pins.own_clsact()?;
         }
         let attached =
             SchedClassifierLink::attached(&interface, TcAttachType::Egress, CLSACT_PRIORITY, CLSACT_HANDLE, None)
@@ -378,10 +379,14 @@ impl Datapath {
 pub fn unload(pins: &Pins) -> Result<(), KernelError> {
     if let Ok(Some(meta)) = pins.meta()
         && !pins.link_tc().exists()
-        && let Ok(name) = std::ffi::CStr::from_bytes_until_nul(&meta.ifname)
     {
+        let name = interface_name(&meta);
         // An interface that is gone took its filters along.
-        let _ = tc::qdisc_detach_program(&name.to_string_lossy(), TcAttachType::Egress, PROGRAM_TC);
+        let _ = tc::qdisc_detach_program(&name, TcAttachType::Egress, PROGRAM_TC);
+        if pins.owns_clsact() && link::index_of(&name).is_ok_and(|index| index == meta.ifindex) {
+            // Somebody else may have taken it away already.
+            let _ = clsact::remove_if_unused(meta.ifindex);
+        }
     }
     pins.remove()
 }
@@ -400,6 +405,19 @@ pub(crate) fn chain(e: &dyn std::error::Error) -> String {
         source = s.source();
     }
     text
+}
+
+/// A program that the kernel refused: the verifier writes thousands of lines, and the last ones say why.
+fn not_taken(name: &str, e: &ProgramError) -> KernelError {
+    const LAST: usize = 12;
+    let ProgramError::LoadError { io_error, verifier_log } = e else {
+        return KernelError::Load(format!("{name}: {}", chain(e)));
+    };
+    let log = verifier_log.to_string();
+    log::debug!("{name}: the verifier's log:\n{log}");
+    let lines: Vec<&str> = log.lines().collect();
+    let last = lines[lines.len().saturating_sub(LAST)..].join("\n");
+    KernelError::Load(format!("{name}: {io_error}; the verifier's last words:\n{last}"))
 }
 
 fn why_not_native(e: &ProgramError, ifindex: u32) -> String {
@@ -461,9 +479,9 @@ fn load_programs(
     }
     let mut ebpf = loader.load(object).map_err(|e| KernelError::Load(chain(&e)))?;
     let xdp: &mut Xdp = program(&mut ebpf, PROGRAM_XDP)?;
-    xdp.load().map_err(|e| KernelError::Load(format!("{PROGRAM_XDP}: {}", chain(&e))))?;
+    xdp.load().map_err(|e| not_taken(PROGRAM_XDP, &e))?;
     let tc: &mut SchedClassifier = program(&mut ebpf, PROGRAM_TC)?;
-    tc.load().map_err(|e| KernelError::Load(format!("{PROGRAM_TC}: {}", chain(&e))))?;
+    tc.load().map_err(|e| not_taken(PROGRAM_TC, &e))?;
     Ok(ebpf)
 }
 

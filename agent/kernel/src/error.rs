@@ -9,7 +9,7 @@ pub enum KernelError {
     NoInterface(String),
     #[error(
         "interface {interface} already runs another XDP program ({program}); Weir never replaces one. \
-         Detach it first (`ip link set dev {interface} xdp off`, or stop its owner) or choose another interface; \
+         Detach it first (`ip link set dev {interface} xdp off`, or `xdpgeneric off`, or stop its owner) or choose another interface; \
          `weir doctor -i {interface}` says what runs there"
     )]
     ForeignXdp { interface: String, program: String },
@@ -27,6 +27,11 @@ pub enum KernelError {
     Refused { what: String, source: io::Error },
     #[error("the kernel did not take the programs: {0}; `weir doctor` says what this kernel lacks")]
     Load(String),
+    #[error(
+        "Linux {running} is too old for Weir's programs, which need {oldest} or later: it has no {missing}. \
+         Boot a newer kernel; `weir run --netflow` and `weir replay` load no programs"
+    )]
+    TooOld { running: String, oldest: String, missing: String },
     #[error("cannot attach to {interface}: {cause}; `weir doctor -i {interface}` says what stands in the way")]
     Attach { interface: String, cause: String },
     #[error("the {list} map is full ({capacity} entries); raise `capacity.{key}` in weir.yaml")]

@@ -1,6 +1,7 @@
 //! Weir's hold on the kernel. Everything that issues a bpf system call is in this crate, and nothing in it decides
 //! anything: it loads, attaches, drains, writes entries and reads them back.
 
+mod clsact;
 pub mod counters;
 pub mod datapath;
 mod entries;
@@ -17,6 +18,7 @@ pub mod netlink;
 pub mod object;
 pub mod pins;
 pub mod probe;
+mod requirements;
 pub mod strangers;
 pub mod sys;
 

@@ -2,10 +2,9 @@
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use crate::KernelError;
-use crate::netlink::attributes;
+use crate::netlink::{Socket, attributes};
 
 /// An interface as far as Weir cares.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,43 +34,17 @@ const XDP_ATTACHED_SKB: u8 = 2;
 
 /// Asks the kernel about the interface with this index.
 pub fn query(index: u32) -> io::Result<Interface> {
-    // SAFETY: opens a socket; the descriptor is fresh.
-    let socket = unsafe {
-        let fd = libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::NETLINK_ROUTE);
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        OwnedFd::from_raw_fd(fd)
-    };
-    // struct nlmsghdr (16 bytes) and struct ifinfomsg (16 bytes).
-    let mut request = [0u8; 32];
-    request[0..4].copy_from_slice(&32u32.to_ne_bytes());
-    request[4..6].copy_from_slice(&libc::RTM_GETLINK.to_ne_bytes());
-    request[6..8].copy_from_slice(&(libc::NLM_F_REQUEST as u16).to_ne_bytes());
-    request[20..24].copy_from_slice(&index.to_ne_bytes());
-    let mut answer = vec![0u8; 64 << 10];
-    // SAFETY: both buffers are valid for their lengths.
-    let n = unsafe {
-        if libc::send(socket.as_raw_fd(), request.as_ptr().cast(), request.len(), 0) < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        libc::recv(socket.as_raw_fd(), answer.as_mut_ptr().cast(), answer.len(), 0)
-    };
-    if n < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    parse(index, &answer[..n as usize])
+    // struct ifinfomsg.
+    let mut request = [0u8; 16];
+    request[4..8].copy_from_slice(&index.to_ne_bytes());
+    let answers = Socket::open(libc::NETLINK_ROUTE)?.ask(libc::RTM_GETLINK, 0, &request)?;
+    let answer = answers.first().and_then(|a| a.get(request.len()..)).unwrap_or_default();
+    Ok(parse(index, answer))
 }
 
-fn parse(index: u32, answer: &[u8]) -> io::Result<Interface> {
-    let short = || io::Error::new(io::ErrorKind::InvalidData, "a netlink answer was cut short");
-    let kind = u16::from_ne_bytes(*answer.get(4..).and_then(|b| b.first_chunk()).ok_or_else(short)?);
-    if kind == libc::NLMSG_ERROR as u16 {
-        let errno = i32::from_ne_bytes(*answer.get(16..).and_then(|b| b.first_chunk()).ok_or_else(short)?);
-        return Err(io::Error::from_raw_os_error(-errno));
-    }
+fn parse(index: u32, answer: &[u8]) -> Interface {
     let mut interface = Interface { index, ..Interface::default() };
-    for (kind, value) in attributes(answer.get(32..).ok_or_else(short)?) {
+    for (kind, value) in attributes(answer) {
         match kind {
             IFLA_MTU => interface.mtu = value.first_chunk().map_or(0, |b| u32::from_ne_bytes(*b)),
             IFLA_XDP => {
@@ -88,7 +61,7 @@ fn parse(index: u32, answer: &[u8]) -> io::Result<Interface> {
             _ => {}
         }
     }
-    Ok(interface)
+    interface
 }
 
 #[cfg(test)]

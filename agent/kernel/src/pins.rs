@@ -19,6 +19,8 @@ pub const ROOT: &str = "/sys/fs/bpf/weir";
 
 const LINK_XDP: &str = "link_xdp";
 const LINK_TC: &str = "link_tc";
+/// META once more: Weir gave the interface its clsact qdisc.
+const OWN_CLSACT: &str = "own_clsact";
 /// A map of another capacity, on its way to replace the one of the same name.
 const SUCCESSOR: &str = "_new";
 
@@ -111,6 +113,20 @@ impl Pins {
     }
     pub fn link_tc(&self) -> PathBuf {
         self.dir.join(LINK_TC)
+    }
+
+    /// Remembers that the interface's clsact qdisc is Weir's to take away. (A bpf file system holds nothing but objects of bpf.)
+    pub(crate) fn own_clsact(&self) -> Result<(), KernelError> {
+        let path = self.dir.join(OWN_CLSACT);
+        match sys::obj_pin(self.open(META)?.as_fd(), &path) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(KernelError::io("pin", path)(e)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether [`Self::own_clsact`] was said.
+    pub(crate) fn owns_clsact(&self) -> bool {
+        self.dir.join(OWN_CLSACT).exists()
     }
 
     /// Makes the folder. The bpf file system must be mounted.

@@ -8,8 +8,10 @@ mod common;
 #[path = "../../../xtask/src/lab/roles/crowdsec.rs"]
 mod crowdsec;
 mod default_model;
+mod devices;
 mod doctor;
 mod flood;
+mod join;
 mod kills;
 mod learning;
 mod limits;

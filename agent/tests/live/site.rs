@@ -11,6 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
+use crate::join::Join;
 use crate::support::*;
 
 pub const WEIR: &str = env!("CARGO_BIN_EXE_weir");
@@ -18,8 +19,8 @@ pub const INTERFACE: &str = "weir0";
 /// The agent's host; the neighbour is every other address of the networks that a test asks for.
 pub const SERVER_V4: &str = "10.77.0.1";
 pub const SERVER_V6: &str = "2001:db8:77::1";
-/// How long an agent may take to start or to do as it was told: these machines are busy.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// How long an agent may take to start or to do as it was told: these machines are busy, or emulated.
+pub const PATIENCE: Duration = Duration::from_secs(120);
 /// How long a packet that must not arrive is waited for.
 const SILENCE: Duration = Duration::from_millis(120);
 
@@ -27,26 +28,29 @@ pub struct Site {
     pub server: Netns,
     pub peer: Netns,
     dir: tempfile::TempDir,
+    by: Join,
 }
 
 impl Site {
     /// `addresses` are those of the neighbour.
     pub fn new(addresses: &[&str]) -> Self {
-        let site = Self { server: Netns::new("server"), peer: Netns::new("peer"), dir: tempfile::tempdir().unwrap() };
-        let (server, peer) = (site.server.name(), site.peer.name());
-        ip_command(&format!("link add {INTERFACE} netns {server} type veth peer name {INTERFACE} netns {peer}"));
-        for netns in [server, peer] {
-            ip_command(&format!("-n {netns} link set {INTERFACE} up"));
-        }
-        for (netns, all) in [(server, &[SERVER_V4, SERVER_V6][..]), (peer, addresses)] {
+        Self::joined(Join::Veth, addresses).unwrap_or_else(|missing| panic!("{missing}"))
+    }
+
+    /// Joined in another way; an error says what is missing for it here.
+    pub fn joined(by: Join, addresses: &[&str]) -> Result<Self, String> {
+        let (server, peer) = (Netns::new("server"), Netns::new("peer"));
+        let site = Self { server, peer, dir: tempfile::tempdir().unwrap(), by };
+        let device = by.make(&site.server, &site.peer)?;
+        for (netns, all) in [(site.server.name(), &[SERVER_V4, SERVER_V6][..]), (site.peer.name(), addresses)] {
             for address in all {
                 let rest = if address.contains(':') { "/64 nodad" } else { "/24" };
                 let (len, flags) = rest.split_once(' ').unwrap_or((rest, ""));
-                ip_command(&format!("-n {netns} addr add {address}{len} dev {INTERFACE} {flags}"));
+                ip_command(&format!("-n {netns} addr add {address}{len} dev {device} {flags}"));
             }
         }
         site.configure("enforce", "");
-        site
+        Ok(site)
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -167,6 +171,30 @@ impl Site {
         })
     }
 
+    /// How many egress programs are on the host's interface: of TCX, and filters of ours on clsact.
+    pub fn egress_programs(&self) -> usize {
+        const PROG_QUERY: i32 = 16;
+        const TCX_EGRESS: u32 = 47;
+        const COUNT: usize = 6;
+        let tcx = self.server.enter(|| {
+            let mut attr = [0u32; 16];
+            attr[0] = weir_kernel::link::index_of(INTERFACE).unwrap();
+            attr[1] = TCX_EGRESS;
+            // SAFETY: a query without room for ids writes the count into the attribute, which is valid for its length.
+            let r = unsafe { libc::syscall(libc::SYS_bpf, PROG_QUERY, attr.as_mut_ptr(), size_of_val(&attr)) };
+            let refused = std::io::Error::last_os_error();
+            // What a kernel without TCX says.
+            assert!(r == 0 || refused.raw_os_error() == Some(libc::EINVAL), "{refused}");
+            if r == 0 { attr[COUNT] as usize } else { 0 }
+        });
+        tcx + self.tc("filter show dev weir0 egress").matches("name weir_tc").count()
+    }
+
+    /// What `tc` prints inside the host.
+    pub fn tc(&self, arguments: &str) -> String {
+        text(&self.server.command("tc").args(arguments.split_whitespace()).output().unwrap().stdout)
+    }
+
     /// Where the pins of the host's interface lie.
     pub fn pins(&self) -> PathBuf {
         self.server.enter(|| {
@@ -182,6 +210,7 @@ impl Drop for Site {
         if !out.status.success() {
             eprintln!("unload: {}", text(&out.stderr));
         }
+        self.by.part(&self.server, &self.peer);
         if std::thread::panicking() {
             eprintln!("the agents' log:\n{}", self.log());
         }

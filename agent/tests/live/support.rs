@@ -51,8 +51,13 @@ pub struct Netns {
 }
 
 pub fn ip_command(arguments: &str) {
+    ip_tried(arguments).unwrap_or_else(|said| panic!("ip {arguments}: {said}"));
+}
+
+/// What `ip` says where it fails.
+pub fn ip_tried(arguments: &str) -> Result<(), String> {
     let out = Command::new("ip").args(arguments.split_whitespace()).output().unwrap();
-    assert!(out.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&out.stderr));
+    if out.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&out.stderr).into_owned()) }
 }
 
 impl Netns {

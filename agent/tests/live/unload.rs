@@ -6,22 +6,6 @@ use crate::raw;
 use crate::site::*;
 use crate::support::*;
 
-/// Programs attached at TCX egress of the host's interface (`BPF_PROG_QUERY`).
-fn egress_programs(site: &Site) -> u32 {
-    const PROG_QUERY: i32 = 16;
-    const TCX_EGRESS: u32 = 47;
-    const COUNT: usize = 6;
-    site.server.enter(|| {
-        let mut attr = [0u32; 16];
-        attr[0] = weir_kernel::link::index_of(INTERFACE).unwrap();
-        attr[1] = TCX_EGRESS;
-        // SAFETY: a query without room for ids writes the count into the attribute, which is valid for its length.
-        let r = unsafe { libc::syscall(libc::SYS_bpf, PROG_QUERY, attr.as_mut_ptr(), size_of_val(&attr)) };
-        assert_eq!(r, 0, "{}", std::io::Error::last_os_error());
-        attr[COUNT]
-    })
-}
-
 #[test]
 fn unload_removes_everything_and_refuses_while_an_agent_runs() {
     if !ready("unload_removes_everything_and_refuses_while_an_agent_runs") {
@@ -34,7 +18,7 @@ fn unload_removes_everything_and_refuses_while_an_agent_runs() {
     let blocked = || !site.passes(bad, 5353) && !site.leaves(bad);
     assert!(blocked());
     let pins = site.pins();
-    let held = || (pins.exists(), site.xdp().is_some(), egress_programs(&site));
+    let held = || (pins.exists(), site.xdp().is_some(), site.egress_programs());
     assert_eq!(held(), (true, true, 1));
 
     for arguments in ["unload -i weir0", "unload --all"] {
@@ -47,6 +31,7 @@ fn unload_removes_everything_and_refuses_while_an_agent_runs() {
     let words = site.ok("unload -i weir0");
     assert!(words.contains("weir0: programs detached, pins removed"), "{words}");
     assert_eq!(held(), (false, false, 0));
+    assert!(!site.tc("qdisc show dev weir0").contains("clsact"));
     assert!(site.passes(bad, 5353) && site.leaves(bad));
     for arguments in ["unload -i weir0", "unload --all"] {
         assert!(site.ok(arguments).contains("nothing of Weir is loaded"));
@@ -92,7 +77,7 @@ fn a_foreign_xdp_program_is_named_and_left_alone() {
     let (code, words) = site.refused();
     assert_eq!(code, Some(1), "{words}");
     assert!(words.contains("weir0 already runs another XDP program (`stranger`"), "{words}");
-    assert_eq!((site.xdp(), egress_programs(&site), site.pins().exists()), (Some(there), 0, false));
+    assert_eq!((site.xdp(), site.egress_programs(), site.pins().exists()), (Some(there), 0, false));
     drop(link);
     let _agent = site.start();
     assert_ne!(site.xdp(), Some(there));

@@ -52,6 +52,14 @@ impl Host {
         self.netns.enter(|| link::query(self.ifindex).unwrap().xdp)
     }
 
+    fn has_clsact(&self) -> bool {
+        let out = std::process::Command::new("tc")
+            .args(["-n", self.netns.name(), "qdisc", "show", "dev", "weir0"])
+            .output()
+            .unwrap();
+        String::from_utf8_lossy(&out.stdout).contains("qdisc clsact")
+    }
+
     /// The filters at egress, as `tc` and `bpftool` would list them.
     fn clsact(&self) -> String {
         let out = std::process::Command::new("tc")
@@ -234,10 +242,13 @@ fn unload_leaves_nothing() {
         let mut d = h.open(Options { tc, ..options() }).unwrap();
         h.attach(&mut d).unwrap();
         assert!(h.xdp().is_some());
-        assert_eq!(h.clsact().contains("weir_tc"), tc == TcMode::Clsact, "{}", h.clsact());
+        // Where there is no TCX, it is a filter that Weir falls back to.
+        let filter = !h.pins.0.link_tc().exists();
+        assert!(filter || tc == TcMode::Auto);
+        assert_eq!(h.clsact().contains("weir_tc"), filter, "{}", h.clsact());
         drop(d);
         assert!(h.xdp().is_some(), "a dead agent keeps enforcing");
-        assert_eq!(h.clsact().contains("weir_tc"), tc == TcMode::Clsact);
+        assert_eq!(h.clsact().contains("weir_tc"), filter);
         h.netns.enter(|| datapath::unload(&h.pins.0)).unwrap();
         assert_eq!(h.xdp(), None);
         assert!(!h.clsact().contains("weir_tc"), "{}", h.clsact());
@@ -245,6 +256,39 @@ fn unload_leaves_nothing() {
         // A second time is no error.
         h.netns.enter(|| datapath::unload(&h.pins.0)).unwrap();
     }
+}
+
+#[test]
+fn unload_takes_the_clsact_qdisc_away_only_where_it_is_weirs_and_nobody_else_uses_it() {
+    if !ready("unload_takes_the_clsact_qdisc_away_only_where_it_is_weirs_and_nobody_else_uses_it") {
+        return;
+    }
+    let h = Host::new();
+    let options = || Options { tc: TcMode::Clsact, ..options() };
+    let runs_twice = || {
+        for _ in 0..2 {
+            let mut d = h.open(options()).unwrap();
+            h.attach(&mut d).unwrap();
+            assert!(h.has_clsact());
+        }
+    };
+    let unload = || h.netns.enter(|| datapath::unload(&h.pins.0)).unwrap();
+    runs_twice();
+    unload();
+    assert!(!h.has_clsact(), "Weir's own");
+
+    runs_twice();
+    let other = PinnedFile::new(&raw::tc_return(TC_NEXT).unwrap());
+    h.netns
+        .tc(&format!("filter add dev weir0 ingress prio 7 protocol all bpf direct-action object-pinned {}", other.0));
+    unload();
+    assert!(h.has_clsact() && !h.clsact().contains("weir_tc"), "somebody's filter hangs on it");
+
+    h.netns.tc("qdisc del dev weir0 clsact");
+    h.netns.tc("qdisc add dev weir0 clsact");
+    runs_twice();
+    unload();
+    assert!(h.has_clsact(), "somebody made it");
 }
 
 #[test]
@@ -288,7 +332,10 @@ fn an_egress_filter_of_ours_lets_the_next_filter_decide() {
     h.attach(&mut d).unwrap();
     ip_command(&format!("-n {} addr add 10.98.0.1/24 dev weir0", h.netns.name()));
     ip_command(&format!("-n {} neigh replace 10.98.0.2 lladdr 02:00:00:00:00:09 dev weir0", h.netns.name()));
-    h.netns.tc("qdisc add dev weir0 clsact");
+    // Where there is no TCX, Weir has made one.
+    if !h.has_clsact() {
+        h.netns.tc("qdisc add dev weir0 clsact");
+    }
     let shot = PinnedFile::new(&raw::tc_return(TC_SHOT).unwrap());
     h.netns
         .tc(&format!("filter add dev weir0 egress prio 60000 protocol ip bpf direct-action object-pinned {}", shot.0));

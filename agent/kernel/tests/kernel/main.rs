@@ -19,3 +19,4 @@ mod replay;
 mod support;
 mod tables;
 mod verdicts;
+mod verifier;

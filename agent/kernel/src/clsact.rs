@@ -1,0 +1,54 @@
+//! The clsact qdisc that carries the egress filter where there is no TCX, and its end (rtnetlink(7), tc(8)).
+
+use std::io;
+
+use aya::programs::tc;
+
+use crate::netlink::{DUMP, Socket};
+
+/// Gives the interface a clsact qdisc. `false` where it has one already, which is somebody else's or an earlier agent's.
+pub fn add(interface: &str) -> Result<bool, tc::TcError> {
+    match tc::qdisc_add_clsact(interface) {
+        Ok(()) => Ok(true),
+        Err(tc::TcError::AlreadyAttached) => Ok(false),
+        // What aya passes on where the qdisc is there already.
+        Err(tc::TcError::NetlinkError(e)) if e.raw_os_error() == Some(libc::EEXIST) => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+const TC_H_CLSACT: u32 = 0xffff_fff1;
+const CLSACT_HANDLE: u32 = 0xffff_0000;
+const INGRESS: u32 = 0xffff_fff2;
+const EGRESS: u32 = 0xffff_fff3;
+
+/// `struct tcmsg`: family, index, handle, parent, info.
+fn tcmsg(ifindex: u32, handle: u32, parent: u32) -> [u8; 20] {
+    let mut message = [0; 20];
+    message[4..8].copy_from_slice(&ifindex.to_ne_bytes());
+    message[8..12].copy_from_slice(&handle.to_ne_bytes());
+    message[12..16].copy_from_slice(&parent.to_ne_bytes());
+    message
+}
+
+/// Whether anybody's filter hangs on either side.
+fn in_use(ifindex: u32) -> io::Result<bool> {
+    for parent in [INGRESS, EGRESS] {
+        let filters = Socket::open(libc::NETLINK_ROUTE)?.ask(libc::RTM_GETTFILTER, DUMP, &tcmsg(ifindex, 0, parent))?;
+        if !filters.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Takes the qdisc away, unless somebody has put a filter there. Says whether it went.
+pub fn remove_if_unused(ifindex: u32) -> io::Result<bool> {
+    if in_use(ifindex)? {
+        return Ok(false);
+    }
+    let acknowledged = libc::NLM_F_ACK as u16;
+    let message = tcmsg(ifindex, CLSACT_HANDLE, TC_H_CLSACT);
+    Socket::open(libc::NETLINK_ROUTE)?.ask(libc::RTM_DELQDISC, acknowledged, &message)?;
+    Ok(true)
+}
