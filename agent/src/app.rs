@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use weir_core::event::Mode;
 use weir_kernel::flows::Epochs;
 use weir_kernel::pins::Pins;
-use weir_kernel::{Adoption, Datapath, Held, datapath, link};
+use weir_kernel::{Adoption, Datapath, Programs, datapath, link};
 
 use crate::agent::{self, Agent, Kernel, Start};
 use crate::api::access::Access;
@@ -106,7 +106,7 @@ struct Attached {
     epochs: Epochs,
     adoption: Adoption,
     logger: Option<KernelLogger>,
-    held: Held,
+    held: Programs,
 }
 
 type KernelLogger = aya_log::EbpfLogger<&'static dyn log::Log>;

@@ -10,10 +10,16 @@ pub mod lease;
 pub mod link;
 pub mod lists;
 mod mapped;
+pub mod member;
 mod neighbourhood;
 pub mod object;
 pub mod pins;
+pub mod programs;
+pub mod shared;
 pub mod sys;
 
-pub use datapath::{Adoption, AttachedMode, Datapath, Held, Options, XdpMode};
+pub use datapath::{Adoption, AttachedMode, Datapath, Options, XdpMode};
+pub use member::Member;
+pub use programs::{Hold, Programs};
+pub use shared::Shared;
 pub use error::KernelError;

@@ -10,7 +10,19 @@ use crate::KernelError;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Interface {
     pub index: u32,
+    pub name: String,
     pub mtu: u32,
+    /// It is administratively up.
+    pub up: bool,
+    pub loopback: bool,
+    /// What it is a part of, such as a bridge or a bond: index, 0: nothing.
+    pub master: u32,
+    /// What it is made on, in the same network namespace: index, 0: nothing.
+    pub parent: u32,
+    /// As `ip -d link` names it (`veth`, `bridge`, `vlan`, ...); empty for hardware.
+    pub kind: String,
+    /// Tag of a VLAN device.
+    pub vlan: Option<u16>,
     /// Attached XDP program: id, and whether it runs in generic (skb) mode.
     pub xdp: Option<(u32, bool)>,
 }
@@ -26,54 +38,217 @@ pub fn index_of(name: &str) -> Result<u32, KernelError> {
     }
 }
 
+const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
+const IFLA_LINK: u16 = 5;
+const IFLA_MASTER: u16 = 10;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_INFO_KIND: u16 = 1;
+const IFLA_INFO_DATA: u16 = 2;
+const IFLA_VLAN_ID: u16 = 1;
+const IFLA_LINK_NETNSID: u16 = 37;
 const IFLA_XDP: u16 = 43;
 const IFLA_XDP_ATTACHED: u16 = 2;
 const IFLA_XDP_PROG_ID: u16 = 4;
 const XDP_ATTACHED_SKB: u8 = 2;
+const TCA_OPTIONS: u16 = 2;
+const TCA_BPF_NAME: u16 = 7;
+/// Parent of the filters at egress (`TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_EGRESS)`).
+const EGRESS: u32 = 0xffff_fff3;
 const NESTED: u16 = 0x8000;
+/// `struct nlmsghdr`.
+const HEADER: usize = 16;
+/// `struct ifinfomsg`.
+const IFINFO: usize = 16;
+/// `struct tcmsg`.
+const TCMSG: usize = 20;
 
-/// Asks the kernel about the interface with this index.
-pub fn query(index: u32) -> io::Result<Interface> {
+fn open(groups: u32, flags: i32) -> io::Result<OwnedFd> {
     // SAFETY: opens a socket; the descriptor is fresh.
     let socket = unsafe {
-        let fd = libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::NETLINK_ROUTE);
+        let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | flags;
+        let fd = libc::socket(libc::AF_NETLINK, kind, libc::NETLINK_ROUTE);
         if fd < 0 {
             return Err(io::Error::last_os_error());
         }
         OwnedFd::from_raw_fd(fd)
     };
-    // struct nlmsghdr (16 bytes) and struct ifinfomsg (16 bytes).
-    let mut request = [0u8; 32];
-    request[0..4].copy_from_slice(&32u32.to_ne_bytes());
-    request[4..6].copy_from_slice(&libc::RTM_GETLINK.to_ne_bytes());
-    request[6..8].copy_from_slice(&(libc::NLM_F_REQUEST as u16).to_ne_bytes());
-    request[20..24].copy_from_slice(&index.to_ne_bytes());
-    let mut answer = vec![0u8; 64 << 10];
-    // SAFETY: both buffers are valid for their lengths.
-    let n = unsafe {
-        if libc::send(socket.as_raw_fd(), request.as_ptr().cast(), request.len(), 0) < 0 {
+    if groups != 0 {
+        // SAFETY: plain data.
+        let mut at: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
+        at.nl_family = libc::AF_NETLINK as libc::sa_family_t;
+        at.nl_groups = groups;
+        // SAFETY: an address of that size.
+        let bound = unsafe {
+            libc::bind(socket.as_raw_fd(), (&raw const at).cast(), size_of::<libc::sockaddr_nl>() as libc::socklen_t)
+        };
+        if bound < 0 {
             return Err(io::Error::last_os_error());
         }
-        libc::recv(socket.as_raw_fd(), answer.as_mut_ptr().cast(), answer.len(), 0)
-    };
-    if n < 0 {
-        return Err(io::Error::last_os_error());
     }
-    parse(index, &answer[..n as usize])
+    Ok(socket)
 }
 
-fn parse(index: u32, answer: &[u8]) -> io::Result<Interface> {
-    let short = || io::Error::new(io::ErrorKind::InvalidData, "a netlink answer was cut short");
-    let kind = u16::from_ne_bytes(*answer.get(4..).and_then(|b| b.first_chunk()).ok_or_else(short)?);
-    if kind == libc::NLMSG_ERROR as u16 {
-        let errno = i32::from_ne_bytes(*answer.get(16..).and_then(|b| b.first_chunk()).ok_or_else(short)?);
-        return Err(io::Error::from_raw_os_error(-errno));
+fn receive<'b>(socket: &OwnedFd, buffer: &'b mut [u8]) -> io::Result<&'b [u8]> {
+    loop {
+        // SAFETY: the buffer is valid for its length.
+        let n = unsafe { libc::recv(socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) };
+        if n >= 0 {
+            return Ok(&buffer[..n as usize]);
+        }
+        let e = io::Error::last_os_error();
+        if e.kind() != io::ErrorKind::Interrupted {
+            return Err(e);
+        }
     }
-    let mut interface = Interface { index, ..Interface::default() };
-    for (kind, value) in attributes(answer.get(32..).ok_or_else(short)?) {
+}
+
+/// Sends a request and gives each message of the answer, header included.
+fn ask(kind: u16, flags: i32, body: &[u8], mut each: impl FnMut(&[u8])) -> io::Result<()> {
+    let socket = open(0, 0)?;
+    let mut request = Vec::with_capacity(HEADER + body.len());
+    request.extend_from_slice(&((HEADER + body.len()) as u32).to_ne_bytes());
+    request.extend_from_slice(&kind.to_ne_bytes());
+    request.extend_from_slice(&((libc::NLM_F_REQUEST | flags) as u16).to_ne_bytes());
+    request.extend_from_slice(&[0; 8]);
+    request.extend_from_slice(body);
+    // SAFETY: the buffer is valid for its length.
+    if unsafe { libc::send(socket.as_raw_fd(), request.as_ptr().cast(), request.len(), 0) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let dump = flags & libc::NLM_F_DUMP == libc::NLM_F_DUMP;
+    let mut buffer = vec![0u8; 64 << 10];
+    loop {
+        let mut rest = receive(&socket, &mut buffer)?;
+        while let Some(length) = rest.first_chunk::<4>().map(|b| u32::from_ne_bytes(*b) as usize) {
+            let message = rest.get(..length).filter(|m| m.len() >= HEADER).ok_or_else(short)?;
+            match i32::from(u16::from_ne_bytes([message[4], message[5]])) {
+                libc::NLMSG_DONE => return Ok(()),
+                libc::NLMSG_ERROR => {
+                    let errno = i32::from_ne_bytes(*message.get(HEADER..).and_then(|b| b.first_chunk()).ok_or_else(short)?);
+                    return if errno == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(-errno)) };
+                }
+                _ => each(message),
+            }
+            rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+        }
+        if !dump {
+            return Ok(());
+        }
+    }
+}
+
+fn short() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "a netlink answer was cut short")
+}
+
+/// Asks the kernel about the interface with this index.
+pub fn query(index: u32) -> io::Result<Interface> {
+    let mut body = [0u8; IFINFO];
+    body[4..8].copy_from_slice(&index.to_ne_bytes());
+    let mut found = None;
+    ask(libc::RTM_GETLINK, 0, &body, |message| found = parse(message))?;
+    found.ok_or_else(short)
+}
+
+/// Every interface of this network namespace.
+pub fn list() -> io::Result<Vec<Interface>> {
+    let mut all = Vec::new();
+    ask(libc::RTM_GETLINK, libc::NLM_F_DUMP, &[0; IFINFO], |message| all.extend(parse(message)))?;
+    Ok(all)
+}
+
+/// Whether the interface has a filter at egress whose program has this name (clsact: there is no link to ask).
+pub fn has_filter(index: u32, program: &str) -> io::Result<bool> {
+    let mut body = [0u8; TCMSG];
+    body[4..8].copy_from_slice(&index.to_ne_bytes());
+    body[12..16].copy_from_slice(&EGRESS.to_ne_bytes());
+    let mut found = false;
+    ask(libc::RTM_GETTFILTER, libc::NLM_F_DUMP, &body, |message| {
+        let options = attributes(message.get(HEADER + TCMSG..).unwrap_or_default());
+        let names = options.filter(|(k, _)| k & !NESTED == TCA_OPTIONS).flat_map(|(_, v)| attributes(v));
+        found |= names.filter(|(k, _)| k & !NESTED == TCA_BPF_NAME).any(|(_, name)| string(name).starts_with(program));
+    })?;
+    Ok(found)
+}
+
+/// A socket on which the kernel says that interfaces have changed.
+#[derive(Debug)]
+pub struct Changes(OwnedFd);
+
+impl Changes {
+    pub fn watch() -> io::Result<Self> {
+        open(libc::RTMGRP_LINK as u32, libc::SOCK_NONBLOCK).map(Self)
+    }
+
+    /// Waits until something has changed, at most for so long; says whether something has. What it was is to be asked for: messages
+    /// may have been lost, and are all taken now.
+    pub fn wait(&self, at_most: std::time::Duration) -> io::Result<bool> {
+        let mut poll = libc::pollfd { fd: self.0.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        let timeout = i32::try_from(at_most.as_millis()).unwrap_or(i32::MAX);
+        // SAFETY: one structure.
+        match unsafe { libc::poll(&raw mut poll, 1, timeout) } {
+            0 => return Ok(false),
+            n if n < 0 => {
+                let e = io::Error::last_os_error();
+                return if e.kind() == io::ErrorKind::Interrupted { Ok(false) } else { Err(e) };
+            }
+            _ => {}
+        }
+        let mut buffer = [0u8; 16 << 10];
+        loop {
+            match receive(&self.0, &mut buffer) {
+                Ok(_) => {}
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(true),
+                // Some were lost, which is as good as any.
+                Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+}
+
+fn word(value: &[u8]) -> u32 {
+    value.first_chunk().map_or(0, |b| u32::from_ne_bytes(*b))
+}
+
+fn string(value: &[u8]) -> String {
+    String::from_utf8_lossy(value.split(|b| *b == 0).next().unwrap_or_default()).into_owned()
+}
+
+/// An RTM_NEWLINK message.
+fn parse(message: &[u8]) -> Option<Interface> {
+    if u16::from_ne_bytes(*message.get(4..)?.first_chunk()?) != libc::RTM_NEWLINK {
+        return None;
+    }
+    let info = message.get(HEADER..HEADER + IFINFO)?;
+    let flags = word(&info[8..]) as i32;
+    let mut interface = Interface {
+        index: word(&info[4..]),
+        up: flags & libc::IFF_UP != 0,
+        loopback: flags & libc::IFF_LOOPBACK != 0,
+        ..Interface::default()
+    };
+    let mut elsewhere = false;
+    for (kind, value) in attributes(message.get(HEADER + IFINFO..)?) {
         match kind & !NESTED {
-            IFLA_MTU => interface.mtu = value.first_chunk().map_or(0, |b| u32::from_ne_bytes(*b)),
+            IFLA_IFNAME => interface.name = string(value),
+            IFLA_MTU => interface.mtu = word(value),
+            IFLA_LINK => interface.parent = word(value),
+            IFLA_MASTER => interface.master = word(value),
+            IFLA_LINK_NETNSID => elsewhere = true,
+            IFLA_LINKINFO => {
+                for (kind, value) in attributes(value) {
+                    match kind & !NESTED {
+                        IFLA_INFO_KIND => interface.kind = string(value),
+                        IFLA_INFO_DATA if interface.kind == "vlan" => {
+                            let tag = attributes(value).find(|(k, _)| k & !NESTED == IFLA_VLAN_ID);
+                            interface.vlan = tag.and_then(|(_, v)| v.first_chunk()).map(|b| u16::from_ne_bytes(*b));
+                        }
+                        _ => {}
+                    }
+                }
+            }
             IFLA_XDP => {
                 let (mut mode, mut program) = (0u8, None);
                 for (kind, value) in attributes(value) {
@@ -88,7 +263,10 @@ fn parse(index: u32, answer: &[u8]) -> io::Result<Interface> {
             _ => {}
         }
     }
-    Ok(interface)
+    if elsewhere || interface.parent == interface.index {
+        interface.parent = 0;
+    }
+    Some(interface)
 }
 
 /// `struct rtattr` after `struct rtattr`; ends at the first that does not fit.
@@ -111,7 +289,9 @@ mod tests {
         let index = index_of("lo").unwrap();
         let lo = query(index).unwrap();
         assert_eq!(lo.index, index);
-        assert!(lo.mtu >= 1500, "{lo:?}");
+        assert!(lo.mtu >= 1500 && lo.name == "lo" && lo.loopback, "{lo:?}");
+        assert!(list().unwrap().contains(&lo));
+        assert!(!has_filter(index, "weir_tc").unwrap());
         assert!(matches!(index_of("no-such-if"), Err(KernelError::NoInterface(n)) if n == "no-such-if"));
     }
 

@@ -41,6 +41,14 @@ pub fn interface_name(meta: &Meta) -> String {
     String::from_utf8_lossy(meta.ifname.split(|b| *b == 0).next().unwrap_or_default()).into_owned()
 }
 
+/// A name as `Meta` holds it.
+pub(crate) fn ifname(interface: &str) -> [u8; 16] {
+    let mut ifname = [0u8; 16];
+    let n = interface.len().min(15);
+    ifname[..n].copy_from_slice(&interface.as_bytes()[..n]);
+    ifname
+}
+
 /// The pins of one interface.
 #[derive(Clone, Debug)]
 pub struct Pins {
@@ -133,6 +141,19 @@ impl Pins {
             return Ok(Some(Meta::zeroed()));
         }
         sys::lookup(fd.as_fd(), &0u32).map_err(KernelError::refused("reading META"))
+    }
+
+    /// The interface has got another name.
+    pub(crate) fn rename(&self, interface: &str) -> Result<(), KernelError> {
+        let Some(meta) = self.meta()? else { return Ok(()) };
+        let fd = self.open(META)?;
+        let meta = Meta { ifname: ifname(interface), ..meta };
+        sys::update(fd.as_fd(), &0u32, &meta, sys::ANY).map_err(KernelError::refused("writing META"))
+    }
+
+    /// Whether maps of another capacity lie here that an agent was about to use when it ended.
+    pub fn half_replaced(&self) -> bool {
+        MAPS.iter().any(|spec| self.successor(spec.name).exists())
     }
 
     /// Whether these are the pins of a first start that was killed before anything was attached: META, which is written

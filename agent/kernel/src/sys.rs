@@ -11,6 +11,8 @@ use std::path::Path;
 use bytemuck::{AnyBitPattern, NoUninit, Pod, Zeroable};
 
 mod cmd {
+    pub const MAP_CREATE: u32 = 0;
+    pub const OBJ_PIN: u32 = 6;
     pub const MAP_LOOKUP_ELEM: u32 = 1;
     pub const MAP_UPDATE_ELEM: u32 = 2;
     pub const OBJ_GET: u32 = 7;
@@ -46,6 +48,20 @@ struct InfoAttr {
     bpf_fd: u32,
     info_len: u32,
     info: u64,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct MapAttr {
+    map_type: u32,
+    key_size: u32,
+    value_size: u32,
+    max_entries: u32,
+    map_flags: u32,
+    inner_map_fd: u32,
+    numa_node: u32,
+    name: [u8; 16],
+    ifindex: u32,
 }
 
 /// First part of `struct bpf_map_info`.
@@ -101,6 +117,32 @@ pub fn obj_get(path: &Path) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
+/// Makes a map whose values are zero. The name is for those who list maps.
+pub fn map_create(name: &str, of: &MapInfo) -> io::Result<OwnedFd> {
+    let mut attr = MapAttr {
+        map_type: of.map_type,
+        key_size: of.key_size,
+        value_size: of.value_size,
+        max_entries: of.max_entries,
+        map_flags: of.map_flags,
+        ..MapAttr::zeroed()
+    };
+    // The last byte stays zero.
+    for (to, from) in attr.name[..15].iter_mut().zip(name.bytes()) {
+        *to = from;
+    }
+    let fd = bpf(cmd::MAP_CREATE, &mut attr)?;
+    // SAFETY: a fresh descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// Pins an object. Nothing may be there.
+pub fn obj_pin(fd: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut attr = ObjAttr { pathname: path.as_ptr() as u64, bpf_fd: fd_of(fd), file_flags: 0 };
+    bpf(cmd::OBJ_PIN, &mut attr).map(drop)
+}
+
 fn info_into<T: Pod>(fd: BorrowedFd<'_>, info: &mut T) -> io::Result<()> {
     let mut attr =
         InfoAttr { bpf_fd: fd_of(fd), info_len: size_of::<T>() as u32, info: std::ptr::from_mut(info) as u64 };
@@ -113,11 +155,23 @@ pub fn map_info(fd: BorrowedFd<'_>) -> io::Result<MapInfo> {
     Ok(info)
 }
 
-/// First part of `struct bpf_link_info`: type, link id, program id.
 pub fn link_program_id(fd: BorrowedFd<'_>) -> io::Result<u32> {
+    link_info(fd).map(|info| info.program)
+}
+
+/// What a link of XDP or TCX holds together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkInfo {
+    pub program: u32,
+    /// In the network namespace where the interface is now; 0: it is gone, or the link was detached.
+    pub ifindex: u32,
+}
+
+/// `struct bpf_link_info`: type, link id, program id, and behind eight bytes of alignment the interface (XDP and TCX alike).
+pub fn link_info(fd: BorrowedFd<'_>) -> io::Result<LinkInfo> {
     let mut info = [0u32; 16];
     info_into(fd, &mut info)?;
-    Ok(info[2])
+    Ok(LinkInfo { program: info[2], ifindex: info[4] })
 }
 
 /// Takes the link's program off its interface now. (Removing the last pin does so a little later.)
