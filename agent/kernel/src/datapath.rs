@@ -10,8 +10,8 @@ use crate::flows::{Drained, Epochs};
 use crate::lease::Lease;
 use crate::lists::EntryTable;
 use crate::member::Member;
-use crate::programs::Programs;
 use crate::pins::{Capacity, Pins};
+use crate::programs::Programs;
 use crate::{KernelError, link};
 
 /// How the XDP program is to be attached.

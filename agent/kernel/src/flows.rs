@@ -132,10 +132,12 @@ pub fn drain_all<'e>(
     let (mut swapped, mut failed) = (Vec::new(), None);
     for epochs in all {
         let old = epochs.swap().map_err(|e| log::warn!("{e}; these packets count in the next epoch")).ok();
-        failed = failed.or_else(|| old.is_none().then(|| KernelError::Refused {
-            what: "the swap of epochs".to_owned(),
-            source: std::io::Error::other("on every interface"),
-        }));
+        failed = failed.or_else(|| {
+            old.is_none().then(|| KernelError::Refused {
+                what: "the swap of epochs".to_owned(),
+                source: std::io::Error::other("on every interface"),
+            })
+        });
         swapped.push((epochs, old));
     }
     if let Some(e) = failed.filter(|_| swapped.iter().all(|(_, old)| old.is_none())) {

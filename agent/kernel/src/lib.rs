@@ -19,7 +19,7 @@ pub mod shared;
 pub mod sys;
 
 pub use datapath::{Adoption, AttachedMode, Datapath, Options, XdpMode};
+pub use error::KernelError;
 pub use member::Member;
 pub use programs::{Hold, Programs};
 pub use shared::Shared;
-pub use error::KernelError;

@@ -3,6 +3,8 @@
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
 
 use crate::KernelError;
 
@@ -125,7 +127,8 @@ fn ask(kind: u16, flags: i32, body: &[u8], mut each: impl FnMut(&[u8])) -> io::R
             match i32::from(u16::from_ne_bytes([message[4], message[5]])) {
                 libc::NLMSG_DONE => return Ok(()),
                 libc::NLMSG_ERROR => {
-                    let errno = i32::from_ne_bytes(*message.get(HEADER..).and_then(|b| b.first_chunk()).ok_or_else(short)?);
+                    let errno =
+                        i32::from_ne_bytes(*message.get(HEADER..).and_then(|b| b.first_chunk()).ok_or_else(short)?);
                     return if errno == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(-errno)) };
                 }
                 _ => each(message),
@@ -174,32 +177,72 @@ pub fn has_filter(index: u32, program: &str) -> io::Result<bool> {
 
 /// A socket on which the kernel says that interfaces have changed.
 #[derive(Debug)]
-pub struct Changes(OwnedFd);
+pub struct Changes {
+    socket: OwnedFd,
+    wake: Arc<OwnedFd>,
+}
+
+/// What [`Changes::wait`] waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Woken {
+    /// Something about some interface: all of them are to be asked for, since messages may have been lost.
+    Changed,
+    InTime,
+    /// By a [`Waker`].
+    Stopped,
+}
+
+/// Ends a wait for changes.
+#[derive(Clone, Debug)]
+pub struct Waker(Arc<OwnedFd>);
+
+impl Waker {
+    pub fn wake(&self) {
+        // SAFETY: eight bytes, as an eventfd wants them. It cannot fail but for a counter that is full, which wakes too.
+        let _ = unsafe { libc::write(self.0.as_raw_fd(), (&raw const ONE).cast(), 8) };
+    }
+}
+
+static ONE: u64 = 1;
 
 impl Changes {
     pub fn watch() -> io::Result<Self> {
-        open(libc::RTMGRP_LINK as u32, libc::SOCK_NONBLOCK).map(Self)
+        // SAFETY: opens a descriptor, which is fresh.
+        let wake = unsafe {
+            let fd = libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK);
+            if fd < 0 {
+                return Err(io::Error::last_os_error());
+            }
+            OwnedFd::from_raw_fd(fd)
+        };
+        Ok(Self { socket: open(libc::RTMGRP_LINK as u32, libc::SOCK_NONBLOCK)?, wake: Arc::new(wake) })
     }
 
-    /// Waits until something has changed, at most for so long; says whether something has. What it was is to be asked for: messages
-    /// may have been lost, and are all taken now.
-    pub fn wait(&self, at_most: std::time::Duration) -> io::Result<bool> {
-        let mut poll = libc::pollfd { fd: self.0.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    pub fn waker(&self) -> Waker {
+        Waker(self.wake.clone())
+    }
+
+    /// Waits until something has changed, at most for so long.
+    pub fn wait(&self, at_most: Duration) -> io::Result<Woken> {
+        let poll = |fd: &OwnedFd| libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        let mut both = [poll(&self.wake), poll(&self.socket)];
         let timeout = i32::try_from(at_most.as_millis()).unwrap_or(i32::MAX);
-        // SAFETY: one structure.
-        match unsafe { libc::poll(&raw mut poll, 1, timeout) } {
-            0 => return Ok(false),
-            n if n < 0 => {
-                let e = io::Error::last_os_error();
-                return if e.kind() == io::ErrorKind::Interrupted { Ok(false) } else { Err(e) };
-            }
-            _ => {}
+        // SAFETY: two structures.
+        if unsafe { libc::poll(both.as_mut_ptr(), 2, timeout) } < 0 {
+            let e = io::Error::last_os_error();
+            return if e.kind() == io::ErrorKind::Interrupted { Ok(Woken::InTime) } else { Err(e) };
+        }
+        if both[0].revents != 0 {
+            return Ok(Woken::Stopped);
+        }
+        if both[1].revents == 0 {
+            return Ok(Woken::InTime);
         }
         let mut buffer = [0u8; 16 << 10];
         loop {
-            match receive(&self.0, &mut buffer) {
+            match receive(&self.socket, &mut buffer) {
                 Ok(_) => {}
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(true),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(Woken::Changed),
                 // Some were lost, which is as good as any.
                 Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => {}
                 Err(e) => return Err(e),

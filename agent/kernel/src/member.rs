@@ -150,6 +150,10 @@ impl Member {
     pub(crate) fn options(&self) -> &Options {
         self.programs.options()
     }
+    /// An earlier agent's pins were adopted.
+    pub fn existed(&self) -> bool {
+        self.adoption.existed
+    }
     pub fn interface(&self) -> &str {
         self.programs.interface()
     }

@@ -5,7 +5,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use aya::Ebpf;
 use aya::programs::links::{FdLink, LinkError, PinnedLink};
 use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle};
-use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode as AyaMode, loaded_programs, tc};
+use aya::programs::{
+    LinkOrder, ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode as AyaMode, loaded_programs, tc,
+};
 use weir_common::names::{PROGRAM_TC, PROGRAM_XDP};
 
 use crate::datapath::{AttachedMode, Options, TcMode, XdpMode};
@@ -108,7 +110,9 @@ impl Programs {
                     let _ = std::fs::create_dir_all(self.pins.dir());
                     match sys::obj_pin(a.link.as_fd(), &pin) {
                         Ok(()) => log::warn!("{}: somebody had removed {}; it is back", self.interface, pin.display()),
-                        Err(e) => log::warn!("{}: {} is gone and cannot be put back: {e}", self.interface, pin.display()),
+                        Err(e) => {
+                            log::warn!("{}: {} is gone and cannot be put back: {e}", self.interface, pin.display())
+                        }
                     }
                 }
                 Ok(_) => {}

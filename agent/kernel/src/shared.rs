@@ -111,9 +111,8 @@ impl Shared {
 
     /// Whether what is pinned under `pins` for `spec` is this very map.
     pub(crate) fn is_pinned(&self, spec: &MapSpec, pins: &Pins) -> Result<bool, KernelError> {
-        let id = |fd: &OwnedFd| {
-            sys::map_info(fd.as_fd()).map(|i| i.id).map_err(KernelError::refused("map information"))
-        };
+        let id =
+            |fd: &OwnedFd| sys::map_info(fd.as_fd()).map(|i| i.id).map_err(KernelError::refused("map information"));
         Ok(id(self.map(spec.name)?)? == id(&pins.open(spec.name)?)?)
     }
 

@@ -26,9 +26,19 @@ impl Config {
         let default = Config::default();
         let rules = &self.policy.rules;
         let mut all: Vec<String> = Vec::new();
-        for r in remarks(rules, self.mode, self.interface.as_deref()) {
+        let watched = self.watched();
+        for r in remarks(rules, self.mode, watched.sole()) {
             let name = rules.get(r.rule).map_or("", |r| r.name.as_str());
             all.push(format!("policy.rules[{}] ({name}) {}", r.rule, r.words));
+        }
+        if watched.sole().is_none() && !watched.is_empty() {
+            for (n, rule) in rules.iter().enumerate() {
+                let named = &rule.when.interfaces;
+                if !named.is_empty() && !named.iter().any(|i| watched.wants(i, false)) {
+                    let words = "can never match: none of its interfaces is watched";
+                    all.push(format!("policy.rules[{n}] ({}) {words}: {watched} are", rule.name));
+                }
+            }
         }
         let mut idle = |is_so: bool, words: &str| {
             if is_so {

@@ -9,6 +9,7 @@ mod common;
 mod crowdsec;
 mod default_model;
 mod flood;
+mod interfaces;
 mod kills;
 mod learning;
 mod limits;

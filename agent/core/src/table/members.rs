@@ -32,8 +32,11 @@ pub struct SeenTwice {
     pub bytes: u64,
 }
 
-/// The owners of a flow's directions: indices of interfaces, 0: nobody yet.
+/// The owners of a flow's directions: indices of interfaces, 0: nobody yet; those with [`GONE`] own nothing any more.
 pub(super) type Owners = [u32; 2];
+
+/// The kernel's indices are positive integers of 32 bits.
+pub(super) const GONE: u32 = 1 << 31;
 
 /// A flow as one interface saw it in an epoch.
 struct View {
@@ -76,7 +79,7 @@ impl FlowTable {
     pub fn forget_interface(&mut self, interface: u32) {
         for flow in self.slots.iter_mut() {
             for owner in flow.owners.iter_mut().filter(|o| **o == interface) {
-                *owner = 0;
+                *owner |= GONE;
             }
         }
     }
@@ -159,7 +162,8 @@ impl FlowTable {
             let first = views.iter().filter(of).min_by_key(|v| v.stats.dir[d].first_us);
             let owner = views.iter().filter(of).find(|v| v.interface == owners[d] && owners[d] != 0);
             let silent = |v: &&View| v.stats.dir[d].first_us >= last_us[d].saturating_add(TAKE_OVER_US);
-            let owner = owner.or_else(|| first.filter(|v| owners[d] == 0 || silent(v)));
+            let nobody = owners[d] == 0 || owners[d] & GONE != 0;
+            let owner = owner.or_else(|| first.filter(|v| nobody || silent(v)));
             if let Some(view) = owner {
                 owners[d] = view.interface;
                 stats.dir[d] = view.stats.dir[d];
@@ -172,7 +176,7 @@ impl FlowTable {
         }
         for d in [0, 1] {
             let client = owners[1 - d];
-            if owners[d] != client && client != 0 && !stats.dir[d].is_empty() {
+            if owners[d] != client && client != 0 && client & GONE == 0 && !stats.dir[d].is_empty() {
                 let there = views.iter().find(|v| v.interface == client).map(|v| &v.stats.dir[d]);
                 answer_as_seen_by_the_client(&mut stats.dir[d], there);
             }

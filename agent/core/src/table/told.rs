@@ -3,6 +3,7 @@
 use weir_common::flow::{DirStats, FlowKey, FlowStats};
 
 use super::judge;
+use super::members::GONE;
 use super::slots::Flow;
 use crate::addr::Addr;
 use crate::context::Begun;
@@ -159,8 +160,9 @@ pub(super) fn touched(flow: &Flow, client_dir: usize, home: &Home, new: bool) ->
 
 /// Where the client's packets are counted, or else the answers.
 fn seen_at(flow: &Flow, client: usize) -> u32 {
-    match flow.owners[client] {
+    let owner = match flow.owners[client] {
         0 => flow.owners[1 - client],
         owner => owner,
-    }
+    };
+    owner & !GONE
 }
