@@ -344,8 +344,9 @@ pub fn unload(scope: UnloadScope) -> anyhow::Result<ExitCode> {
         UnloadScope::All => Pins::all_here()?,
     };
     let mut removed = 0;
+    fleet::remove_orphans();
     for pins in pins {
-        if !pins.dir().exists() {
+        if !pins.dir().exists() || pins.spare_of().is_some() {
             continue;
         }
         let ifindex = pins.ifindex().unwrap_or_default();

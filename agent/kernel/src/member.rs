@@ -2,19 +2,17 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use aya::programs::{SchedClassifier, Xdp};
+use aya::programs::Program;
 use aya::{Ebpf, EbpfLoader};
 use weir_common::ABI_VERSION;
 use weir_common::hash::Seed;
-use weir_common::names::{
-    self, GLOBAL_SEED, GLOBAL_SIZES, GLOBAL_USE_TEST_CLOCK, MAPS, MapSpec, Meta, PROGRAM_TC, PROGRAM_XDP, Sizes,
-};
+use weir_common::names::{self, GLOBAL_SEED, GLOBAL_SIZES, GLOBAL_USE_TEST_CLOCK, MAPS, MapSpec, Meta, Sizes};
 
 use crate::counters::Counters;
 use crate::datapath::{Adoption, AttachedMode, Options};
 use crate::flows::{Drained, Epochs, FlowMaps};
 use crate::pins::{Pins, ifname, remove_if_there};
-use crate::programs::{Programs, chain, foreign_xdp, program};
+use crate::programs::{Programs, chain, foreign_xdp};
 use crate::shared::Shared;
 use crate::{KernelError, object, sys};
 
@@ -137,6 +135,20 @@ impl Member {
         Ok(())
     }
 
+    /// Gives what was loaded for no interface in particular to this one, whose pins must not be there.
+    pub fn give_to(&mut self, pins: Pins, interface: &str, ifindex: u32) -> Result<(), KernelError> {
+        self.pins.move_to(&pins)?;
+        self.pins = pins.clone();
+        self.programs.give_to(pins, interface, ifindex);
+        let seed = self.pins.meta()?.map(|meta| meta.seed).unwrap_or_default();
+        write_meta(&self.pins.open(names::META)?, interface, ifindex, seed)
+    }
+
+    /// Takes away what was loaded and is attached to nothing.
+    pub fn discard(self) -> Result<(), KernelError> {
+        self.pins.remove()
+    }
+
     /// The parts, each for its own owner; what is pinned stays without them.
     pub fn into_parts(self) -> (Epochs, Counters, Programs) {
         (self.epochs, self.counters, self.programs)
@@ -228,11 +240,21 @@ fn load_programs(
         loader.map_max_entries(spec.name, spec.max_entries(&options.capacity));
     }
     let mut ebpf = loader.load(object).map_err(|e| KernelError::Load(chain(&e)))?;
-    let xdp: &mut Xdp = program(&mut ebpf, PROGRAM_XDP)?;
-    xdp.load().map_err(|e| KernelError::Load(format!("{PROGRAM_XDP}: {}", chain(&e))))?;
-    let tc: &mut SchedClassifier = program(&mut ebpf, PROGRAM_TC)?;
-    tc.load().map_err(|e| KernelError::Load(format!("{PROGRAM_TC}: {}", chain(&e))))?;
+    // The verifier takes most of the time that attaching takes; it looks at both at once.
+    std::thread::scope(|s| {
+        let each: Vec<_> = ebpf.programs_mut().map(|(name, program)| s.spawn(move || load(name, program))).collect();
+        each.into_iter().try_for_each(|t| t.join().unwrap_or_else(|p| std::panic::resume_unwind(p)))
+    })?;
     Ok(ebpf)
+}
+
+fn load(name: &str, program: &mut Program) -> Result<(), KernelError> {
+    let loaded = match program {
+        Program::Xdp(xdp) => xdp.load(),
+        Program::SchedClassifier(tc) => tc.load(),
+        _ => return Err(KernelError::Load(format!("{name} is a program of another kind"))),
+    };
+    loaded.map_err(|e| KernelError::Load(format!("{name}: {}", chain(&e))))
 }
 
 fn write_meta(map: &OwnedFd, interface: &str, ifindex: u32, seed: Seed) -> Result<(), KernelError> {

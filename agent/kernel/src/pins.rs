@@ -16,6 +16,7 @@ use crate::{KernelError, sys};
 /// Every Weir of this machine pins below this folder.
 pub const ROOT: &str = "/sys/fs/bpf/weir";
 
+const SPARE: &str = "spare";
 const LINK_XDP: &str = "link_xdp";
 const LINK_TC: &str = "link_tc";
 /// A map of another capacity, on its way to replace the one of the same name.
@@ -65,6 +66,20 @@ impl Pins {
     /// Pins that belong to no interface, for tests and measurements.
     pub fn named(name: &str) -> Self {
         Self { dir: Path::new(ROOT).join(name) }
+    }
+
+    /// Pins of what is loaded ahead, for an interface of this network namespace that is still to come; `process` will attach it.
+    pub fn spare(process: u32, number: u32) -> Result<Self, KernelError> {
+        Ok(Self { dir: Path::new(ROOT).join(format!("{}-{SPARE}{process}_{number}", netns()?)) })
+    }
+
+    /// The process that loaded this ahead; `None` for an interface's pins.
+    pub fn spare_of(&self) -> Option<u32> {
+        self.dir.file_name()?.to_str()?.rsplit_once('-')?.1.strip_prefix(SPARE)?.split_once('_')?.0.parse().ok()
+    }
+
+    pub(crate) fn move_to(&self, other: &Self) -> Result<(), KernelError> {
+        fs::rename(&self.dir, &other.dir).map_err(KernelError::io("rename", &self.dir))
     }
 
     /// All pins of this machine.

@@ -65,6 +65,10 @@ impl Programs {
         &self.options
     }
 
+    pub(crate) fn give_to(&mut self, pins: Pins, interface: &str, ifindex: u32) {
+        (self.pins, self.interface, self.ifindex) = (pins, interface.to_owned(), ifindex);
+    }
+
     /// The interface has got another name.
     pub fn rename(&mut self, interface: &str) -> Result<(), KernelError> {
         interface.clone_into(&mut self.interface);

@@ -14,6 +14,7 @@ use weir_kernel::pins::{Capacity, Pins};
 use weir_kernel::{Adoption, AttachedMode, Hold, KernelError, Member as Loaded, Options, Programs, Shared};
 
 use super::roster::{Failure, Member, Roster, generic_words, missing_words, unprotected_words};
+use super::spares::{Spares, remove_orphans};
 use super::{Adopted, Budget, Change, Counting};
 use crate::config::{Config, Selection};
 use crate::lock::Lock;
@@ -59,7 +60,8 @@ pub(super) struct Keeper {
     missing: BTreeSet<String>,
     options: Options,
     budget: Budget,
-    shared: Option<Shared>,
+    shared: Option<Arc<Shared>>,
+    spares: Option<Spares>,
     news: Option<mpsc::Sender<Change>>,
 }
 
@@ -89,6 +91,7 @@ impl Keeper {
             options: Options::default(),
             budget: Budget::new(0, 0, false),
             shared: None,
+            spares: None,
             news: None,
             selection,
         };
@@ -114,6 +117,7 @@ impl Keeper {
         self.options = crate::app::kernel_options(config);
         let capacity = self.options.capacity;
         self.budget = Budget::new(capacity.flows, self.claimed.len(), self.selection.has_patterns());
+        remove_orphans();
         remove_stale_pins();
         let mut found = Vec::new();
         for (link, _) in &self.claimed {
@@ -136,7 +140,7 @@ impl Keeper {
         Ok((Shared::create(&capacity)?, false))
     }
 
-    pub fn share(&mut self, shared: Shared) {
+    pub fn share(&mut self, shared: Arc<Shared>) {
         self.shared = Some(shared);
     }
 
@@ -177,16 +181,10 @@ impl Keeper {
 
     /// Loads and attaches; the lock is held as long as the programs are.
     fn attach(&mut self, link: &Interface, lock: Lock, first: bool) -> Result<Adoption, Refusal> {
-        let Some(shared) = &self.shared else {
-            return Err(KernelError::Load("there are no maps to share".to_owned()).into());
-        };
         let pins = Pins::of(link.index)?;
         pins.refuse_foreign_xdp(&link.name, link.index)?;
-        let share = self.budget.take(first);
-        let capacity = Capacity { flows: share, ..self.options.capacity };
-        let options = Options { capacity, ..self.options.clone() };
-        let attached = attach(pins, link, options, shared);
-        let (mut member, mode) = attached.inspect_err(|_| self.budget.give_back(share))?;
+        let (member, share) = self.load(link, pins, first)?;
+        let (mut member, mode) = attach(member, link).inspect_err(|_| self.budget.give_back(share))?;
         let logger = member.take_logger(log::logger());
         let mut adoption = member.take_adoption();
         let (epochs, counters, programs) = member.into_parts();
@@ -211,9 +209,33 @@ impl Keeper {
         Ok(adoption)
     }
 
+    /// Programs for an interface, and its share of the flows. Those that are loaded ahead are for interfaces without pins.
+    fn load(&self, link: &Interface, pins: Pins, first: bool) -> Result<(Loaded, u32), KernelError> {
+        let Some(shared) = &self.shared else {
+            return Err(KernelError::Load("there are no maps to share".to_owned()));
+        };
+        if let Some(spares) = self.spares.as_ref().filter(|_| !pins.dir().exists())
+            && let Some(mut spare) = spares.take()
+        {
+            match spare.member.give_to(pins.clone(), &link.name, link.index) {
+                Ok(()) => return Ok((spare.member, spare.share)),
+                Err(e) => log::warn!("{}: what was loaded ahead cannot be used: {e}", link.name),
+            }
+            spares.waste(spare);
+        }
+        let share = self.budget.take(first);
+        let capacity = Capacity { flows: share, ..self.options.capacity };
+        let options = Options { capacity, ..self.options.clone() };
+        let loaded = Loaded::load(pins, &link.name, link.index, options, shared);
+        Ok((loaded.inspect_err(|_| self.budget.give_back(share))?, share))
+    }
+
     /// Goes on looking after the interfaces, on a thread of its own.
     pub fn run(mut self, news: mpsc::Sender<Change>) -> anyhow::Result<(Waker, JoinHandle<()>)> {
         self.news = Some(news);
+        if let Some(shared) = self.shared.clone().filter(|_| self.selection.has_patterns()) {
+            self.spares = Some(Spares::start(shared, self.options.clone(), self.budget.clone())?);
+        }
         let waker = self.links.waker();
         let thread = std::thread::Builder::new().name("weir-links".into()).spawn(move || self.keep())?;
         Ok((waker, thread))
@@ -483,13 +505,7 @@ fn lock(link: &Interface) -> anyhow::Result<Lock> {
     Ok(lock_interface(crate::app::RUN_DIR.as_ref(), &link.name, link.index)?)
 }
 
-fn attach(
-    pins: Pins,
-    link: &Interface,
-    options: Options,
-    shared: &Shared,
-) -> Result<(Loaded, AttachedMode), KernelError> {
-    let mut member = Loaded::load(pins, &link.name, link.index, options, shared)?;
+fn attach(mut member: Loaded, link: &Interface) -> Result<(Loaded, AttachedMode), KernelError> {
     let existed = member.existed();
     let attached = member.attach().and_then(|mode| match member.programs.look() {
         Hold::Holds => Ok(mode),

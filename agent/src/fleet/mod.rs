@@ -9,6 +9,7 @@ mod budget;
 mod counting;
 mod keeper;
 mod roster;
+mod spares;
 
 use std::sync::Arc;
 
@@ -25,6 +26,7 @@ pub use budget::Budget;
 pub use counting::{Counting, Counts};
 use keeper::Keeper;
 pub use roster::{Failure, Member, Roster, Whole};
+pub(crate) use spares::remove_orphans;
 
 /// Changes that may wait for the event loop.
 const WAITING: usize = 1024;
@@ -97,7 +99,7 @@ impl Claimed {
         let capacity = crate::app::capacity(config);
         let (entries, lease) = (shared.table(&capacity)?, shared.lease()?);
         lease.set(config.lease.lapse, config.lease.timeout);
-        keeper.share(shared);
+        keeper.share(shared.into());
         let mut adopted = keeper.attach_first(adopted)?;
         adopted.entries = entries.known().count();
         let (roster, counting) = (keeper.roster.clone(), keeper.counting.clone());
