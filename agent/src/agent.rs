@@ -143,6 +143,8 @@ pub struct Agent {
     /// Nothing says what was decided before: see [`Opened::incomplete`].
     incomplete: bool,
     wall: WallClock,
+    /// Interfaces or their addresses have changed.
+    moved: bool,
     /// Storing has failed, and did not work again yet.
     unstored: bool,
 }
@@ -208,6 +210,7 @@ impl Agent {
             saved_us: 0,
             incomplete,
             wall: WallClock::new(now, boottime_us()),
+            moved: false,
             unstored: false,
             config,
         };
@@ -444,7 +447,7 @@ impl Agent {
         let now = self.now();
         // Even where nothing changes: after a reboot, what was left then is what is stored of a lifetime.
         self.unsaved = true;
-        self.set_safe(now);
+        self.follow_surroundings(now);
         self.look_at_exporters();
         let Some(Kernel { enforcer, .. }) = &mut self.kernel else { return };
         let pass = enforcer.reconcile(&mut self.decisions, self.config.mode, now, true);

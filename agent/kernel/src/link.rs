@@ -186,7 +186,10 @@ pub struct Changes {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Woken {
     /// Something about some interface: all of them are to be asked for, since messages may have been lost.
-    Changed,
+    Changed {
+        /// An address of one may be new, or gone.
+        addresses: bool,
+    },
     InTime,
     /// By a [`Waker`].
     Stopped,
@@ -215,7 +218,8 @@ impl Changes {
             }
             OwnedFd::from_raw_fd(fd)
         };
-        Ok(Self { socket: open(libc::RTMGRP_LINK as u32, libc::SOCK_NONBLOCK)?, wake: Arc::new(wake) })
+        let groups = libc::RTMGRP_LINK | libc::RTMGRP_IPV4_IFADDR | libc::RTMGRP_IPV6_IFADDR;
+        Ok(Self { socket: open(groups as u32, libc::SOCK_NONBLOCK)?, wake: Arc::new(wake) })
     }
 
     pub fn waker(&self) -> Waker {
@@ -238,13 +242,16 @@ impl Changes {
         if both[1].revents == 0 {
             return Ok(Woken::InTime);
         }
-        let mut buffer = [0u8; 16 << 10];
+        let (mut buffer, mut addresses) = ([0u8; 16 << 10], false);
         loop {
             match receive(&self.socket, &mut buffer) {
-                Ok(_) => {}
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(Woken::Changed),
+                Ok(message) => {
+                    let kind = message.get(4..).and_then(|m| m.first_chunk()).map(|b| u16::from_ne_bytes(*b));
+                    addresses |= matches!(kind, Some(libc::RTM_NEWADDR | libc::RTM_DELADDR));
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(Woken::Changed { addresses }),
                 // Some were lost, which is as good as any.
-                Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => {}
+                Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => addresses = true,
                 Err(e) => return Err(e),
             }
         }

@@ -4,10 +4,11 @@ use std::sync::MutexGuard;
 
 use weir_common::counters::{Counter, Reason};
 use weir_core::event::Level;
+use weir_core::policy::PolicyConfig;
 use weir_core::record::TimeUs;
 use weir_kernel::{AttachedMode, KernelError};
 
-use super::{Agent, home, policy};
+use super::{Agent, home};
 use crate::command::{InterfaceReport, XdpMode};
 use crate::fleet::{Change, Member, Whole};
 use crate::metrics::Attachments;
@@ -48,17 +49,27 @@ impl Agent {
 
     /// An interface has come, gone or changed.
     pub fn interface_changed(&mut self, change: Change) {
-        let now = self.now();
-        self.news(now, change.level, KIND, change.message);
+        if let Some((level, message)) = change.said {
+            let now = self.now();
+            self.news(now, level, KIND, message);
+        }
         if let Some((interface, name)) = change.named {
             self.pipeline.places.name(interface, &name);
         }
-        // With it may have come networks that are home, and addresses that must stay reachable.
-        self.pipeline.set_home(home(&self.config));
-        let before = self.pipeline.policy.config();
-        let (promoted, default_bundle) = (before.promoted, before.default_bundle);
-        let config = weir_core::policy::PolicyConfig { default_bundle, ..policy(&self.config, promoted) };
+        // With it may have come networks that are home, and addresses that must stay reachable. Many come together.
+        self.moved = true;
+    }
+
+    /// Where interfaces or their addresses have changed since the last time, or may have.
+    pub(super) fn follow_surroundings(&mut self, now: TimeUs) {
+        self.moved = false;
+        let home = home(&self.config);
+        self.pipeline.set_home(home.clone());
+        let config = PolicyConfig { home, ..self.pipeline.policy.config().clone() };
         self.pipeline.policy.set_config(config);
+        if let Some(collector) = &self.collector {
+            collector.configure(&self.config.netflow, self.pipeline.policy.config().home.clone());
+        }
         self.set_safe(now);
     }
 

@@ -77,6 +77,10 @@ pub(super) fn carry_out(agent: &mut Agent, command: LiveCommand) {
 impl Agent {
     /// Every second: what went by since the last one.
     pub fn second(&mut self) {
+        if self.moved {
+            let now = self.now();
+            self.follow_surroundings(now);
+        }
         let (now, at) = (wall_us(), boottime_us());
         let mut counts = Counts { opened: self.pipeline.opened(), ..Counts::default() };
         match self.counted() {

@@ -36,7 +36,7 @@ struct Held {
     programs: Programs,
     logger: Option<Logger>,
     /// Another agent is kept away.
-    _lock: Lock,
+    lock: Lock,
     seen: Interface,
     share: u32,
 }
@@ -205,7 +205,7 @@ impl Keeper {
         roster.members.insert(link.index, member);
         drop(roster);
         self.failed.remove(&link.index);
-        self.held.insert(link.index, Held { programs, logger, _lock: lock, seen: link.clone(), share });
+        self.held.insert(link.index, Held { programs, logger, lock, seen: link.clone(), share });
         Ok(adoption)
     }
 
@@ -244,15 +244,20 @@ impl Keeper {
     fn keep(mut self) {
         let mut asked: Option<Instant> = None;
         loop {
-            let changed = match self.links.wait(LOOK) {
+            let (changed, addresses) = match self.links.wait(LOOK) {
                 Ok(Woken::Stopped) => return,
-                Ok(woken) => woken == Woken::Changed,
+                Ok(Woken::InTime) => (false, false),
+                Ok(Woken::Changed { addresses }) => (true, addresses),
                 Err(e) => {
                     log::warn!("rtnetlink says nothing of interfaces any more ({e}); they are asked for instead");
                     std::thread::sleep(LOOK);
-                    true
+                    (true, true)
                 }
             };
+            if addresses && let Some(news) = &self.news {
+                // Gone where the agent ends.
+                let _ = news.blocking_send(Change { said: None, named: None });
+            }
             let lost = self.look();
             let retry = self.failed.values().any(|f| f.again <= Instant::now());
             if changed || lost || retry || asked.is_none_or(|at| at.elapsed() >= POLL) {
@@ -275,7 +280,7 @@ impl Keeper {
         let named = named.map(|(index, name)| (index, name.into()));
         match &self.news {
             // Gone where the agent ends.
-            Some(news) => drop(news.blocking_send(Change { level, message, named })),
+            Some(news) => drop(news.blocking_send(Change { said: Some((level, message)), named })),
             None => log::warn!("{message}"),
         }
     }
@@ -294,11 +299,13 @@ impl Keeper {
                 None => self.gone(index),
             }
         }
-        let forgotten: Vec<u32> = self.failed.keys().copied().filter(|i| !there.contains_key(i)).collect();
+        let unwanted = |i: &u32| there.get(i).is_none_or(|l| !self.selection.wants(&l.name, l.loopback));
+        let forgotten: Vec<u32> = self.failed.keys().copied().filter(unwanted).collect();
         for index in forgotten {
             self.failed.remove(&index);
             if let Some(member) = self.roster.look().remove(index) {
-                self.tell(Level::Info, format!("{} is gone; it was not protected", member.name), None);
+                let words = format!("{} is gone, or called something else; it was not protected", member.name);
+                self.tell(Level::Info, words, None);
             }
         }
         for link in links {
@@ -476,12 +483,13 @@ impl Keeper {
 
     /// Takes programs and pins away. Says whether the interface lives somewhere, and its name.
     fn let_go(&mut self, index: u32) -> Option<(bool, String)> {
-        let Held { programs, seen, share, .. } = self.held.remove(&index)?;
+        let Held { programs, seen, share, lock, .. } = self.held.remove(&index)?;
         let lives = programs.interface_lives();
         // What it counts until then is still read.
         if let Err(e) = programs.let_go() {
             log::warn!("{}: what is left of Weir cannot be removed: {e}", seen.name);
         }
+        lock.discard();
         self.counting.remove(index);
         self.budget.give_back(share);
         let mut roster = self.roster.look();

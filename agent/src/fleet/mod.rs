@@ -34,9 +34,8 @@ const WAITING: usize = 1024;
 /// Something has changed about an interface.
 #[derive(Debug)]
 pub struct Change {
-    pub level: Level,
-    /// What an operator reads.
-    pub message: String,
+    /// What an operator reads; `None`: addresses have changed, and no interface has.
+    pub said: Option<(Level, String)>,
     /// The interface as it is called now.
     pub named: Option<(u32, Arc<str>)>,
 }

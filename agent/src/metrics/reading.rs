@@ -202,11 +202,13 @@ impl Reading {
         let mut all: Vec<&InterfaceReport> = self.status.interfaces.iter().collect();
         // Where not all have a place, those that want looking at have.
         all.sort_by_key(|i| i.protected);
+        let mut named = std::collections::BTreeSet::new();
         let count = |of: fn(&&&InterfaceReport) -> bool| all.iter().filter(of).count();
         s.put(&t::INTERFACE_COUNT, ["protected"], count(|i| i.protected));
         s.put(&t::INTERFACE_COUNT, ["unprotected"], count(|i| !i.protected && i.ifindex != 0));
         s.put(&t::INTERFACE_COUNT, ["missing"], count(|i| i.ifindex == 0));
-        for i in all.into_iter().take(t::INTERFACES) {
+        // A name may have gone from one to another while they were read.
+        for i in all.into_iter().filter(|i| named.insert(i.name.as_str())).take(t::INTERFACES) {
             let name = i.name.as_str();
             s.put(&t::INTERFACE_UP, [name], i.protected);
             if let Some(mode) = i.xdp_mode {
