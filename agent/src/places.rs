@@ -73,3 +73,58 @@ impl Places {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use weir_core::record::{FlowState, Totals};
+    use weir_core::role::Direction;
+
+    fn touched(client: &str, seen_at: u32) -> Touched {
+        Touched {
+            flow_id: 1,
+            client: client.parse().unwrap(),
+            server: "10.0.0.1".parse().unwrap(),
+            client_port: 40_000,
+            server_port: 443,
+            proto: 6,
+            direction: Direction::In,
+            start_us: 0,
+            last_us: 0,
+            fwd: Totals::default(),
+            bwd: Totals::default(),
+            state: FlowState::Unanswered,
+            bare_syn: false,
+            proven: false,
+            new: true,
+            seen_at,
+        }
+    }
+
+    #[test]
+    fn a_source_is_where_it_was_seen_last_and_names_outlive_interfaces() {
+        let mut places = Places::default();
+        places.name(2, &"eth0".into());
+        places.name(3, &"veth7".into());
+        let source: Addr = "203.0.113.5".parse().unwrap();
+        places.note(1000, 10, &[touched("203.0.113.5", 2)]);
+        places.note(1001, 10, &[touched("203.0.113.5", 3)]);
+        assert_eq!(places.source(source).map(|n| &**n), Some("veth7"));
+        places.leave(3);
+        assert_eq!(places.of(3).map(|n| &**n), Some("veth7"), "flows of it end later");
+        places.note(2000, 10, &[]);
+        assert_eq!(places.source(source), None);
+        for n in 100..2000 {
+            places.name(n, &"veth".into());
+            places.leave(n);
+        }
+        assert_eq!((places.of(100), places.names.len()), (None, GONE + 1));
+    }
+
+    #[test]
+    fn one_interface_goes_without_saying() {
+        let mut places = Places::only(Some("eth0"));
+        places.name(2, &"eth0".into());
+        assert_eq!((places.of(0).map(|n| &**n), places.told(2)), (Some("eth0"), None));
+    }
+}

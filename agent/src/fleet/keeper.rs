@@ -8,15 +8,14 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use tokio::sync::mpsc;
 use weir_core::event::Level;
-use weir_core::table::Part;
 use weir_kernel::link::{self, Changes, Interface, Waker, Woken};
 use weir_kernel::pins::{Capacity, Pins};
 use weir_kernel::{Adoption, AttachedMode, Hold, KernelError, Member as Loaded, Options, Programs, Shared};
 
 use super::roster::{Failure, Member, Roster, generic_words, missing_words, unprotected_words};
-use super::spares::{Spares, remove_orphans};
-use super::{Adopted, Budget, Change, Counting};
-use crate::config::{Config, Selection};
+use super::spares::Spares;
+use super::{Budget, Change, Counting};
+use crate::config::Selection;
 use crate::lock::Lock;
 use crate::store::lock_interface;
 
@@ -32,13 +31,13 @@ const RETRY: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(8)
 type Logger = aya_log::EbpfLogger<&'static dyn log::Log>;
 
 /// An interface with programs on it.
-struct Held {
+pub(super) struct Held {
     programs: Programs,
     logger: Option<Logger>,
     /// Another agent is kept away.
     lock: Lock,
     seen: Interface,
-    share: u32,
+    pub(super) share: u32,
 }
 
 /// An interface that is to have programs, and has none.
@@ -50,25 +49,25 @@ struct Failed {
 }
 
 pub(super) struct Keeper {
-    selection: Selection,
+    pub(super) selection: Selection,
     links: Changes,
     pub roster: Arc<Roster>,
     pub counting: Counting,
-    claimed: Vec<(Interface, Lock)>,
-    held: BTreeMap<u32, Held>,
+    pub(super) claimed: Vec<(Interface, Lock)>,
+    pub(super) held: BTreeMap<u32, Held>,
     failed: BTreeMap<u32, Failed>,
     missing: BTreeSet<String>,
-    options: Options,
-    budget: Budget,
-    shared: Option<Arc<Shared>>,
+    pub(super) options: Options,
+    pub(super) budget: Budget,
+    pub(super) shared: Option<Arc<Shared>>,
     spares: Option<Spares>,
     news: Option<mpsc::Sender<Change>>,
 }
 
 /// Why an interface has no programs.
-struct Refusal {
-    failure: Failure,
-    error: anyhow::Error,
+pub(super) struct Refusal {
+    pub(super) failure: Failure,
+    pub(super) error: anyhow::Error,
 }
 
 impl From<KernelError> for Refusal {
@@ -108,79 +107,12 @@ impl Keeper {
         Ok(keeper)
     }
 
-    fn outright(&self, name: &str) -> bool {
+    pub(super) fn outright(&self, name: &str) -> bool {
         self.selection.names().any(|n| n == name)
     }
 
-    /// The maps that all of them share: those of an earlier agent where there are any.
-    pub fn begin(&mut self, config: &Config) -> anyhow::Result<(Shared, bool)> {
-        self.options = crate::app::kernel_options(config);
-        let capacity = self.options.capacity;
-        self.budget = Budget::new(capacity.flows, self.claimed.len(), self.selection.has_patterns());
-        remove_orphans();
-        remove_stale_pins();
-        let mut found = Vec::new();
-        for (link, _) in &self.claimed {
-            let pins = Pins::of(link.index)?;
-            if pins.dir().exists() {
-                found.push((link.name.clone(), pins));
-            }
-        }
-        // What was whole when its agent ended goes before what was being replaced.
-        found.sort_by_key(|(_, pins)| pins.half_replaced());
-        for (name, pins) in found {
-            let existed = pins.exist();
-            match pins.shared(&name, &capacity) {
-                Ok(shared) => return Ok((shared, existed)),
-                Err(e) if self.outright(&name) => return Err(e.into()),
-                // Attaching to it will say so.
-                Err(_) => {}
-            }
-        }
-        Ok((Shared::create(&capacity)?, false))
-    }
-
-    pub fn share(&mut self, shared: Arc<Shared>) {
-        self.shared = Some(shared);
-    }
-
-    /// Attaches to what was claimed. Whoever was blocked stays blocked meanwhile: what an earlier agent left attached is replaced in one
-    /// step.
-    pub fn attach_first(&mut self, existed: bool) -> anyhow::Result<Adopted> {
-        let mut adopted = Adopted { existed, ..Adopted::default() };
-        for (link, lock) in std::mem::take(&mut self.claimed) {
-            match self.attach(&link, lock, true) {
-                Ok(adoption) => {
-                    adopted.existed |= adoption.existed;
-                    adopted.half_drained += adoption.half_drained;
-                    let new = adoption.resized.into_iter().filter(|name| !adopted.resized.contains(name));
-                    adopted.resized.extend(new.collect::<Vec<_>>());
-                    adopted.parts.push(Part { interface: link.index, flows: adoption.flows.len() });
-                    adopted.flows.extend(adoption.flows);
-                }
-                Err(refusal) if self.outright(&link.name) => {
-                    return Err(refusal.error);
-                }
-                Err(refusal) => self.refused(&link, refusal),
-            }
-        }
-        let capacity = self.options.capacity;
-        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-        let of = |flows: u32| weir_kernel::pins::flow_bytes(&Capacity { flows, ..capacity });
-        let flows: u64 = self.held.values().map(|h| of(h.share)).sum();
-        let entries = weir_kernel::pins::memory(&capacity) - of(capacity.flows);
-        log::info!("kernel maps take {:.1} MiB, of which flows {:.1} MiB", mib(entries + flows), mib(flows));
-        if self.selection.has_patterns() {
-            let most = mib(of(self.budget.total()));
-            log::info!(
-                "interfaces that come later share what is left of {most:.1} MiB for flows, at least 4096 flows each"
-            );
-        }
-        Ok(adopted)
-    }
-
     /// Loads and attaches; the lock is held as long as the programs are.
-    fn attach(&mut self, link: &Interface, lock: Lock, first: bool) -> Result<Adoption, Refusal> {
+    pub(super) fn attach(&mut self, link: &Interface, lock: Lock, first: bool) -> Result<Adoption, Refusal> {
         let pins = Pins::of(link.index)?;
         pins.refuse_foreign_xdp(&link.name, link.index)?;
         let (member, share) = self.load(link, pins, first)?;
@@ -350,7 +282,7 @@ impl Keeper {
     }
 
     /// An interface that is to be protected and is not: never silent.
-    fn refused(&mut self, link: &Interface, Refusal { failure, error }: Refusal) {
+    pub(super) fn refused(&mut self, link: &Interface, Refusal { failure, error }: Refusal) {
         let why = format!("{error:#}");
         let now = Instant::now();
         let before = self.failed.get(&link.index);
@@ -531,20 +463,6 @@ fn attach(mut member: Loaded, link: &Interface) -> Result<(Loaded, AttachedMode)
                 log::warn!("{}: {left}", link.name);
             }
             Err(e)
-        }
-    }
-}
-
-/// Pins of interfaces that are gone, with nobody to remove them.
-fn remove_stale_pins() {
-    let Ok(all) = Pins::all_here() else { return };
-    for pins in all {
-        let Some(index) = pins.ifindex().filter(|i| link::query(*i).is_err()) else { continue };
-        if let Ok(_lock) = lock_interface(crate::app::RUN_DIR.as_ref(), &format!("with index {index}"), index) {
-            match pins.remove() {
-                Ok(()) => log::info!("the interface with index {index} is gone; its pins are removed"),
-                Err(e) => log::warn!("pins of an interface that is gone cannot be removed: {e}"),
-            }
         }
     }
 }

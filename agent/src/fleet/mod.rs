@@ -7,6 +7,7 @@
 
 mod budget;
 mod counting;
+mod first;
 mod keeper;
 mod roster;
 mod spares;

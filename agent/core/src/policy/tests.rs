@@ -131,6 +131,20 @@ pub(super) fn thresholds_from_too_little_data_lead_to_alerts_alone() {
 }
 
 #[test]
+fn a_rule_is_about_the_interface_where_the_source_is_seen() {
+    let when = rule::When { interfaces: vec!["veth7".into()], ..rule::When::default() };
+    let rules = vec![Rule { name: "guests".into(), when, then: rule::Then::new(rule::Act::Drop) }];
+    let mut p = Policy::new(PolicyConfig { rules: rules.into(), ..enforce() }, 1);
+    let l = level(50.0, 50.0);
+    for (interface, dropped) in [(Some("eth0"), false), (None, false), (Some("veth7"), true)] {
+        let source = addr(if dropped { "203.0.113.6" } else { "203.0.113.5" });
+        let case = Case { source, level: &l, net: None, busy_share: 0.0, busy: None, interface };
+        let v = p.judge(NOW, &case, &thresholds(), &empty());
+        assert_eq!(v.decision.is_some(), dropped, "{interface:?}: {}", v.note);
+    }
+}
+
+#[test]
 fn a_busy_source_is_asked_about_never_dropped() {
     let mut p = Policy::new(enforce(), 1);
     let l = level(500.0, 500.0);
