@@ -130,7 +130,7 @@ fn main() -> anyhow::Result<()> {
     let begin = trained(&mut run, &dir.path().join("bundle"))?;
     let mut archive = Archive::start(dir.path(), Config::default().record)?;
     run.pipeline.keep = true;
-    run.pipeline.interface = Some("bench".into());
+    run.pipeline.places = weir_agent::places::Places::only(Some("bench"));
     println!("memory before: {:.0} MiB", memory("VmRSS:"));
 
     let (mut records, mut alerts) = (0, 0);

@@ -6,6 +6,7 @@ mod commands;
 mod default_model;
 mod feedback;
 mod finding;
+mod interfaces;
 mod learning;
 mod listing;
 mod looking;
@@ -33,9 +34,7 @@ use weir_core::drift::Place;
 use weir_core::event::{DecisionChange, Event, Level, Mode};
 use weir_core::policy::Verdict;
 use weir_core::record::TimeUs;
-use weir_kernel::counters::Counters;
 use weir_kernel::lease::Lease;
-use weir_kernel::{Adoption, AttachedMode};
 
 use crate::api::access::Access;
 use crate::app::RunOptions;
@@ -49,11 +48,13 @@ use crate::deciding::{self, Acted, Moment};
 use crate::drain::Epoch;
 use crate::enforce::Enforcer;
 use crate::evidence::gather::Exhibits;
+use crate::fleet::{Adopted, Fleet};
 use crate::live::Live;
 use crate::live::gauge::Gauge;
 use crate::logging;
 use crate::model::Finished;
 use crate::pipeline::{Outcome, Pipeline, PipelineConfig};
+use crate::places::Places;
 use crate::render::Rendered;
 use crate::sink::Sink;
 use crate::sinks::Sinks;
@@ -62,13 +63,11 @@ use clock::WallClock;
 pub use settings::{home, policy, table};
 use settings::{host_of, report_words, safe_set};
 
-/// The programs on an interface, and what is entered there.
+/// The interfaces with programs, and what is entered there.
 pub struct Kernel {
-    pub ifindex: u32,
-    pub xdp: AttachedMode,
+    pub fleet: Fleet,
     pub enforcer: Enforcer,
     pub lease: Lease,
-    pub counters: Counters,
 }
 
 /// What an agent begins with.
@@ -144,6 +143,8 @@ pub struct Agent {
     /// Nothing says what was decided before: see [`Opened::incomplete`].
     incomplete: bool,
     wall: WallClock,
+    /// Interfaces or their addresses have changed.
+    moved: bool,
     /// Storing has failed, and did not work again yet.
     unstored: bool,
 }
@@ -169,8 +170,9 @@ impl Agent {
         store.journal().set_bounds(config.store.bounds());
         let alerts = Alerts::new(store.journal().clone(), alerts);
         let (review, suppressions) = reviewing::Review::restore(state.review.clone(), now, elapsed);
-        let render = Arc::new(Rendered { interface: config.interface.clone() });
-        let sinks = Sinks::start(config.state_dir.join("sinks"), config.interface.clone(), render)?;
+        let sole = config.watched().sole().map(str::to_owned);
+        let render = Arc::new(Rendered { interface: sole.clone() });
+        let sinks = Sinks::start(config.state_dir.join("sinks"), sole.clone(), render)?;
         sinks.configure(&config.sinks);
         let mut agent = Self {
             options: start.options,
@@ -208,6 +210,7 @@ impl Agent {
             saved_us: 0,
             incomplete,
             wall: WallClock::new(now, boottime_us()),
+            moved: false,
             unstored: false,
             config,
         };
@@ -225,9 +228,8 @@ impl Agent {
                 "it ended while no agent ran, or is protected now".to_owned(),
             );
         }
-        if let Some(AttachedMode::Generic(cause)) = agent.kernel.as_ref().map(|k| k.xdp.clone()) {
-            agent.warn("xdp", format!("XDP runs in generic mode, slower and behind GRO: {cause}"));
-        }
+        agent.pipeline.places = Places::only(sole.as_deref());
+        agent.tell_of_the_interfaces(now);
         if let Some(warning) = warning {
             agent.warn("state", warning);
         }
@@ -241,7 +243,7 @@ impl Agent {
     }
 
     /// Takes over what an earlier agent left in the kernel, and writes what is wanted.
-    pub fn adopt(&mut self, adoption: Adoption) -> anyhow::Result<()> {
+    pub fn adopt(&mut self, adoption: Adopted) -> anyhow::Result<()> {
         let now = self.now();
         if adoption.existed {
             let mut words = format!("took over {} entries", adoption.entries);
@@ -258,7 +260,8 @@ impl Agent {
         }
         let offset = crate::drain::offset_us();
         let end_us = weir_kernel::sys::monotonic_ns() / 1000;
-        let outcome = self.pipeline.epoch(&adoption.flows, Vec::new(), end_us, offset, &self.decisions);
+        let outcome =
+            self.pipeline.epoch_on(&adoption.flows, &adoption.parts, Vec::new(), end_us, offset, &self.decisions);
         self.carry_out(now, outcome);
         self.find_in_kernel(now);
         if let Some(Kernel { enforcer, .. }) = &mut self.kernel {
@@ -283,8 +286,10 @@ impl Agent {
         if let Some(why) = self.overflowed() {
             self.pipeline.degraded = Some(why);
         }
+        let (end_us, offset_us) = (epoch.report.end_us, epoch.wall_offset_us);
         let mut outcome =
-            self.pipeline.epoch(&epoch.flows, exported, epoch.report.end_us, epoch.wall_offset_us, &self.decisions);
+            self.pipeline.epoch_on(&epoch.flows, &epoch.parts, exported, end_us, offset_us, &self.decisions);
+        epoch.gone.iter().for_each(|interface| self.pipeline.forget_interface(*interface));
         let took = outcome.took;
         self.pass_to_challenger(now, outcome.scored.take());
         self.carry_out(now, outcome);
@@ -442,7 +447,7 @@ impl Agent {
         let now = self.now();
         // Even where nothing changes: after a reboot, what was left then is what is stored of a lifetime.
         self.unsaved = true;
-        self.set_safe(now);
+        self.follow_surroundings(now);
         self.look_at_exporters();
         let Some(Kernel { enforcer, .. }) = &mut self.kernel else { return };
         let pass = enforcer.reconcile(&mut self.decisions, self.config.mode, now, true);

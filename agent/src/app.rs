@@ -1,6 +1,5 @@
 //! The agent's wiring: start, one event loop, stop.
 
-use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,13 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use weir_core::event::Mode;
-use weir_kernel::flows::Epochs;
 use weir_kernel::pins::Pins;
-use weir_kernel::{Adoption, Datapath, Held, datapath, link};
+use weir_kernel::{datapath, link};
 
 use crate::agent::{self, Agent, Kernel, Start};
 use crate::api::access::Access;
@@ -23,10 +20,10 @@ use crate::bus::EventBus;
 use crate::clock::wall_us;
 use crate::collector::Collector;
 use crate::command::{self, Command};
-use crate::config::{Config, ConfigError, DEFAULT_PATH, XdpChoice};
+use crate::config::{Config, ConfigError, DEFAULT_PATH, Selector, XdpChoice};
 use crate::drain::{self, Drainer, Epoch};
 use crate::enforce::Enforcer;
-use crate::lock::Lock;
+use crate::fleet::{self, Fleet};
 use crate::model::Finished;
 use crate::render::Rendered;
 use crate::sink::Sink;
@@ -51,7 +48,8 @@ const SECOND: Duration = Duration::from_secs(1);
 pub struct RunOptions {
     /// `None`: the default path, which may be missing.
     pub config: Option<PathBuf>,
-    pub interface: Option<String>,
+    /// Instead of those of the file.
+    pub interfaces: Vec<Selector>,
     pub mode: Option<Mode>,
     /// Where to collect NetFlow and IPFIX.
     pub netflow: Option<SocketAddr>,
@@ -64,8 +62,8 @@ impl RunOptions {
     /// Reads the file and applies what the command line says. Afterwards there is an interface, or a collector, or both.
     pub fn load(&self) -> Result<Config, ConfigError> {
         let mut config = Config::load(self.config.as_deref())?;
-        if self.interface.is_some() {
-            config.interface.clone_from(&self.interface);
+        if !self.interfaces.is_empty() {
+            config.watch(&self.interfaces);
         }
         if let Some(mode) = self.mode {
             config.mode = mode;
@@ -82,7 +80,7 @@ impl RunOptions {
         if let Some(level) = self.log_level {
             config.log.level = level;
         }
-        if config.interface.is_none() && !config.netflow.enabled {
+        if config.watched().is_empty() && !config.netflow.enabled {
             return Err(ConfigError::NoInterface(self.config.clone().unwrap_or_else(|| DEFAULT_PATH.into())));
         }
         Ok(config)
@@ -100,32 +98,6 @@ pub fn run(options: RunOptions) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The programs on an interface, attached, and what the agent makes of them.
-struct Attached {
-    kernel: Kernel,
-    epochs: Epochs,
-    adoption: Adoption,
-    logger: Option<KernelLogger>,
-    held: Held,
-}
-
-type KernelLogger = aya_log::EbpfLogger<&'static dyn log::Log>;
-
-fn attach(config: &Config, interface: &str, ifindex: u32) -> anyhow::Result<Attached> {
-    let mut kernel = Datapath::open(interface, kernel_options(config))?;
-    let capacity = capacity(config);
-    let (all, flows) = (weir_kernel::pins::memory(&capacity), weir_kernel::pins::flow_bytes(&capacity));
-    log::info!("kernel maps take {}, of which flows {}", human_bytes(all), human_bytes(flows));
-    let logger = kernel.take_logger(log::logger());
-    // Whoever was blocked stays blocked meanwhile: what an earlier agent left attached is replaced in one step.
-    let xdp = kernel.attach()?;
-    let adoption = kernel.take_adoption();
-    let (epochs, entries, lease, counters, held) = kernel.into_parts();
-    lease.set(config.lease.lapse, config.lease.timeout);
-    let kernel = Kernel { ifindex, xdp, enforcer: Enforcer::new(entries), lease, counters };
-    Ok(Attached { kernel, epochs, adoption, logger, held })
-}
-
 fn collect(config: &Config) -> anyhow::Result<Option<Collector>> {
     let netflow = &config.netflow;
     if !netflow.enabled {
@@ -138,12 +110,8 @@ fn collect(config: &Config) -> anyhow::Result<Option<Collector>> {
 }
 
 async fn start(options: RunOptions, config: Config) -> anyhow::Result<()> {
-    let interface = config.interface.clone();
-    let locked = interface.as_deref().map(|name| -> anyhow::Result<(u32, Lock)> {
-        let ifindex = link::index_of(name)?;
-        Ok((ifindex, lock_interface(RUN_DIR.as_ref(), name, ifindex)?))
-    });
-    let locked = locked.transpose()?;
+    let watched = config.watched();
+    let claimed = (!watched.is_empty()).then(|| Fleet::claim(watched.clone())).transpose()?;
     let opened = Store::open(&config.state_dir, wall_us())?;
     if let Some(parent) = config.socket.parent() {
         std::fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
@@ -153,17 +121,18 @@ async fn start(options: RunOptions, config: Config) -> anyhow::Result<()> {
     let live = doors.live.clone();
     let collector = collect(&config)?;
     let (metrics, unserved) = measure(&config).await;
-    let attached = match (&interface, &locked) {
-        (Some(name), Some((ifindex, _))) => Some(attach(&config, name, *ifindex)?),
-        _ => None,
-    };
-    let (kernel, counting, logger, held) = match attached {
-        Some(a) => (Some(a.kernel), Some((a.epochs, a.adoption)), a.logger, Some(a.held)),
-        None => (None, None, None, None),
+    let started = claimed.map(|claimed| claimed.start(&config)).transpose()?;
+    let (kernel, counting, changes) = match started {
+        Some(fleet::Started { fleet, entries, lease, adopted, changes }) => {
+            let counting = fleet.counting.clone();
+            let kernel = Kernel { fleet, enforcer: Enforcer::new(entries), lease };
+            (Some(kernel), Some((counting, adopted)), Some(changes))
+        }
+        None => (None, None, None),
     };
 
     let bus = EventBus::new(BUS);
-    let render = Arc::new(Rendered { interface: interface.clone() });
+    let render = Arc::new(Rendered { interface: watched.sole().map(str::to_owned) });
     let sink = Sink::start(config.log.events.clone(), config.log.flows, render.clone())?;
     let (finished_tx, finished) = mpsc::channel(4);
     let collects = collector.is_some();
@@ -183,9 +152,9 @@ async fn start(options: RunOptions, config: Config) -> anyhow::Result<()> {
         agent.warn("metrics", why);
     }
     let (drainer, epochs) = match counting {
-        Some((mut epochs, adoption)) => {
-            agent.adopt(adoption)?;
-            Drainer::start(move |flows| epochs.drain(flows), config.epoch)?
+        Some((counting, adopted)) => {
+            agent.adopt(adopted)?;
+            Drainer::start(move |counts| counting.drain(counts), config.epoch)?
         }
         None => Drainer::start(drain::nothing, config.epoch)?,
     };
@@ -198,10 +167,10 @@ async fn start(options: RunOptions, config: Config) -> anyhow::Result<()> {
         // A dropped sender means stop as well.
         let _ = api_stopped.await;
     }));
-    let on = interface.as_deref().unwrap_or("exported flows alone");
+    let on = if watched.is_empty() { "exported flows alone".to_owned() } else { agent.interfaces() };
     log::info!("running on {on}; control socket {}", config.socket.display());
 
-    let end = event_loop(&mut agent, &drainer, Inputs { epochs, commands, finished, lists, logger, collects }).await;
+    let end = event_loop(&mut agent, &drainer, Inputs { epochs, commands, finished, lists, changes, collects }).await;
     drop(drainer);
     if let Some(metrics) = metrics {
         metrics.abort();
@@ -211,12 +180,15 @@ async fn start(options: RunOptions, config: Config) -> anyhow::Result<()> {
         log::warn!("the control socket: {e}");
     }
     agent.close();
-    drop(held);
-    match interface {
-        Some(interface) => log::info!(
-            "stopped; what is blocked stays blocked until it expires (`weir unload -i {interface}` removes everything)"
+    let all = match watched.sole() {
+        Some(interface) => format!("-i {interface}"),
+        None => "--all".to_owned(),
+    };
+    match watched.is_empty() {
+        false => log::info!(
+            "stopped; what is blocked stays blocked until it expires (`weir unload {all}` removes everything)"
         ),
-        None => log::info!("stopped"),
+        true => log::info!("stopped"),
     }
     end
 }
@@ -262,7 +234,8 @@ struct Inputs {
     finished: mpsc::Receiver<Finished>,
     /// Lists that feeds bring.
     lists: Option<mpsc::Receiver<crate::lists::Arrived>>,
-    logger: Option<KernelLogger>,
+    /// About interfaces.
+    changes: Option<mpsc::Receiver<fleet::Change>>,
     /// There is a collector to be emptied.
     collects: bool,
 }
@@ -277,9 +250,6 @@ async fn event_loop(agent: &mut Agent, drainer: &Drainer, mut inputs: Inputs) ->
     collect.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut second = tokio::time::interval(SECOND);
     second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    // SAFETY: the logger owns its descriptor and keeps it until the AsyncFd is dropped.
-    let kernel_log = inputs.logger.map(|l| unsafe { AsyncFd::register(l) }.map_err(io::Error::from));
-    let mut kernel_log = kernel_log.transpose()?;
     let mut stopping = false;
     loop {
         tokio::select! {
@@ -294,11 +264,11 @@ async fn event_loop(agent: &mut Agent, drainer: &Drainer, mut inputs: Inputs) ->
             },
             Some(command) = inputs.commands.recv(), if !stopping => agent.command(command),
             Some(finished) = inputs.finished.recv() => agent.finished(finished),
-            Some(list) = arrived(&mut inputs.lists), if !stopping => agent.list_arrived(list),
+            Some(list) = next(&mut inputs.lists), if !stopping => agent.list_arrived(list),
             _ = care.tick() => agent.care(),
             _ = collect.tick(), if inputs.collects => agent.collect(),
             _ = second.tick() => agent.second(),
-            readable = log_readable(&mut kernel_log) => readable?,
+            Some(change) = next(&mut inputs.changes) => agent.interface_changed(change),
             _ = hangup.recv() => agent.hangup(),
             _ = terminate.recv(), if !stopping => { stopping = true; drainer.stop(); }
             _ = interrupt.recv(), if !stopping => { stopping = true; drainer.stop(); }
@@ -306,22 +276,10 @@ async fn event_loop(agent: &mut Agent, drainer: &Drainer, mut inputs: Inputs) ->
     }
 }
 
-async fn arrived(lists: &mut Option<mpsc::Receiver<crate::lists::Arrived>>) -> Option<crate::lists::Arrived> {
-    match lists {
-        Some(lists) => lists.recv().await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Passes on what the kernel programs logged; never ends where they log nothing.
-async fn log_readable(log: &mut Option<AsyncFd<KernelLogger>>) -> std::io::Result<()> {
-    match log {
-        Some(fd) => {
-            let mut guard = fd.readable_mut().await?;
-            guard.get_inner_mut().flush();
-            guard.clear_ready();
-            Ok(())
-        }
+/// Never ends where nothing comes from there.
+async fn next<T>(from: &mut Option<mpsc::Receiver<T>>) -> Option<T> {
+    match from {
+        Some(from) => from.recv().await,
         None => std::future::pending().await,
     }
 }
@@ -371,10 +329,6 @@ fn total_memory() -> Option<u64> {
     Some(kib * 1024)
 }
 
-fn human_bytes(n: u64) -> String {
-    format!("{:.1} MiB", n as f64 / f64::from(1 << 20))
-}
-
 /// What `weir unload` removes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UnloadScope {
@@ -390,8 +344,9 @@ pub fn unload(scope: UnloadScope) -> anyhow::Result<ExitCode> {
         UnloadScope::All => Pins::all_here()?,
     };
     let mut removed = 0;
+    fleet::remove_orphans();
     for pins in pins {
-        if !pins.dir().exists() {
+        if !pins.dir().exists() || pins.spare_of().is_some() {
             continue;
         }
         let ifindex = pins.ifindex().unwrap_or_default();

@@ -428,6 +428,7 @@ mod tests {
             bare_syn: false,
             proven: true,
             new: false,
+            seen_at: 0,
         };
         let flows = [(22, FlowState::Established), (80, FlowState::Established), (80, FlowState::Closed)];
         let cuts = live(&[target("192.0.2.7"), target("192.0.2.8")], flows.into_iter().map(|(p, s)| flow(p, s)));

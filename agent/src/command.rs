@@ -451,6 +451,38 @@ pub struct StatusReport {
     pub record: Option<RecordReport>,
     /// Roles that have drifted: no new automatic drops by them.
     pub drifted: Vec<String>,
+    /// By index; those that are named outright and not there come last.
+    pub interfaces: Vec<InterfaceReport>,
+    /// What an interface counted that another had counted, and is left out.
+    pub seen_twice: Packets,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Packets {
+    pub packets: u64,
+    pub bytes: u64,
+}
+
+/// An interface that is to be watched.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct InterfaceReport {
+    pub name: String,
+    /// 0: there is no such interface.
+    pub ifindex: u32,
+    /// Weir's programs are on it.
+    pub protected: bool,
+    pub xdp_mode: Option<XdpMode>,
+    /// Why it is not protected, or not in native mode.
+    pub cause: String,
+    pub up: bool,
+    pub mtu: u32,
+    /// Flows per epoch that it has room for.
+    pub flows: u32,
+    /// How often the programs were attached again.
+    pub reattached: u64,
+    pub packets_passed: u64,
+    pub packets_dropped: u64,
+    pub packets_limited: u64,
 }
 
 /// The collector of NetFlow and IPFIX.

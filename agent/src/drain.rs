@@ -6,10 +6,12 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use weir_core::table::Part;
 use weir_kernel::KernelError;
 use weir_kernel::flows::{DrainReport, Drained};
 
 use crate::clock;
+use crate::fleet::Counts;
 
 /// Epochs that may wait for the event loop. Beyond that the next epoch simply gets longer: nothing is lost.
 const WAITING: usize = 2;
@@ -19,8 +21,13 @@ const WAITING: usize = 2;
 type Spare = Arc<Mutex<Option<Drained>>>;
 
 /// One epoch's flows.
+#[derive(Default)]
 pub struct Epoch {
     pub flows: Drained,
+    /// Which of them are which interface's.
+    pub parts: Vec<Part>,
+    /// Interfaces that are gone, and count nothing after this.
+    pub gone: Vec<u32>,
     pub report: DrainReport,
     /// Added to the kernel's monotonic times to give wall times, µs.
     pub wall_offset_us: i64,
@@ -37,7 +44,7 @@ impl Drainer {
     /// Ends an epoch at each multiple of `period` of wall time, so that source windows consist of whole epochs. `drain`
     /// empties the kernel's counts.
     pub fn start(
-        mut drain: impl FnMut(&mut Drained) -> Result<DrainReport, KernelError> + Send + 'static,
+        mut drain: impl FnMut(&mut Counts) -> Result<DrainReport, KernelError> + Send + 'static,
         period: Duration,
     ) -> std::io::Result<(Drainer, mpsc::Receiver<Result<Epoch, KernelError>>)> {
         let (to_loop, from_here) = mpsc::channel(WAITING);
@@ -49,8 +56,12 @@ impl Drainer {
             loop {
                 wait_for_multiple_of(period, &stopping);
                 let last = stopping.load(Ordering::Acquire);
-                let mut flows = refill.lock().ok().and_then(|mut s| s.take()).unwrap_or_default();
-                let drained = drain(&mut flows).map(|report| Epoch { flows, report, wall_offset_us: offset_us() });
+                let flows = refill.lock().ok().and_then(|mut s| s.take()).unwrap_or_default();
+                let mut counts = Counts { flows, ..Counts::default() };
+                let drained = drain(&mut counts).map(|report| {
+                    let Counts { flows, parts, gone } = counts;
+                    Epoch { flows, parts, gone, report, wall_offset_us: offset_us() }
+                });
                 if to_loop.blocking_send(drained).is_err() || last {
                     return;
                 }
@@ -91,7 +102,7 @@ impl Drop for Drainer {
 }
 
 /// An epoch where there are no programs: time passes, and the kernel counted nothing.
-pub fn nothing(_: &mut Drained) -> Result<DrainReport, KernelError> {
+pub fn nothing(_: &mut Counts) -> Result<DrainReport, KernelError> {
     Ok(DrainReport { end_us: weir_kernel::sys::monotonic_ns() / 1000, ..DrainReport::default() })
 }
 

@@ -100,5 +100,6 @@ pub fn touched(r: &FlowRecord, now: TimeUs) -> Touched {
         bare_syn: r.proto == ip_proto::TCP && matches!(r.state, FlowState::Unanswered | FlowState::Rejected),
         proven: r.proven,
         new: true,
+        seen_at: r.seen_at,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -20,10 +20,11 @@ fn name_holder(pid: &Option<i32>) -> String {
     pid.map_or("another process".into(), |p| format!("process {p}"))
 }
 
-/// Held until dropped. The file stays: removing it would race with whoever opens it.
+/// Held until dropped. The file stays, unless it is discarded.
 #[derive(Debug)]
 pub struct Lock {
     _file: Flock<File>,
+    path: PathBuf,
 }
 
 impl Lock {
@@ -32,11 +33,14 @@ impl Lock {
         let io = |cause| LockError::Io { path: path.to_owned(), cause };
         // Held for reading alone: an operator can make the file system read-only meanwhile.
         let file = OpenOptions::new().read(true).custom_flags(libc::O_CREAT).mode(0o600).open(path).map_err(io)?;
+        let opened = file.metadata().map_err(io)?.ino();
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            // Whoever held it has discarded it meanwhile: this is nobody's lock any more.
+            Ok(_) if !std::fs::metadata(path).is_ok_and(|m| m.ino() == opened) => Self::acquire(path, what),
             Ok(file) => {
                 let mut note = OpenOptions::new().write(true).truncate(true).open(path).map_err(io)?;
                 writeln!(note, "{}", std::process::id()).map_err(io)?;
-                Ok(Lock { _file: file })
+                Ok(Lock { _file: file, path: path.to_owned() })
             }
             Err((mut file, Errno::EWOULDBLOCK)) => {
                 let mut text = String::new();
@@ -46,6 +50,12 @@ impl Lock {
             }
             Err((_, errno)) => Err(io(errno.into())),
         }
+    }
+
+    /// Gives it up for good: the file goes too.
+    pub fn discard(self) {
+        // While it is held: whoever has opened it and waits to lock it looks again.
+        let _ = std::fs::remove_file(&self.path);
     }
 }
 
@@ -67,6 +77,9 @@ mod tests {
             )
         );
         drop(first);
+        let again = Lock::acquire(&path, "interface eth0").unwrap();
+        again.discard();
+        assert!(!path.exists());
         Lock::acquire(&path, "interface eth0").unwrap();
     }
 }

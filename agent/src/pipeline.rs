@@ -20,7 +20,7 @@ use weir_core::profile::ProfileId;
 use weir_core::record::{EndReason, FlowRecord, TimeUs};
 use weir_core::role::{Direction, Role};
 use weir_core::suppression::{Seen, Suppressions};
-use weir_core::table::{EpochOutput, FlowTable, TableConfig, Touched};
+use weir_core::table::{EpochOutput, FlowTable, Part, SeenTwice, TableConfig, Touched};
 use weir_core::window::{SourceWindow, SourceWindows, WindowCaps};
 use weir_models::{Bundle, ScoreError, Usual};
 use weir_source::Observation;
@@ -31,6 +31,7 @@ use crate::exported::{ACCOUNTABLE, Exported, SCORED};
 use crate::learn::{Recorder, thresholds_of};
 use crate::live::gauge::Gauge;
 use crate::metrics::PValues;
+use crate::places::Places;
 pub use crate::scoring::ANOMALY_P;
 use crate::scoring::{anomalies, housekeeping};
 
@@ -89,8 +90,8 @@ pub struct Pipeline {
     pub degraded: Option<String>,
     /// Flows and windows are handed back, to be recorded.
     pub keep: bool,
-    /// What the kernel's flows are seen at.
-    pub interface: Option<Arc<str>>,
+    /// Where the kernel's flows are seen.
+    pub places: Places,
     /// Every flow becomes an event, not only anomalous ones.
     pub all_flows: bool,
     /// What was scored is given in [`Outcome::scored`]: for who compares it with another model's scores.
@@ -194,7 +195,7 @@ impl Pipeline {
             since: 0,
             degraded: None,
             keep: false,
-            interface: None,
+            places: Places::default(),
             all_flows: false,
             tap: false,
             exhibits: None,
@@ -214,6 +215,15 @@ impl Pipeline {
     /// Flows that the packets made, so far.
     pub fn opened(&self) -> u64 {
         self.table.counts().opened
+    }
+    /// Packets that an interface counted which another had counted, so far.
+    pub fn seen_twice(&self) -> SeenTwice {
+        self.table.seen_twice()
+    }
+    /// An interface is gone: its flows belong to whoever counts them next.
+    pub fn forget_interface(&mut self, interface: u32) {
+        self.table.forget_interface(interface);
+        self.places.leave(interface);
     }
     /// No flow is alive and no window open: time alone brings nothing new about anyone.
     pub fn is_quiet(&self) -> bool {
@@ -322,11 +332,25 @@ impl Pipeline {
         wall_offset_us: i64,
         decisions: &Decisions,
     ) -> Outcome {
+        self.epoch_on(drained, &[], exported, end_us, wall_offset_us, decisions)
+    }
+
+    /// [`Pipeline::epoch`] where it is told which interface has counted what: see [`FlowTable::epoch_on`].
+    pub fn epoch_on(
+        &mut self,
+        drained: &[(FlowKey, FlowStats)],
+        parts: &[Part],
+        exported: Vec<Observation>,
+        end_us: u64,
+        wall_offset_us: i64,
+        decisions: &Decisions,
+    ) -> Outcome {
         let now = end_us.saturating_add_signed(wall_offset_us);
         let flows = drained.len() + exported.len();
         self.out.clear();
         self.rows.clear();
-        self.table.epoch(end_us, wall_offset_us, drained.iter().copied(), &mut self.out);
+        self.table.epoch_on(end_us, wall_offset_us, drained, parts, &mut self.out);
+        self.places.note(now, self.window_us, &self.out.touched);
         self.exported.take(exported, now, &mut self.out.records);
         for touched in [&mut self.out.touched, &mut self.exported.touched] {
             touched.retain(|t| !housekeeping(t.client, t.proto, t.client_port, t.server_port));
@@ -394,7 +418,7 @@ impl Pipeline {
         outcome.degraded = self.degraded.take();
         let plain: Vec<FlowRecord> = self.out.records.extract_if(.., |r| !scorable(r)).collect();
         if self.all_flows {
-            outcome.events.extend(plain.iter().map(|r| flow_event(&self.exported, r.clone(), None)));
+            outcome.events.extend(plain.iter().map(|r| flow_event(&self.exported, &self.places, r.clone(), None)));
         }
         if let Some(recorder) = &mut self.recorder {
             if outcome.degraded.is_some() {
@@ -404,9 +428,12 @@ impl Pipeline {
         }
         self.weigh(now, None, decisions, &mut outcome);
         if self.keep {
-            let (exported, here) = (&self.exported, self.interface.as_ref());
+            let (exported, places) = (&self.exported, &self.places);
             let all = plain.into_iter().chain(self.out.records.drain(..));
-            outcome.kept.extend(all.map(|r| exported.observation(r, here)));
+            outcome.kept.extend(all.map(|r| {
+                let here = places.of(r.seen_at);
+                exported.observation(r, here)
+            }));
             outcome.windows.append(&mut self.rows);
         }
         self.out.records.clear();
@@ -433,7 +460,7 @@ impl Pipeline {
                 took.policy = all.saturating_sub(took.features + took.scoring);
             }
             None if self.all_flows => {
-                let events = self.out.records.iter().map(|r| flow_event(&self.exported, r.clone(), None));
+                let events = self.out.records.iter().map(|r| flow_event(&self.exported, &self.places, r.clone(), None));
                 outcome.events.extend(events);
             }
             None => {}
@@ -485,7 +512,7 @@ impl Pipeline {
                 self.busy.add(now, record.client);
             }
             if self.all_flows || anomaly.p_value <= ANOMALY_P {
-                outcome.events.push(flow_event(&self.exported, record.clone(), Some(anomaly)));
+                outcome.events.push(flow_event(&self.exported, &self.places, record.clone(), Some(anomaly)));
             }
         }
         if let Some(t) = &mut tapped {
@@ -592,6 +619,7 @@ impl Pipeline {
                 net: net.as_ref(),
                 busy_share: self.busy.share(source),
                 busy: Some(&self.busy),
+                interface: self.places.source(source).map(|name| &**name),
             };
             let verdict = self.policy.judge(now, &case, thresholds, decisions);
             // What a network did as a whole stands in its own sums.
@@ -639,8 +667,9 @@ fn usual(bundle: &Bundle) -> BTreeMap<ProfileId, Vec<UsualRange>> {
     profiles.collect()
 }
 
-fn flow_event(exported: &Exported, record: FlowRecord, anomaly: Option<Anomaly>) -> Event {
-    Event::Flow { seen_at: exported.seen_at(record.flow_id), record: Box::new(record), anomaly }
+fn flow_event(exported: &Exported, places: &Places, record: FlowRecord, anomaly: Option<Anomaly>) -> Event {
+    let seen_at = exported.seen_at(record.flow_id).or_else(|| places.told(record.seen_at).cloned());
+    Event::Flow { seen_at, record: Box::new(record), anomaly }
 }
 
 #[cfg(test)]

@@ -43,6 +43,7 @@ fn told(server_port: u16) -> Observation {
         proven: false,
         first_record: true,
         context: None,
+        seen_at: 0,
     };
     (record.fwd.packets, record.fwd.bytes) = (2, 120);
     Observation { seen_at: Some("198.51.100.1".into()), ..record.into() }

@@ -37,13 +37,13 @@ fn ip_of(s: &nix::sys::socket::SockaddrStorage) -> Option<IpAddr> {
     s.as_sockaddr_in().map(|a| IpAddr::V4(a.ip())).or_else(|| s.as_sockaddr_in6().map(|a| IpAddr::V6(a.ip())))
 }
 
-/// Own and connected networks of the interface, and every own address.
-pub fn home(interface: &str) -> Vec<Prefix> {
+/// Own and connected networks of the interfaces with these names, and every own address.
+pub fn home(watched: impl Fn(&str) -> bool) -> Vec<Prefix> {
     let mut home = BTreeSet::new();
     for (name, addr, prefix) in own_addresses() {
         home.insert(Prefix::host(addr));
         // A point-to-point or catch-all mask would make the whole internet home.
-        if name == interface && prefix.len() >= if prefix.is_v4() { 8 } else { 32 } {
+        if watched(&name) && prefix.len() >= if prefix.is_v4() { 8 } else { 32 } {
             home.insert(prefix);
         }
     }
@@ -263,7 +263,7 @@ mod tests {
     #[test]
     fn own_addresses_are_home_and_safe() {
         let lo = a("127.0.0.1");
-        assert!(home("lo").iter().any(|p| p.contains(lo)));
+        assert!(home(|name| name == "lo").iter().any(|p| p.contains(lo)));
         assert!(safe_set().iter().any(|s| s.prefix.contains(lo) && s.why == "own address on lo"));
     }
 }

@@ -142,6 +142,8 @@ impl Loop {
                     challenger: None,
                     record: None,
                     drifted: Vec::new(),
+                    interfaces: Vec::new(),
+                    seen_twice: weir_agent::command::Packets::default(),
                 })));
             }
             Command::ListDecisions { reply } => {

@@ -44,6 +44,14 @@ impl MapSpec {
     }
 }
 
+impl MapSpec {
+    /// Whether all interfaces of an agent look at one such map: entries, what makes looking for them cheap, and the lease. The others
+    /// are each interface's own.
+    pub fn is_shared(&self) -> bool {
+        self.sized.holds_entries() || [V4_BITMAP, V6_BITMAP, FLOW_ENDS, LEASE].contains(&self.name)
+    }
+}
+
 /// What decides how many values a map has. Maps that belong together are replaced together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sized {

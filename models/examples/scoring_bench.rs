@@ -251,5 +251,6 @@ fn flow(d: &mut Dice, flow_id: u64, start_us: u64) -> FlowRecord {
             unanswered: 0,
             same_service: 1 + (d.unit() * 3.0) as u32,
         }),
+        seen_at: 0,
     }
 }

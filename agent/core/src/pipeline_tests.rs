@@ -108,7 +108,7 @@ impl Agent {
             let Some(level) = self.evidence.level(source, now) else { continue };
             let net = self.evidence.net_level(source, now);
             let (busy_share, busy) = (self.busy.share(source), Some(&self.busy));
-            let case = Case { source, level: &level, net: net.as_ref(), busy_share, busy };
+            let case = Case { source, level: &level, net: net.as_ref(), busy_share, busy, interface: None };
             let verdict = self.policy.judge(now, &case, &self.thresholds, &self.decisions);
             self.alerts.extend(verdict.alert);
             self.questions.extend(verdict.question);

@@ -71,6 +71,8 @@ pub struct Case<'a> {
     pub busy_share: f64,
     /// Who else carries them, for targets that are wider than the source.
     pub busy: Option<&'a Busy>,
+    /// Where it was seen, where several interfaces are watched; `None`: see [`PolicyConfig::interface`].
+    pub interface: Option<&'a str>,
 }
 
 /// What follows. `decision` is to be given to [`Decisions::add`].
@@ -233,7 +235,7 @@ impl Policy {
             worst,
             ports: &shown.ports,
             proto: shown.proto,
-            interface: self.config.interface.as_deref(),
+            interface: case.interface.or(self.config.interface.as_deref()),
             thresholds,
         };
         let rules = self.rules.clone();

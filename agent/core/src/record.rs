@@ -190,6 +190,8 @@ pub struct FlowRecord {
     pub first_record: bool,
     /// What else its client began when the flow last had packets; `None` where nobody watched.
     pub context: Option<Context>,
+    /// Index of the interface that counted the client's packets; 0: not told.
+    pub seen_at: u32,
 }
 
 impl FlowRecord {

@@ -7,6 +7,7 @@
 
 mod config;
 mod judge;
+mod members;
 mod neighbours;
 mod slots;
 mod timer;
@@ -19,6 +20,8 @@ use weir_common::flow::{FlowKey, FlowStats};
 use crate::home::Home;
 use crate::record::{EndReason, FlowRecord};
 pub use config::{TableConfig, TableCounts};
+use members::Owners;
+pub use members::{Part, SeenTwice, TAKE_OVER_US};
 use neighbours::Neighbours;
 use slots::{Flow, Place, Slots};
 use timer::Timers;
@@ -35,6 +38,10 @@ pub struct FlowTable {
     neighbours: Neighbours,
     next_id: u64,
     counts: TableCounts,
+    /// More than one interface has counted flows so far; until then, which one.
+    several: bool,
+    only: u32,
+    seen_twice: SeenTwice,
 }
 
 impl FlowTable {
@@ -47,6 +54,9 @@ impl FlowTable {
             timers: Timers::default(),
             unanswered: VecDeque::new(),
             counts: TableCounts::default(),
+            several: false,
+            only: 0,
+            seen_twice: SeenTwice::default(),
         }
     }
 
@@ -92,7 +102,7 @@ impl FlowTable {
     ) {
         self.neighbours.advance(end_us);
         for (key, stats) in drained {
-            self.take(end_us, wall_offset_us, self.slots.place(&key), &key, &stats, out);
+            self.take(end_us, wall_offset_us, self.slots.place(&key), &key, &stats, [0; 2], out);
         }
         self.work_off(end_us, out);
     }
@@ -116,7 +126,7 @@ impl FlowTable {
                 self.slots.ask_for(place.likely);
             }
             for (&place, (key, stats)) in places.iter().zip(ahead) {
-                self.take(end_us, wall_offset_us, place, key, stats, out);
+                self.take(end_us, wall_offset_us, place, key, stats, [0; 2], out);
             }
         }
         self.work_off(end_us, out);
@@ -159,6 +169,7 @@ impl FlowTable {
         });
     }
 
+    #[expect(clippy::too_many_arguments, reason = "what one drained flow is, and when")]
     fn take(
         &mut self,
         end_us: u64,
@@ -166,6 +177,7 @@ impl FlowTable {
         place: Place,
         key: &FlowKey,
         stats: &FlowStats,
+        owners: Owners,
         out: &mut EpochOutput,
     ) {
         if stats.is_empty() {
@@ -190,6 +202,9 @@ impl FlowTable {
             None => self.open(offset_us, place.hash, key, stats, out),
         };
         let Some(flow) = self.slots.get_mut(slot) else { return };
+        for (owner, new) in flow.owners.iter_mut().zip(owners).filter(|(_, new)| *new != 0) {
+            *owner = new;
+        }
         flow.fresh = self.neighbours.wanted();
         let packets = flow.stats.packets();
         let passed = self.config.checkpoints.iter().filter(|&&c| packets >= c).count() as u8;
@@ -242,6 +257,7 @@ impl FlowTable {
             recorded: false,
             passed: 0,
             queued_tick: u64::MAX,
+            owners: [0; 2],
             context: None,
             fresh: false,
             waits: None,
@@ -335,5 +351,7 @@ fn deadline(config: &TableConfig, flow: &Flow) -> u64 {
     judge::last_us(&flow.stats).saturating_add(wait.min(config.idle_us))
 }
 
+#[cfg(test)]
+mod members_tests;
 #[cfg(test)]
 mod tests;

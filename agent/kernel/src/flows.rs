@@ -99,16 +99,59 @@ impl Epochs {
     /// Begins a new epoch and appends the flows of the old one to `out`. Packets that arrive meanwhile count in the new
     /// epoch; none is lost.
     pub fn drain(&mut self, out: &mut Drained) -> Result<DrainReport, KernelError> {
-        let old = self.epoch & 1;
-        let next = self.epoch.wrapping_add(1);
-        sys::update(self.switches.as_fd(), &switch::EPOCH, &next, sys::ANY)
-            .map_err(KernelError::refused("the swap of epochs"))?;
-        self.epoch = next;
+        let old = self.swap()?;
         let start = Instant::now();
-        sys::wait_for_programs().map_err(KernelError::refused("membarrier(MEMBARRIER_CMD_GLOBAL)"))?;
+        sys::wait_for_programs().map_err(KernelError::refused(BARRIER))?;
         let settled = Instant::now();
         let end_us = sys::monotonic_ns() / 1000;
         let flows = self.maps.take(old, out);
         Ok(DrainReport { flows, end_us, settle: settled - start, read: settled.elapsed() })
     }
+
+    /// Begins a new epoch; returns the old one, which programs may write for a little while yet.
+    fn swap(&mut self) -> Result<u32, KernelError> {
+        let old = self.epoch & 1;
+        let next = self.epoch.wrapping_add(1);
+        sys::update(self.switches.as_fd(), &switch::EPOCH, &next, sys::ANY)
+            .map_err(KernelError::refused("the swap of epochs"))?;
+        self.epoch = next;
+        Ok(old)
+    }
+}
+
+const BARRIER: &str = "membarrier(MEMBARRIER_CMD_GLOBAL)";
+
+/// [`Epochs::drain`] for several interfaces at once: all epochs end before any is read, and programs are waited for once. Adds to
+/// `counts` how many flows each had, in order. An interface that fails has none, and goes on with its epoch; an error is
+/// returned where all fail.
+pub fn drain_all<'e>(
+    all: impl Iterator<Item = &'e mut Epochs>,
+    out: &mut Drained,
+    counts: &mut Vec<usize>,
+) -> Result<DrainReport, KernelError> {
+    let (mut swapped, mut failed) = (Vec::new(), None);
+    for epochs in all {
+        let old = epochs.swap().map_err(|e| log::warn!("{e}; these packets count in the next epoch")).ok();
+        failed = failed.or_else(|| {
+            old.is_none().then(|| KernelError::Refused {
+                what: "the swap of epochs".to_owned(),
+                source: std::io::Error::other("on every interface"),
+            })
+        });
+        swapped.push((epochs, old));
+    }
+    if let Some(e) = failed.filter(|_| swapped.iter().all(|(_, old)| old.is_none())) {
+        return Err(e);
+    }
+    let start = Instant::now();
+    if !swapped.is_empty() {
+        sys::wait_for_programs().map_err(KernelError::refused(BARRIER))?;
+    }
+    let settled = Instant::now();
+    let end_us = sys::monotonic_ns() / 1000;
+    let before = out.len();
+    for (epochs, old) in swapped {
+        counts.push(old.map_or(0, |old| epochs.maps.take(old, out)));
+    }
+    Ok(DrainReport { flows: out.len() - before, end_us, settle: settled - start, read: settled.elapsed() })
 }

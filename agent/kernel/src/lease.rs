@@ -1,6 +1,6 @@
 //! The agent's sign of life, as the kernel programs look for it.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ pub enum Lapse {
 pub struct Lease(Mapped<Cell>);
 
 impl Lease {
-    pub(crate) fn new(map: OwnedFd) -> Result<Self, KernelError> {
+    pub(crate) fn new(map: impl AsFd) -> Result<Self, KernelError> {
         Mapped::new(map).map(Self).map_err(KernelError::refused("mapping the lease"))
     }
 

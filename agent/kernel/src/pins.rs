@@ -17,6 +17,7 @@ use crate::{KernelError, sys};
 /// Every Weir of this machine pins below this folder.
 pub const ROOT: &str = "/sys/fs/bpf/weir";
 
+const SPARE: &str = "spare";
 const LINK_XDP: &str = "link_xdp";
 const LINK_TC: &str = "link_tc";
 /// META once more: Weir gave the interface its clsact qdisc.
@@ -44,6 +45,14 @@ pub fn interface_name(meta: &Meta) -> String {
     String::from_utf8_lossy(meta.ifname.split(|b| *b == 0).next().unwrap_or_default()).into_owned()
 }
 
+/// A name as `Meta` holds it.
+pub(crate) fn ifname(interface: &str) -> [u8; 16] {
+    let mut ifname = [0u8; 16];
+    let n = interface.len().min(15);
+    ifname[..n].copy_from_slice(&interface.as_bytes()[..n]);
+    ifname
+}
+
 /// The pins of one interface.
 #[derive(Clone, Debug)]
 pub struct Pins {
@@ -60,6 +69,20 @@ impl Pins {
     /// Pins that belong to no interface, for tests and measurements.
     pub fn named(name: &str) -> Self {
         Self { dir: Path::new(ROOT).join(name) }
+    }
+
+    /// Pins of what is loaded ahead, for an interface of this network namespace that is still to come; `process` will attach it.
+    pub fn spare(process: u32, number: u32) -> Result<Self, KernelError> {
+        Ok(Self { dir: Path::new(ROOT).join(format!("{}-{SPARE}{process}_{number}", netns()?)) })
+    }
+
+    /// The process that loaded this ahead; `None` for an interface's pins.
+    pub fn spare_of(&self) -> Option<u32> {
+        self.dir.file_name()?.to_str()?.rsplit_once('-')?.1.strip_prefix(SPARE)?.split_once('_')?.0.parse().ok()
+    }
+
+    pub(crate) fn move_to(&self, other: &Self) -> Result<(), KernelError> {
+        fs::rename(&self.dir, &other.dir).map_err(KernelError::io("rename", &self.dir))
     }
 
     /// All pins of this machine.
@@ -165,6 +188,19 @@ impl Pins {
             return Ok(Some(Meta::zeroed()));
         }
         sys::lookup(fd.as_fd(), &0u32).map_err(KernelError::refused("reading META"))
+    }
+
+    /// The interface has got another name.
+    pub(crate) fn rename(&self, interface: &str) -> Result<(), KernelError> {
+        let Some(meta) = self.meta()? else { return Ok(()) };
+        let fd = self.open(META)?;
+        let meta = Meta { ifname: ifname(interface), ..meta };
+        sys::update(fd.as_fd(), &0u32, &meta, sys::ANY).map_err(KernelError::refused("writing META"))
+    }
+
+    /// Whether maps of another capacity lie here that an agent was about to use when it ended.
+    pub fn half_replaced(&self) -> bool {
+        MAPS.iter().any(|spec| self.successor(spec.name).exists())
     }
 
     /// Whether these are the pins of a first start that was killed before anything was attached: META, which is written

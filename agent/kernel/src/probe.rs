@@ -11,7 +11,7 @@ use weir_common::names::{
     Capacity, GLOBAL_SEED, GLOBAL_SIZES, GLOBAL_USE_TEST_CLOCK, MAPS, PROGRAM_TC, PROGRAM_XDP, Sizes,
 };
 
-use crate::datapath::{chain, program};
+use crate::programs::{chain, program};
 use crate::{KernelError, object, sys};
 
 /// Loads the programs with small maps, attaches them to nothing, and drops them. Instructions that the verifier processed:

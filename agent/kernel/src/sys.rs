@@ -53,13 +53,16 @@ struct InfoAttr {
 /// First part of what BPF_MAP_CREATE takes.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
-struct CreateAttr {
+struct MapAttr {
     map_type: u32,
     key_size: u32,
     value_size: u32,
     max_entries: u32,
     map_flags: u32,
     inner_map_fd: u32,
+    numa_node: u32,
+    name: [u8; 16],
+    ifindex: u32,
 }
 
 /// First part of `struct bpf_map_info`.
@@ -115,7 +118,26 @@ pub fn obj_get(path: &Path) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
-/// Pins an object in a bpf file system, beside where it may be pinned already.
+/// Makes a map whose values are zero. The name is for those who list maps.
+pub fn map_create(name: &str, of: &MapInfo) -> io::Result<OwnedFd> {
+    let mut attr = MapAttr {
+        map_type: of.map_type,
+        key_size: of.key_size,
+        value_size: of.value_size,
+        max_entries: of.max_entries,
+        map_flags: of.map_flags,
+        ..MapAttr::zeroed()
+    };
+    // The last byte stays zero.
+    for (to, from) in attr.name[..15].iter_mut().zip(name.bytes()) {
+        *to = from;
+    }
+    let fd = bpf(cmd::MAP_CREATE, &mut attr)?;
+    // SAFETY: a fresh descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// Pins an object in a bpf file system, beside where it may be pinned already. Nothing may be at `path`.
 pub fn obj_pin(fd: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     let mut attr = ObjAttr { pathname: path.as_ptr() as u64, bpf_fd: fd_of(fd), file_flags: 0 };
@@ -134,11 +156,23 @@ pub fn map_info(fd: BorrowedFd<'_>) -> io::Result<MapInfo> {
     Ok(info)
 }
 
-/// First part of `struct bpf_link_info`: type, link id, program id.
 pub fn link_program_id(fd: BorrowedFd<'_>) -> io::Result<u32> {
+    link_info(fd).map(|info| info.program)
+}
+
+/// What a link of XDP or TCX holds together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkInfo {
+    pub program: u32,
+    /// In the network namespace where the interface is now; 0: it is gone, or the link was detached.
+    pub ifindex: u32,
+}
+
+/// `struct bpf_link_info`: type, link id, program id, and behind eight bytes of alignment the interface (XDP and TCX alike).
+pub fn link_info(fd: BorrowedFd<'_>) -> io::Result<LinkInfo> {
     let mut info = [0u32; 16];
     info_into(fd, &mut info)?;
-    Ok(info[2])
+    Ok(LinkInfo { program: info[2], ifindex: info[4] })
 }
 
 /// Takes the link's program off its interface now. (Removing the last pin does so a little later.)
@@ -223,7 +257,8 @@ fn wait_by_map() -> io::Result<()> {
     const ARRAY: u32 = 2;
     const ARRAY_OF_MAPS: u32 = 12;
     let create = |map_type, inner_map_fd| -> io::Result<OwnedFd> {
-        let mut attr = CreateAttr { map_type, key_size: 4, value_size: 4, max_entries: 1, map_flags: 0, inner_map_fd };
+        let mut attr =
+            MapAttr { map_type, key_size: 4, value_size: 4, max_entries: 1, inner_map_fd, ..MapAttr::zeroed() };
         let fd = bpf(cmd::MAP_CREATE, &mut attr)?;
         // SAFETY: a fresh descriptor that nobody else owns.
         Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })

@@ -167,6 +167,7 @@ pub(crate) fn blank() -> Observation {
         proven: false,
         first_record: true,
         context: None,
+        seen_at: 0,
     }
     .into()
 }

@@ -145,7 +145,7 @@ impl Agent {
         if !matches!(target, Target::Flow(_)) {
             return target;
         }
-        let (home, own) = (super::home(&self.config), Home::new(surroundings::home("")));
+        let (home, own) = (super::home(&self.config), Home::new(surroundings::home(|_| false)));
         target.oriented(|addr| home.contains(addr)).oriented(|addr| own.contains(addr))
     }
 

@@ -76,14 +76,16 @@ pub(super) fn carry_out(agent: &mut Agent, command: LiveCommand) {
 impl Agent {
     /// Every second: what went by since the last one.
     pub fn second(&mut self) {
+        if self.moved {
+            let now = self.now();
+            self.follow_surroundings(now);
+        }
         let (now, at) = (wall_us(), boottime_us());
         let mut counts = Counts { opened: self.pipeline.opened(), ..Counts::default() };
-        if let Some(kernel) = &self.kernel {
-            match kernel.counters.read() {
-                Ok(all) => all.into_iter().for_each(|(reason, n)| counts.add(reason, n)),
-                // The status says so where it lasts.
-                Err(e) => return log::debug!("the kernel's counters cannot be read: {e}"),
-            }
+        match self.counted() {
+            Ok(all) => all.into_iter().for_each(|(reason, n)| counts.add(reason, n)),
+            // The status says so where it lasts.
+            Err(e) => return log::debug!("the kernel's counters cannot be read: {e}"),
         }
         let scores = self.pipeline.gauge.as_mut().map(|g| g.take()).unwrap_or_default();
         let Some((before_at, before)) = self.looking.before.replace((at, counts)) else { return };

@@ -143,6 +143,8 @@ impl Agent {
         let named = |(n, count): (&str, u64)| NamedCount { name: n.to_owned(), count };
         Ok(Box::new(Reading {
             status: self.status()?,
+            sole: self.config.watched().sole().map(str::to_owned),
+            attachments: self.attachments(),
             counted: m.tally.read(),
             drained_flows: m.drained_flows,
             epochs_failed: m.epochs_failed,

@@ -30,7 +30,6 @@ impl Agent {
             }
             Err(e) => self.warn("record", format!("flows are not recorded: {e}")),
         }
-        self.pipeline.interface = self.config.interface.as_deref().map(Into::into);
     }
 
     pub(super) fn configure_record(&mut self) {
@@ -61,14 +60,13 @@ impl Agent {
     /// Why the epoch that has just been drained does not hold all that there was.
     pub(super) fn overflowed(&mut self) -> Option<String> {
         let told = self.collector.as_ref().map_or(0, |c| c.beyond());
-        let counted = match self.kernel.as_ref().map(|k| k.counters.read()) {
-            Some(Ok(all)) => all
+        let counted = match self.counted() {
+            Ok(all) => all
                 .iter()
                 .filter(|(r, _)| matches!(r, Reason::InOverflow | Reason::OutOverflow))
                 .map(|(_, c)| c.packets)
                 .sum(),
-            Some(Err(_)) => self.overflow.map_or(0, |(counted, _)| counted),
-            None => 0,
+            Err(_) => self.overflow.map_or(0, |(counted, _)| counted),
         };
         let before = self.overflow.replace((counted, told)).unwrap_or((counted, told));
         let mut words = Vec::new();

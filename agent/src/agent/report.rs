@@ -3,26 +3,25 @@
 use weir_common::names::{self, MAPS};
 use weir_core::decision::{Action, Origin};
 use weir_core::event::Mode;
-use weir_kernel::AttachedMode;
-use weir_kernel::pins::bytes;
+use weir_kernel::pins::{Capacity, bytes, flow_bytes};
 
 use super::Agent;
 use crate::app::capacity;
 use crate::archive::Archive;
 use crate::clock::wall_us;
-use crate::command::{CommandError, Counter, DecisionCount, MapUse, StatusReport, XdpMode};
+use crate::command::{CommandError, Counter, DecisionCount, MapUse, Packets, StatusReport, XdpMode};
 
 impl Agent {
     pub(super) fn status(&self) -> Result<StatusReport, CommandError> {
         let now = wall_us();
-        let (xdp_mode, xdp_cause) = match self.kernel.as_ref().map(|k| &k.xdp) {
-            None => (None, String::new()),
-            Some(AttachedMode::Native) => (Some(XdpMode::Native), String::new()),
-            Some(AttachedMode::Generic(cause)) => (Some(XdpMode::Generic), cause.clone()),
-        };
-        let counters = match &self.kernel {
-            Some(kernel) => kernel.counters.read().map_err(|e| CommandError::Failed(e.to_string()))?,
-            None => Vec::new(),
+        let interfaces = self.interface_reports();
+        let counters = self.counted().map_err(|e| CommandError::Failed(e.to_string()))?;
+        // Of several, the mode of those that are slowest.
+        let slowest = interfaces.iter().filter(|i| i.protected).max_by_key(|i| i.xdp_mode == Some(XdpMode::Generic));
+        let (xdp_mode, xdp_cause) = slowest.map(|i| (i.xdp_mode, i.cause.clone())).unwrap_or_default();
+        let ifindex = match interfaces.as_slice() {
+            [one] => one.ifindex,
+            _ => 0,
         };
         let effective = self.mode();
         let mode_reason = if effective == self.config.mode {
@@ -38,8 +37,8 @@ impl Agent {
         };
         Ok(StatusReport {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            interface: self.config.interface.clone().unwrap_or_default(),
-            ifindex: self.kernel.as_ref().map_or(0, |k| k.ifindex),
+            interface: self.interfaces(),
+            ifindex,
             mode_configured: self.config.mode,
             mode_effective: effective,
             mode_reason,
@@ -64,12 +63,18 @@ impl Agent {
             record: self.archive.as_ref().map(Archive::report),
             drifted: self.drifted.iter().map(ToString::to_string).collect(),
             netflow: self.collector.as_ref().map(|c| c.report(&self.config.netflow, self.pipeline.unscored())),
+            interfaces,
+            seen_twice: {
+                let twice = self.pipeline.seen_twice();
+                Packets { packets: twice.packets, bytes: twice.bytes }
+            },
             challenger: self.models.challenger.as_ref().map(|c| c.report()),
         })
     }
 
     fn all_warnings(&self) -> Vec<String> {
         let mut all: Vec<String> = self.warnings.values().cloned().chain(self.lists.warnings()).collect();
+        all.extend(self.interface_warnings());
         all.extend(self.access.web().problem().map(|why| format!("the web page is not served: {why}")));
         all.extend(self.sinks.warnings());
         if self.config.mode == Mode::Enforce && self.pipeline.policy.tripped() {
@@ -105,11 +110,12 @@ impl Agent {
     fn maps(&self) -> Vec<MapUse> {
         let Some(kernel) = &self.kernel else { return Vec::new() };
         let capacity = capacity(&self.config);
+        let rooms = self.flow_room();
         let [blocks, allows] = kernel.enforcer.entries();
         MAPS.iter()
             .filter_map(|spec| {
                 let (entries, max_entries) = match spec.sized {
-                    names::Sized::FlowRecords => (self.epochs.flows_last, capacity.flows),
+                    names::Sized::FlowRecords => (self.epochs.flows_last, rooms.iter().sum()),
                     names::Sized::EntryRecords => (blocks as u64 + allows as u64, capacity.entries()),
                     _ => return None,
                 };
@@ -122,7 +128,10 @@ impl Agent {
                     name: spec.name.to_owned(),
                     entries,
                     max_entries: max_entries.into(),
-                    bytes: MAPS.iter().filter(of).map(|s| bytes(s, &capacity)).sum(),
+                    bytes: match spec.sized.holds_flows() {
+                        true => rooms.iter().map(|&flows| flow_bytes(&Capacity { flows, ..capacity })).sum(),
+                        false => MAPS.iter().filter(of).map(|s| bytes(s, &capacity)).sum(),
+                    },
                 })
             })
             .collect()

@@ -38,10 +38,11 @@ pub(super) fn safe_set(config: &Config, access: &Access) -> Vec<Safe> {
 
 /// Without an interface that tells which networks are near: this host, and the private ones.
 pub fn home(config: &Config) -> Home {
-    let networks: Vec<Prefix> = match &config.interface {
+    let watched = config.watched();
+    let networks: Vec<Prefix> = match watched.is_empty() {
         _ if !config.home.is_empty() => config.home.clone(),
-        Some(interface) => surroundings::home(interface),
-        None => surroundings::home("").into_iter().chain(surroundings::private_networks()).collect(),
+        false => surroundings::home(|name| watched.wants(name, false)),
+        true => surroundings::home(|_| false).into_iter().chain(surroundings::private_networks()).collect(),
     };
     Home::new(networks)
 }
@@ -66,9 +67,9 @@ pub fn policy(config: &Config, promoted: bool) -> PolicyConfig {
         mode: config.mode,
         promoted,
         rules: config.policy.rules.clone().into(),
-        interface: config.interface.clone(),
+        interface: config.watched().sole().map(str::to_owned),
         home: home(config),
-        enters: config.interface.is_some(),
+        enters: !config.watched().is_empty(),
         drop_ttl_us: us(config.policy.drop_ttl),
         unproven_ttl_us: us(config.policy.shadow_ttl),
         max_per_hour: config.policy.max_decisions_per_hour as usize,

@@ -7,8 +7,8 @@ use weir_core::rate::{RateLimit, RateUnit};
 
 use crate::command::{
     AlertReason, AlertReport, AllowAdded, AllowReport, BundleReport, ChallengerReport, Counter, DecisionCount,
-    DecisionReport, DriftStatus, EvidencePoint, FeatureDriftReport, LearnFrom, LearnReport, MapUse, NamedCount,
-    NetflowReport, RecordReport, ReloadReport, RoleDriftReport, StatusReport, XdpMode,
+    DecisionReport, DriftStatus, EvidencePoint, FeatureDriftReport, InterfaceReport, LearnFrom, LearnReport, MapUse,
+    NamedCount, NetflowReport, Packets, RecordReport, ReloadReport, RoleDriftReport, StatusReport, XdpMode,
 };
 use crate::proto as pb;
 
@@ -401,7 +401,48 @@ impl From<StatusReport> for pb::StatusResponse {
             challenger: r.challenger.map(Into::into),
             record: r.record.map(Into::into),
             drifted: r.drifted,
+            interfaces: each(r.interfaces),
+            seen_twice_packets: r.seen_twice.packets,
+            seen_twice_bytes: r.seen_twice.bytes,
         }
+    }
+}
+impl From<InterfaceReport> for pb::InterfaceStatus {
+    fn from(r: InterfaceReport) -> Self {
+        pb::InterfaceStatus {
+            name: r.name,
+            ifindex: r.ifindex,
+            protected: r.protected,
+            xdp_mode: r.xdp_mode.map_or(pb::XdpMode::Unspecified as i32, xdp_out),
+            cause: r.cause,
+            up: r.up,
+            mtu: r.mtu,
+            flows: r.flows,
+            reattached: r.reattached,
+            packets_passed: r.packets_passed,
+            packets_dropped: r.packets_dropped,
+            packets_limited: r.packets_limited,
+        }
+    }
+}
+impl TryFrom<pb::InterfaceStatus> for InterfaceReport {
+    type Error = Malformed;
+    fn try_from(r: pb::InterfaceStatus) -> Result<Self, Malformed> {
+        let attached = r.xdp_mode != pb::XdpMode::Unspecified as i32;
+        Ok(InterfaceReport {
+            name: r.name,
+            ifindex: r.ifindex,
+            protected: r.protected,
+            xdp_mode: attached.then(|| xdp_in(r.xdp_mode)).transpose()?,
+            cause: r.cause,
+            up: r.up,
+            mtu: r.mtu,
+            flows: r.flows,
+            reattached: r.reattached,
+            packets_passed: r.packets_passed,
+            packets_dropped: r.packets_dropped,
+            packets_limited: r.packets_limited,
+        })
     }
 }
 impl TryFrom<pb::StatusResponse> for StatusReport {
@@ -434,6 +475,8 @@ impl TryFrom<pb::StatusResponse> for StatusReport {
             challenger: r.challenger.map(Into::into),
             record: r.record.map(Into::into),
             drifted: r.drifted,
+            interfaces: try_each(r.interfaces)?,
+            seen_twice: Packets { packets: r.seen_twice_packets, bytes: r.seen_twice_bytes },
         })
     }
 }

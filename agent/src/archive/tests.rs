@@ -36,6 +36,7 @@ pub(crate) fn record(id: u64, start_us: u64, end_us: u64) -> FlowRecord {
         proven: true,
         first_record: true,
         context: None,
+        seen_at: 0,
     }
 }
 

@@ -25,6 +25,7 @@ use weir_core::rate::RateLimit;
 use super::policy::PolicyCmd;
 use super::web::WebCmd;
 use crate::command::DecisionRef;
+use crate::config::Selector;
 use crate::human;
 
 pub use access::{ContextCmd, RemoteArgs, RoleName, TlsCmd};
@@ -203,9 +204,10 @@ pub enum Cmd {
 
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// Interface to watch [default: `interface` of the configuration]
-    #[arg(short, long, value_name = "INTERFACE")]
-    pub interface: Option<String>,
+    /// Interface to watch, or a pattern such as 'veth*', whose interfaces are attached to as they come; may be given several times, and
+    /// '!PATTERN' leaves some out [default: `interface` and `interfaces` of the configuration]
+    #[arg(short, long = "interface", value_name = "INTERFACE")]
+    pub interfaces: Vec<Selector>,
     /// Configuration file [default: /etc/weir/weir.yaml, where it exists]
     #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -397,8 +399,8 @@ mod tests {
             panic!()
         };
         assert_eq!(
-            (run.interface.as_deref(), run.mode, run.config),
-            (Some("eth0"), Some(Mode::Enforce), Some("/x.yaml".into()))
+            (run.interfaces, run.mode, run.config),
+            (vec!["eth0".parse().unwrap()], Some(Mode::Enforce), Some("/x.yaml".into()))
         );
 
         for (line, at) in [

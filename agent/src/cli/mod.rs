@@ -105,7 +105,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Cmd::Run(run) => {
             return app::run(RunOptions {
                 config: run.config,
-                interface: run.interface,
+                interfaces: run.interfaces,
                 mode: run.mode,
                 netflow: run.netflow,
                 state_dir: run.state_dir,

@@ -7,8 +7,8 @@ use weir_core::record::TimeUs;
 
 use super::output::{Table, clean, relative};
 use crate::command::{
-    AllowAdded, AllowReport, BundleReport, ChallengerReport, DecisionReport, LearnReport, NamedCount, RecordReport,
-    ReloadReport, StatusReport, XdpMode,
+    AllowAdded, AllowReport, BundleReport, ChallengerReport, DecisionReport, InterfaceReport, LearnReport, NamedCount,
+    RecordReport, ReloadReport, StatusReport, XdpMode,
 };
 use crate::default_bundle;
 use crate::human::{bytes, grouped, micros, rough};
@@ -41,11 +41,43 @@ fn until(expires: Option<TimeUs>, now: TimeUs) -> String {
     expires.map_or_else(|| "never".into(), |at| relative(at, now))
 }
 
+fn interfaces(all: &[InterfaceReport]) -> String {
+    let mut t = Table::new(&["INTERFACE", ">IFINDEX", "PROGRAM", "LINK", ">MTU", ">PASSED", ">DROPPED", ">LIMITED"]);
+    for i in all {
+        let program = match (i.protected, i.xdp_mode) {
+            (true, Some(XdpMode::Generic)) => "generic",
+            (true, _) => "native",
+            (false, _) => "NOT PROTECTED",
+        };
+        let link = match (i.ifindex, i.up) {
+            (0, _) => "missing",
+            (_, true) => "up",
+            (_, false) => "down",
+        };
+        t.row(vec![
+            clean(&i.name),
+            i.ifindex.to_string(),
+            program.to_owned(),
+            link.to_owned(),
+            i.mtu.to_string(),
+            grouped(i.packets_passed),
+            grouped(i.packets_dropped),
+            grouped(i.packets_limited),
+        ]);
+    }
+    t.render()
+}
+
 pub fn status(s: &StatusReport) -> String {
     let mut out = String::new();
-    let interface = match clean(&s.interface) {
-        none if none.is_empty() => "without an interface".to_owned(),
-        interface => format!("on {interface} (ifindex {})", s.ifindex),
+    let interface = match (clean(&s.interface), s.interfaces.as_slice()) {
+        (none, _) if none.is_empty() => "without an interface".to_owned(),
+        (_, several) if several.len() > 1 => {
+            let protected = several.iter().filter(|i| i.protected).count();
+            format!("on {protected} of {} interfaces", several.len())
+        }
+        (interface, _) if s.ifindex == 0 => format!("on {interface}"),
+        (interface, _) => format!("on {interface} (ifindex {})", s.ifindex),
     };
     let _ = writeln!(out, "weir {} {interface}, up {}", s.version, rough(micros(s.uptime_us)));
     let mut line = |name: &str, value: String| {
@@ -126,6 +158,11 @@ pub fn status(s: &StatusReport) -> String {
         line("left out", counted(&n.dropped));
     }
     line("lost", counted(&s.lost));
+    if s.interfaces.len() > 1 {
+        let words = format!("{} packets seen at a second interface", grouped(s.seen_twice.packets));
+        line("once", words);
+        let _ = write!(out, "\n{}", interfaces(&s.interfaces));
+    }
     if !s.counters.is_empty() {
         let mut t = Table::new(&["REASON", ">PACKETS", ">BYTES"]);
         for c in &s.counters {

@@ -74,6 +74,27 @@ warning: generic XDP: super-packets are counted as one
 }
 
 #[test]
+fn interfaces_are_listed_where_there_are_several_and_who_is_not_protected_stands_out() {
+    let mut several = full_status();
+    let first = several.interfaces.remove(0);
+    several.interfaces = vec![
+        InterfaceReport { xdp_mode: Some(XdpMode::Native), cause: String::new(), ..first.clone() },
+        InterfaceReport { name: "veth7".into(), ifindex: 9, protected: false, xdp_mode: None, up: false, ..first },
+        InterfaceReport { name: "eth1".into(), ..InterfaceReport::default() },
+    ];
+    let text = status(&several);
+    assert!(text.starts_with("weir 1.2.3 on 1 of 3 interfaces, up 3h12m\n"), "{text}");
+    let table = "\
+INTERFACE  IFINDEX  PROGRAM        LINK      MTU      PASSED  DROPPED  LIMITED
+eth0             2  native         up       1500  72,300,114       12        3
+veth7            9  NOT PROTECTED  down     1500  72,300,114       12        3
+eth1             0  NOT PROTECTED  missing     0           0        0        0
+";
+    assert!(text.contains(table), "{text}");
+    assert!(text.contains("  once       5 packets seen at a second interface\n"), "{text}");
+}
+
+#[test]
 fn a_quiet_agent_says_so() {
     let quiet = StatusReport {
         mode_configured: weir_core::event::Mode::Shadow,

@@ -64,12 +64,7 @@ fn within<T: Setting + PartialOrd>(low: T, high: T) -> impl Fn(&T) -> Result<(),
 }
 
 fn name(value: &Option<String>) -> Result<(), String> {
-    let Some(s) = value else { return Ok(()) };
-    // IFNAMSIZ with its terminating zero.
-    if s.len() > 15 || s.contains(['/', ' ']) || s.contains(char::is_control) {
-        return Err(format!("`{s}` is no interface name: at most 15 bytes, without `/` and spaces"));
-    }
-    Ok(())
+    value.as_ref().map_or(Ok(()), |s| s.parse::<super::Selector>().map(drop))
 }
 
 const fn secs(s: u64) -> Duration {
@@ -78,7 +73,8 @@ const fn secs(s: u64) -> Duration {
 const DAY: u64 = 86_400;
 
 keys! {
-    "interface", Restart, [interface], name, "interface to watch; `weir run -i` overrides it";
+    "interface", Restart, [interface], name, "interface to watch; `weir run -i` overrides it and `interfaces`";
+    "interfaces", Restart, [interfaces], super::interfaces::some_wanted, "more of them, by name or pattern, such as [eth0, veth*, !veth-lab*]: those that are named must be there, those that match are attached to as they come";
     "mode", Reload, [mode], any, "observe: no entries; shadow: count what would be dropped; review: ask a person first; enforce: drop";
     "home", Reload, [home], any, "networks being protected; empty: own and connected ones";
     "state_dir", Restart, [state_dir], any, "decisions, allow list and models";

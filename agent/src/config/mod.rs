@@ -2,6 +2,7 @@
 
 mod api;
 mod feeds;
+mod interfaces;
 mod keys;
 mod metrics;
 mod rules;
@@ -28,6 +29,7 @@ use weir_kernel::lease::Lapse;
 use crate::sinks::settings::SinkConfig;
 pub use api::{Api, ApiTls};
 pub use feeds::{Act, CrowdSec, Remedies, Source};
+pub use interfaces::{Selection, Selector};
 pub use keys::{Apply, KEYS, Key};
 pub use metrics::{Metrics, MetricsAt};
 pub use setting::{LEVELS, MODES, Shown};
@@ -47,8 +49,10 @@ pub const DEFAULT_NETFLOW: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// `None`: named on the command line, or there is only a collector.
+    /// `None`: named on the command line or by `interfaces`, or there is only a collector. See [`Config::watched`].
     pub interface: Option<String>,
+    /// Names and patterns of more of them.
+    pub interfaces: Vec<Selector>,
     pub mode: Mode,
     /// Empty: own and connected networks.
     pub home: Vec<Prefix>,
@@ -230,6 +234,7 @@ impl Default for Config {
         let secs = Duration::from_secs;
         Config {
             interface: None,
+            interfaces: Vec::new(),
             mode: Mode::Shadow,
             home: Vec::new(),
             state_dir: DEFAULT_STATE_DIR.into(),
@@ -296,7 +301,7 @@ pub enum ConfigError {
     #[error("{}", Listed(path, problems))]
     Invalid { path: PathBuf, problems: Vec<Problem> },
     #[error(
-        "no interface: name one with `weir run -i INTERFACE` or set `interface` in {}; to collect NetFlow alone, \
+        "no interface: name one with `weir run -i INTERFACE` or set `interface` or `interfaces` in {}; to collect NetFlow alone, \
          `weir run --netflow` or set `netflow`",
         .0.display()
     )]
@@ -430,6 +435,7 @@ impl Config {
     pub fn reloaded(&self, new: &Config) -> Config {
         Config {
             interface: self.interface.clone(),
+            interfaces: self.interfaces.clone(),
             state_dir: self.state_dir.clone(),
             socket: self.socket.clone(),
             group: self.group.clone(),

@@ -73,9 +73,11 @@ impl Config {
     pub fn summary(&self) -> String {
         let d = human::duration;
         let mut lines = Vec::new();
-        let interface = match self.interface.as_deref() {
+        let watched = self.watched();
+        let interface = match watched.sole() {
             Some(interface) => format!("interface {interface}"),
-            None => "the interface named by `weir run -i`".into(),
+            None if watched.is_empty() => "the interface named by `weir run -i`".into(),
+            None => format!("the interfaces {watched}"),
         };
         let mode = match self.mode {
             Mode::Observe => "observe: it alerts and makes no entries",
@@ -86,7 +88,7 @@ impl Config {
             Mode::Enforce => "enforce: what is blocked is dropped",
         };
         let netflow = &self.netflow;
-        if netflow.enabled && self.interface.is_none() {
+        if netflow.enabled && watched.is_empty() {
             lines.push(
                 "Watches no interface (unless `weir run -i` names one): what it finds leads to alerts alone.".into(),
             );
@@ -117,10 +119,10 @@ impl Config {
                     .into(),
             );
         }
-        if netflow.enabled && self.interface.is_some() {
+        if netflow.enabled && !watched.is_empty() {
             lines.push("Note: flows that an exporter and the interface both see are counted twice.".into());
         }
-        lines.push(if self.home.is_empty() && netflow.enabled && self.interface.is_none() {
+        lines.push(if self.home.is_empty() && netflow.enabled && watched.is_empty() {
             "Protects this host and the private networks.".into()
         } else if self.home.is_empty() {
             "Protects the host's own and connected networks.".into()

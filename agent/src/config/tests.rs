@@ -14,6 +14,7 @@ fn errors(text: &str) -> Vec<String> {
 
 const EVERYTHING: &str = r#"
 interface: eth0.100
+interfaces: [eth1, "veth*", "!veth-lab*"]
 mode: enforce
 home: [10.0.0.0/8, "2001:db8::/32"]
 state_dir: /srv/weir
@@ -262,6 +263,7 @@ fn every_key_can_be_set() {
     let s = Duration::from_secs;
     let expected = Config {
         interface: Some("eth0.100".into()),
+        interfaces: ["eth1", "veth*", "!veth-lab*"].map(|s| s.parse().unwrap()).into(),
         mode: Mode::Enforce,
         home: vec!["10.0.0.0/8".parse().unwrap(), "2001:db8::/32".parse().unwrap()],
         state_dir: "/srv/weir".into(),
@@ -399,7 +401,10 @@ fn broken_yaml_and_doubled_keys_are_refused() {
     assert_eq!(errors("mode: shadow\nmode: enforce\n"), ["weir.yaml:2:1: mode: set twice; the first is in line 1"]);
     let broken = errors("mode: shadow\nhome: [10.0.0.0/8\nepoch: 1s\n");
     assert!(broken.len() == 1 && broken[0].contains("not valid YAML"), "{broken:?}");
-    assert!(errors("- mode\n")[0].starts_with("weir.yaml:1:1: expected a mapping with the keys interface, mode"));
+    assert!(
+        errors("- mode\n")[0]
+            .starts_with("weir.yaml:1:1: expected a mapping with the keys interface, interfaces, mode")
+    );
     assert_eq!(errors("flow.idle: 3s\n")[0].split("; ").next(), Some("weir.yaml:1:1: flow.idle: unknown key"));
 }
 
@@ -485,7 +490,7 @@ fn a_reload_keeps_what_needs_a_restart() {
 fn the_summary_says_what_happens() {
     let words = parse(EVERYTHING).summary();
     for part in [
-        "interface eth0.100 in mode enforce",
+        "the interfaces eth0.100, eth1, veth* but not veth-lab* in mode enforce",
         "10.0.0.0/8, 2001:db8::/32",
         "last 4h",
         "the journal",

@@ -44,10 +44,21 @@ impl Config {
     pub fn useless(&self) -> Vec<Useless> {
         let rules = &self.policy.rules;
         let mut all: Vec<Useless> = Vec::new();
-        for r in remarks(rules, self.mode, self.interface.as_deref()) {
+        let watched = self.watched();
+        for r in remarks(rules, self.mode, watched.sole()) {
             let name = rules.get(r.rule).map_or("", |r| r.name.as_str());
             let path = format!("policy.rules[{}]", r.rule);
             all.push(Useless { words: format!("{path} ({name}) {}", r.words), path });
+        }
+        if watched.sole().is_none() && !watched.is_empty() {
+            for (n, rule) in rules.iter().enumerate() {
+                let named = &rule.when.interfaces;
+                if !named.is_empty() && !named.iter().any(|i| watched.wants(i, false)) {
+                    let path = format!("policy.rules[{n}]");
+                    let words = "can never match: none of its interfaces is watched";
+                    all.push(Useless { words: format!("{path} ({}) {words}: {watched} are", rule.name), path });
+                }
+            }
         }
         let mut idle = |is_so: bool, path: &str, words: &str| {
             if is_so {

@@ -241,6 +241,8 @@ mod tests {
             version: env!("CARGO_PKG_VERSION").into(),
             interface: "eth0".into(),
             ifindex: 2,
+            interfaces: Vec::new(),
+            seen_twice: Default::default(),
             mode_configured: weir_core::event::Mode::Shadow,
             mode_effective: weir_core::event::Mode::Shadow,
             mode_reason: String::new(),

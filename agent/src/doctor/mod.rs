@@ -63,9 +63,17 @@ pub struct Examined {
     pub client: Option<Client>,
 }
 
-/// Interfaces that the configuration names.
+/// Interfaces that the configuration names, and those there are that match its patterns.
 fn configured(config: &Config) -> Vec<String> {
-    config.interface.iter().cloned().collect()
+    let watched = config.watched();
+    let mut names: Vec<String> = watched.names().map(str::to_owned).collect();
+    if watched.has_patterns() {
+        let there = weir_kernel::link::list().unwrap_or_default();
+        names.extend(there.into_iter().filter(|i| watched.wants(&i.name, i.loopback)).map(|i| i.name));
+        names.sort_unstable();
+        names.dedup();
+    }
+    names
 }
 
 /// Looks at everything.
@@ -151,9 +159,9 @@ fn choose(asked: &Asked, config: &Config, agent: &Agent) -> (Vec<String>, &'stat
         return (asked.interfaces.clone(), "as asked for");
     }
     if let Agent::Runs(status) = agent
-        && !status.interface.is_empty()
+        && !status.interfaces.is_empty()
     {
-        return (vec![status.interface.clone()], "as the agent says");
+        return (status.interfaces.iter().map(|i| i.name.clone()).collect(), "as the agent says");
     }
     (configured(config), "as configured")
 }

@@ -14,7 +14,7 @@ mod tally;
 mod text;
 
 pub use histogram::{Histogram, PValues};
-pub use reading::{Delivery, Entries, Reading, SinkUse};
+pub use reading::{Attachments, Delivery, Entries, Reading, SinkUse, verdict};
 pub use serve::Server;
 pub use tally::{ApiCalls, CallOutcome, Tally};
 

@@ -12,7 +12,7 @@ use super::process::Process;
 use super::samples::Samples;
 use super::table as t;
 use super::tally::{ACTIONS, Counted, ORIGINS};
-use crate::command::{NamedCount, StatusReport, XdpMode};
+use crate::command::{InterfaceReport, NamedCount, StatusReport, XdpMode};
 
 /// A sink as it stands.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,10 +46,24 @@ pub struct Entries {
     pub failures: u64,
 }
 
+/// How often programs were attached since the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Attachments {
+    pub attached: u64,
+    pub again: u64,
+    pub let_go: u64,
+    /// By cause, those included that never were.
+    pub failed: Vec<(&'static str, u64)>,
+}
+
 /// The agent as it stands, in plain values: what it shows in its status, and what is only measured.
 #[derive(Debug)]
 pub struct Reading {
     pub status: StatusReport,
+    /// The interface, where it is one for good.
+    pub sole: Option<String>,
+    /// `None`: no interface is to be watched.
+    pub attachments: Option<Attachments>,
     pub counted: Counted,
     pub drained_flows: u64,
     pub epochs_failed: u64,
@@ -80,7 +94,7 @@ pub struct Reading {
 
 /// Packets of which verdict and counting are told by this reason alone, and what became of them. Other reasons are about packets
 /// that one of these has counted.
-fn verdict(reason: Reason) -> Option<&'static str> {
+pub fn verdict(reason: Reason) -> Option<&'static str> {
     match reason {
         Reason::InPass
         | Reason::OutPass
@@ -126,6 +140,7 @@ impl Reading {
         let mut s = Samples::new();
         self.agent(&mut s);
         self.packets(&mut s);
+        self.interfaces(&mut s);
         self.epochs(&mut s);
         self.scores(&mut s);
         self.decisions(&mut s);
@@ -154,10 +169,6 @@ impl Reading {
             }
         }
         s.put(&t::WARNINGS, [], status.warnings.len());
-        if let Some(mode) = status.xdp_mode {
-            s.put(&t::XDP_MODE, [&status.interface, "native"], mode == XdpMode::Native);
-            s.put(&t::XDP_MODE, [&status.interface, "generic"], mode == XdpMode::Generic);
-        }
         if let Some(b) = &status.bundle {
             s.put(&t::BUNDLE, ["serving", &b.id, &b.hash], 1u64);
             s.put(&t::BUNDLE_CREATED, [], b.created_us as f64 / 1e6);
@@ -170,7 +181,7 @@ impl Reading {
     }
 
     fn packets(&self, s: &mut Samples) {
-        let interface = self.status.interface.as_str();
+        let interface = self.sole.as_deref().unwrap_or("all");
         for counter in &self.status.counters {
             let Some(reason) = Reason::ALL.iter().find(|r| r.name() == counter.name) else { continue };
             let reason = (*reason, reason.name());
@@ -185,6 +196,40 @@ impl Reading {
                 }
             }
         }
+    }
+
+    fn interfaces(&self, s: &mut Samples) {
+        let mut all: Vec<&InterfaceReport> = self.status.interfaces.iter().collect();
+        // Where not all have a place, those that want looking at have.
+        all.sort_by_key(|i| i.protected);
+        let mut named = std::collections::BTreeSet::new();
+        let count = |of: fn(&&&InterfaceReport) -> bool| all.iter().filter(of).count();
+        s.put(&t::INTERFACE_COUNT, ["protected"], count(|i| i.protected));
+        s.put(&t::INTERFACE_COUNT, ["unprotected"], count(|i| !i.protected && i.ifindex != 0));
+        s.put(&t::INTERFACE_COUNT, ["missing"], count(|i| i.ifindex == 0));
+        // A name may have gone from one to another while they were read.
+        for i in all.into_iter().filter(|i| named.insert(i.name.as_str())).take(t::INTERFACES) {
+            let name = i.name.as_str();
+            s.put(&t::INTERFACE_UP, [name], i.protected);
+            if let Some(mode) = i.xdp_mode {
+                s.put(&t::XDP_MODE, [name, "native"], mode == XdpMode::Native);
+                s.put(&t::XDP_MODE, [name, "generic"], mode == XdpMode::Generic);
+            }
+            let verdicts = [("pass", i.packets_passed), ("drop", i.packets_dropped), ("limit", i.packets_limited)];
+            for (verdict, packets) in verdicts {
+                s.put(&t::INTERFACE_PACKETS, [name, verdict], packets);
+            }
+        }
+        if let Some(a) = &self.attachments {
+            s.put(&t::ATTACHED, [], a.attached);
+            s.put(&t::ATTACHED_AGAIN, [], a.again);
+            s.put(&t::LET_GO, [], a.let_go);
+            for (cause, n) in &a.failed {
+                s.put(&t::ATTACH_FAILED, [cause], *n);
+            }
+        }
+        s.put(&t::SEEN_TWICE_PACKETS, [], self.status.seen_twice.packets);
+        s.put(&t::SEEN_TWICE_BYTES, [], self.status.seen_twice.bytes);
     }
 
     fn epochs(&self, s: &mut Samples) {

@@ -7,6 +7,7 @@ use weir_core::profile::ProfileId;
 use super::histogram::{P_VALUES, SECONDS};
 use super::tally::{ACTIONS, CALLS, CHANGES, CallOutcome, KINDS, ORIGINS, QUESTIONS};
 use crate::config::MODES;
+use crate::fleet::Failure;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -57,6 +58,10 @@ const PROFILES: usize = ProfileId::ALL.len();
 pub const LOSSES: usize = 40;
 /// Sinks that are told apart.
 pub const SINKS: usize = 33;
+/// Interfaces that are told apart, by name.
+pub const INTERFACES: usize = 12;
+/// What becomes of packets.
+const VERDICTS: usize = 3;
 /// Kernel maps that are told apart.
 const MAPS: usize = 8;
 
@@ -64,9 +69,18 @@ metrics! {
     BUILD: Info, "weir_build_info" ["version", "abi"] 1, "The program's version, and that of its side of the kernel maps.";
     MODE: Gauge, "weir_mode" ["kind", "mode"] 2 * MODES.len(), "1 for the mode that is configured, and for the one that is in force.";
     WARNINGS: Gauge, "weir_warnings" [] 1, "Warnings in `weir status`.";
-    XDP_MODE: Gauge, "weir_xdp_mode" ["interface", "mode"] 2, "1 for how the XDP program is attached: native, or generic (slower, and behind GRO).";
+    XDP_MODE: Gauge, "weir_xdp_mode" ["interface", "mode"] 2 * INTERFACES, "1 for how the XDP program is attached: native, or generic (slower, and behind GRO).";
+    INTERFACE_UP: Gauge, "weir_interface_up" ["interface"] INTERFACES, "1 where the programs are on an interface; 0 where they are to be and are not: it is not protected. Those come first where there are more than can be told apart.";
+    INTERFACE_COUNT: Gauge, "weir_interfaces" ["state"] 3, "Interfaces that are to be watched, all of them: protected, unprotected, or missing (named, and not there).";
+    INTERFACE_PACKETS: Counter, "weir_interface_packets_total" ["interface", "verdict"] VERDICTS * INTERFACES, "Packets at an interface by what became of them. A forwarded packet is seen at two.";
+    ATTACHED: Counter, "weir_interface_attachments_total" [] 1, "Interfaces that were attached to.";
+    ATTACHED_AGAIN: Counter, "weir_interface_reattachments_total" [] 1, "Times that programs were attached again because somebody had taken them off.";
+    LET_GO: Counter, "weir_interface_departures_total" [] 1, "Interfaces that are gone: deleted, moved to another network namespace, or left out by their new name.";
+    ATTACH_FAILED: Counter, "weir_interface_attach_failures_total" ["cause"] Failure::ALL.len(), "Attempts to attach that failed. It is tried again.";
+    SEEN_TWICE_PACKETS: Counter, "weir_seen_twice_packets_total" [] 1, "Packets that an interface counted which another had counted: flows leave them out.";
+    SEEN_TWICE_BYTES: Counter, "weir_seen_twice_bytes_total" [] 1, "The same, in bytes of the IP layer.";
 
-    PACKETS: Counter, "weir_packets_total" ["interface", "verdict", "reason"] REASONS, "Packets by what became of them. Each packet counts once: `sum` over all is every packet seen.";
+    PACKETS: Counter, "weir_packets_total" ["interface", "verdict", "reason"] REASONS, "Packets by what became of them. Each packet counts once: `sum` over all is every packet seen. Of several interfaces, `interface` is `all`, and a forwarded packet counts where it comes in and where it goes out.";
     BYTES: Counter, "weir_bytes_total" ["interface", "verdict", "reason"] REASONS, "The same, in bytes of the IP layer (of the frame, where it is not IP).";
     MARKED_PACKETS: Counter, "weir_marked_packets_total" ["interface", "reason"] REASONS, "Packets of `weir_packets_total` about which there is more to say: allowed, shadowed, exempt, lapsed, contended, address_only.";
     MARKED_BYTES: Counter, "weir_marked_bytes_total" ["interface", "reason"] REASONS, "The same, in bytes.";

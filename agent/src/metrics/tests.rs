@@ -63,6 +63,9 @@ fn fullest() -> Reading {
     if let Some(n) = &mut status.netflow {
         n.dropped = losses("dropped");
     }
+    let interface = status.interfaces.remove(0);
+    let named = |n: usize| crate::command::InterfaceReport { name: format!("eth{n}"), ..interface.clone() };
+    status.interfaces = (0..table::INTERFACES).map(named).collect();
     let mut p_values = PValues::default();
     let mut drift = DriftReport::default();
     let flows = roles().into_iter().map(|role| Place { profile: ProfileId::Core, role });
@@ -84,6 +87,13 @@ fn fullest() -> Reading {
     let sink = |n| SinkUse { name: format!("sink-{n}"), queued: 1, fill: 0.5, lost: 3, delivery };
     Reading {
         status,
+        sole: Some("eth0".into()),
+        attachments: Some(Attachments {
+            attached: 3,
+            again: 2,
+            let_go: 1,
+            failed: crate::fleet::Failure::ALL.map(|(_, name)| (name, 1)).into(),
+        }),
         counted: Tally::default().read(),
         drained_flows: 9,
         epochs_failed: 1,

@@ -140,6 +140,7 @@ mod tests {
             proven: false,
             first_record: true,
             context: None,
+            seen_at: 0,
         }
     }
 

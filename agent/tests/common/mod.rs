@@ -55,6 +55,7 @@ pub fn usual(n: u64) -> Observation {
         proven: true,
         first_record: true,
         context: None,
+        seen_at: 0,
     };
     Observation { label: Some("Benign".into()), ..record.into() }
 }

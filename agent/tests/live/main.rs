@@ -11,6 +11,7 @@ mod default_model;
 mod devices;
 mod doctor;
 mod flood;
+mod interfaces;
 mod join;
 mod kills;
 mod learning;

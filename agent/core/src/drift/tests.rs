@@ -34,6 +34,7 @@ fn flow(client: Addr, proven: bool) -> FlowRecord {
         proven,
         first_record: true,
         context: None,
+        seen_at: 0,
     }
 }
 

@@ -27,6 +27,7 @@ fn record(proto: u8, start: u64, end: u64, fwd: (u64, u64), bwd: (u64, u64)) -> 
         proven: false,
         first_record: true,
         context: None,
+        seen_at: 0,
     }
 }
 

@@ -13,7 +13,7 @@ pub struct PolicyConfig {
     pub mode: Mode,
     /// Empty: the built-in ones, [`rule::default_rules`].
     pub rules: Arc<[Rule]>,
-    /// What is watched; rules may be about some interfaces alone.
+    /// What is watched, where it is one interface; rules may be about some interfaces alone.
     pub interface: Option<String>,
     /// Who lies here is never stopped, nor with a network around a remote host.
     pub home: Home,

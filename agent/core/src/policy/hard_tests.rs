@@ -21,7 +21,7 @@ fn with(rules: Vec<Rule>) -> PolicyConfig {
 }
 
 fn judge_at(p: &mut Policy, now: TimeUs, source: &str, l: &Level, d: &Decisions) -> Verdict {
-    let case = Case { source: addr(source), level: l, net: None, busy_share: 0.0, busy: None };
+    let case = Case { source: addr(source), level: l, net: None, busy_share: 0.0, busy: None, interface: None };
     p.judge(now, &case, &thresholds(), d)
 }
 
@@ -132,7 +132,7 @@ proptest! {
         for c in &cases {
             now += c.later_us;
             d.expire(now);
-            let case = Case { source: c.source, level: &c.level, net: c.net.as_ref(), busy_share: c.busy_share, busy: None };
+            let case = Case { source: c.source, level: &c.level, net: c.net.as_ref(), busy_share: c.busy_share, busy: None, interface: None };
             let v = p.judge(now, &case, &t, &d);
             let net_proven = c.net.as_ref().is_some_and(|n| n.proven >= t.drop && n.offenders[1] >= NET_OFFENDERS);
             let proves = |n: &NewDecision| {
@@ -180,7 +180,7 @@ proptest! {
     fn a_rule_that_is_covered_by_an_earlier_one_never_matches(a in whens(), b in whens(), c in cases(), later in 0u64..604_800) {
         prop_assume!(a.covers(&b));
         let policy = |rules| Policy::new(with(rules), 1);
-        let case = Case { source: c.source, level: &c.level, net: c.net.as_ref(), busy_share: 0.0, busy: None };
+        let case = Case { source: c.source, level: &c.level, net: c.net.as_ref(), busy_share: 0.0, busy: None, interface: None };
         let now = NOW + later * S;
         let alone = policy(vec![rule(b.clone(), Then::new(Act::Alert))]).judge(now, &case, &thresholds(), &empty());
         let behind = policy(vec![rule(a, Then::new(Act::Alert)), rule(b, Then::new(Act::Alert))])
@@ -292,7 +292,8 @@ fn a_network_is_the_target_where_several_of_it_offend_and_no_one_at_home_or_prot
     let mut p = Policy::new(with(net(24)), 1);
     judge(&mut p, "203.0.113.5", &level(30.0, 30.0));
     let l = level(30.0, 30.0);
-    let case = Case { source: addr("203.0.113.6"), level: &l, net: None, busy_share: 0.0, busy: Some(&busy) };
+    let case =
+        Case { source: addr("203.0.113.6"), level: &l, net: None, busy_share: 0.0, busy: Some(&busy), interface: None };
     let v = p.judge(NOW, &case, &thresholds(), &empty());
     assert!(v.decision.is_none() && v.question.is_some_and(|q| q.why.contains("this network carries 100%")));
 }

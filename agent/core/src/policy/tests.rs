@@ -62,7 +62,7 @@ pub(super) fn empty() -> Decisions {
 }
 
 fn judge(p: &mut Policy, source: &str, l: &Level, d: &Decisions) -> Verdict {
-    let case = Case { source: addr(source), level: l, net: None, busy_share: 0.0, busy: None };
+    let case = Case { source: addr(source), level: l, net: None, busy_share: 0.0, busy: None, interface: None };
     p.judge(NOW, &case, &thresholds(), d)
 }
 
@@ -125,16 +125,31 @@ fn modes_decide_what_an_entry_may_do() {
 pub(super) fn thresholds_from_too_little_data_lead_to_alerts_alone() {
     let mut p = Policy::new(enforce(), 1);
     let l = level(50.0, 50.0);
-    let case = Case { source: addr("203.0.113.5"), level: &l, net: None, busy_share: 0.0, busy: None };
+    let case = Case { source: addr("203.0.113.5"), level: &l, net: None, busy_share: 0.0, busy: None, interface: None };
     let v = p.judge(NOW, &case, &Thresholds { benign_windows: 199, ..thresholds() }, &empty());
     assert!(v.alert.is_some() && v.decision.is_none() && v.note.contains("199"), "{}", v.note);
+}
+
+#[test]
+fn a_rule_is_about_the_interface_where_the_source_is_seen() {
+    let when = rule::When { interfaces: vec!["veth7".into()], ..rule::When::default() };
+    let rules = vec![Rule { name: "guests".into(), when, then: rule::Then::new(rule::Act::Drop) }];
+    let mut p = Policy::new(PolicyConfig { rules: rules.into(), ..enforce() }, 1);
+    let l = level(50.0, 50.0);
+    for (interface, dropped) in [(Some("eth0"), false), (None, false), (Some("veth7"), true)] {
+        let source = addr(if dropped { "203.0.113.6" } else { "203.0.113.5" });
+        let case = Case { source, level: &l, net: None, busy_share: 0.0, busy: None, interface };
+        let v = p.judge(NOW, &case, &thresholds(), &empty());
+        assert_eq!(v.decision.is_some(), dropped, "{interface:?}: {}", v.note);
+    }
 }
 
 #[test]
 fn a_busy_source_is_asked_about_never_dropped() {
     let mut p = Policy::new(enforce(), 1);
     let l = level(500.0, 500.0);
-    let case = Case { source: addr("203.0.113.5"), level: &l, net: None, busy_share: 0.12, busy: None };
+    let case =
+        Case { source: addr("203.0.113.5"), level: &l, net: None, busy_share: 0.12, busy: None, interface: None };
     let v = p.judge(NOW, &case, &thresholds(), &empty());
     assert!(v.decision.is_none());
     assert!(v.alert.unwrap().outcome.contains("12%"));
@@ -146,7 +161,7 @@ fn a_busy_source_is_asked_about_never_dropped() {
 fn a_source_that_was_strange_while_learning_is_asked_about() {
     let mut p = Policy::new(enforce(), 1);
     let l = level(50.0, 50.0);
-    let case = Case { source: addr("203.0.113.5"), level: &l, net: None, busy_share: 0.0, busy: None };
+    let case = Case { source: addr("203.0.113.5"), level: &l, net: None, busy_share: 0.0, busy: None, interface: None };
     let t = Thresholds { strange: vec![addr("203.0.113.5")], ..thresholds() };
     let v = p.judge(NOW, &case, &t, &empty());
     assert!(v.decision.is_none() && v.alert.unwrap().outcome.contains("asks a person"));
@@ -179,7 +194,8 @@ fn one_alert_per_source_until_it_gets_worse_or_time_passes() {
     assert_eq!(judge(&mut p, "203.0.113.5", &level(21.0, 0.0), &d).alert.unwrap().severity, Severity::Medium);
     assert_eq!(judge(&mut p, "203.0.113.5", &level(21.0, 16.0), &d).alert.unwrap().severity, Severity::High);
     assert!(judge(&mut p, "203.0.113.5", &level(99.0, 99.0), &d).alert.is_none());
-    let case = Case { source: addr("203.0.113.5"), level: &weak, net: None, busy_share: 0.0, busy: None };
+    let case =
+        Case { source: addr("203.0.113.5"), level: &weak, net: None, busy_share: 0.0, busy: None, interface: None };
     assert_eq!(p.judge(NOW + 3600 * S, &case, &thresholds(), &d).alert.unwrap().id, 5);
 }
 
@@ -213,7 +229,8 @@ fn too_many_decisions_trip_the_breaker_to_shadow_and_then_to_nothing() {
     assert!(verdicts.iter().all(|v| v.alert.is_some()), "people still hear of all of them");
 
     let l = level(20.0, 20.0);
-    let case = Case { source: addr("198.51.100.1"), level: &l, net: None, busy_share: 0.0, busy: None };
+    let case =
+        Case { source: addr("198.51.100.1"), level: &l, net: None, busy_share: 0.0, busy: None, interface: None };
     let v = p.judge(NOW + 3600 * S, &case, &thresholds(), &d);
     assert_eq!(v.decision.unwrap().action, Action::Drop, "an hour later it has closed again");
 }
@@ -226,7 +243,8 @@ fn a_clock_that_steps_neither_opens_the_breaker_nor_keeps_it_tripped() {
         (0..6).for_each(|i| drop(judge(&mut p, &format!("203.0.113.{i}"), &level(20.0, 20.0), &empty())));
         p.clock_stepped(step);
         let l = level(20.0, 20.0);
-        let case = Case { source: addr("198.51.100.1"), level: &l, net: None, busy_share: 0.0, busy: None };
+        let case =
+            Case { source: addr("198.51.100.1"), level: &l, net: None, busy_share: 0.0, busy: None, interface: None };
         let mut after = |us: u64| {
             let now = NOW.saturating_add_signed(step) + us;
             p.judge(now, &case, &thresholds(), &empty()).decision.map(|d| d.action)
@@ -255,7 +273,14 @@ fn a_drifted_role_leads_to_no_automatic_drop() {
 fn several_offenders_of_one_64_are_stopped_together_unless_it_holds_someone_protected() {
     let own = level(5.0, 5.0);
     let net = Level { offenders: [3, 3], ..level(40.0, 40.0) };
-    let case = Case { source: addr("2001:db8:66:1::7"), level: &own, net: Some(&net), busy_share: 0.0, busy: None };
+    let case = Case {
+        source: addr("2001:db8:66:1::7"),
+        level: &own,
+        net: Some(&net),
+        busy_share: 0.0,
+        busy: None,
+        interface: None,
+    };
     let mut p = Policy::new(enforce(), 1);
     let v = p.judge(NOW, &case, &thresholds(), &empty());
     assert_eq!(v.decision.unwrap().target.to_string(), "2001:db8:66:1::/64");
@@ -311,7 +336,7 @@ fn a_flood_in_made_up_names_neither_trips_the_breaker_nor_buries_people_in_alert
     assert!(real.alert.is_some() && real.alert.unwrap().id == 6);
     // An hour later there is room again.
     let l = level(20.0, 0.0);
-    let case = Case { source: addr("203.0.113.9"), level: &l, net: None, busy_share: 0.0, busy: None };
+    let case = Case { source: addr("203.0.113.9"), level: &l, net: None, busy_share: 0.0, busy: None, interface: None };
     let v = p.judge(NOW + 3600 * S, &case, &thresholds(), &d);
     assert!(v.alert.is_some() && v.decision.is_some());
 }
@@ -321,7 +346,8 @@ fn silence_never_drops_who_may_well_be_normal() {
     use crate::question::Unanswered;
     let acting = PolicyConfig { unanswered: Unanswered::Act, question_ttl_us: 7, ..enforce() };
     let l = level(50.0, 50.0);
-    let case = Case { source: addr("203.0.113.5"), level: &l, net: None, busy_share: 0.12, busy: None };
+    let case =
+        Case { source: addr("203.0.113.5"), level: &l, net: None, busy_share: 0.12, busy: None, interface: None };
     let busy = Policy::new(acting.clone(), 1).judge(NOW, &case, &thresholds(), &empty()).question.unwrap();
     assert_eq!((busy.unanswered, busy.proposed.action, busy.ttl_us), (Unanswered::Nothing, Action::Drop, 7));
     let t = Thresholds { strange: vec![case.source], ..thresholds() };

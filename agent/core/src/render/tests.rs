@@ -55,6 +55,7 @@ fn flow(proto: u8, ports: (u16, u16)) -> Event {
         proven: true,
         first_record: true,
         context: None,
+        seen_at: 0,
     };
     Event::Flow { record: Box::new(record), seen_at: None, anomaly: Some(anomaly()) }
 }

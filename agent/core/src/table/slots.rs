@@ -22,6 +22,8 @@ pub(super) struct Flow {
     /// How many of the packet checkpoints are behind it.
     pub(super) passed: u8,
     pub(super) queued_tick: u64,
+    /// Whose counts each direction's are, oriented as the key.
+    pub(super) owners: super::Owners,
     /// As of the last epoch in which it had packets.
     pub(super) context: Option<Context>,
     /// It has packets in this epoch, at whose end its context is taken.
@@ -105,6 +107,10 @@ impl Slots {
     /// In the order of their slots.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Flow> {
         self.slots.iter().filter_map(|s| s.flow.as_ref())
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Flow> {
+        self.slots.iter_mut().filter_map(|s| s.flow.as_mut())
     }
 
     #[inline]

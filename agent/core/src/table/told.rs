@@ -3,6 +3,7 @@
 use weir_common::flow::{DirStats, FlowKey, FlowStats};
 
 use super::judge;
+use super::members::GONE;
 use super::slots::Flow;
 use crate::addr::Addr;
 use crate::context::Begun;
@@ -54,6 +55,8 @@ pub struct Touched {
     pub proven: bool,
     /// The flow began in this epoch.
     pub new: bool,
+    /// Index of the interface that counts the client's packets; 0: not told.
+    pub seen_at: u32,
 }
 
 impl Touched {
@@ -99,8 +102,8 @@ pub(super) fn ends(key: &FlowKey, client: usize) -> ((Addr, u16), (Addr, u16)) {
 }
 
 pub(super) fn record(flow: &Flow, home: &Home, end_reason: EndReason) -> FlowRecord {
-    let (stats, client) = oriented(flow, home);
-    let ((client, client_port), (server, server_port)) = ends(&flow.key, client);
+    let (stats, turn) = oriented(flow, home);
+    let ((client, client_port), (server, server_port)) = ends(&flow.key, turn);
     FlowRecord {
         flow_id: flow.id,
         client,
@@ -121,6 +124,7 @@ pub(super) fn record(flow: &Flow, home: &Home, end_reason: EndReason) -> FlowRec
         proven: judge::proven(flow.key.proto, &stats.dir[0], &stats.dir[1]),
         first_record: !flow.recorded,
         context: flow.context,
+        seen_at: seen_at(flow, turn),
         stats,
     }
 }
@@ -150,5 +154,15 @@ pub(super) fn touched(flow: &Flow, client_dir: usize, home: &Home, new: bool) ->
         bare_syn: judge::bare_syn(flow.key.proto, fwd),
         proven: judge::proven(flow.key.proto, fwd, bwd),
         new,
+        seen_at: seen_at(flow, client_dir),
     }
+}
+
+/// Where the client's packets are counted, or else the answers.
+fn seen_at(flow: &Flow, client: usize) -> u32 {
+    let owner = match flow.owners[client] {
+        0 => flow.owners[1 - client],
+        owner => owner,
+    };
+    owner & !GONE
 }

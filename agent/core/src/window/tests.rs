@@ -26,6 +26,7 @@ fn touched(flow_id: u64, start_us: u64, client: &str, server: &str, port: u16) -
         bare_syn: true,
         proven: false,
         new: true,
+        seen_at: 0,
     }
 }
 

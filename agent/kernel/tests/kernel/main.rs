@@ -8,6 +8,7 @@ mod frames;
 mod lifecycle;
 mod limits;
 mod matching;
+mod members;
 mod narrow;
 mod offload;
 mod parity;

@@ -115,6 +115,7 @@ pub(super) fn observe(paired: Paired, home: &Home) -> Observation {
             proven: false,
             first_record: true,
             context: None,
+            seen_at: 0,
         },
         label: None,
         seen_at: one.seen_at,

@@ -212,7 +212,7 @@ fn live(dir: &Path, wire: &Wire, last_us: u64) -> Vec<String> {
     for end_us in (first..=last_us).step_by(S as usize) {
         let flows = drained.remove(&end_us).unwrap_or_default();
         let report = weir_kernel::flows::DrainReport { flows: flows.len(), end_us, ..Default::default() };
-        agent.epoch(&Epoch { flows, report, wall_offset_us: 0 });
+        agent.epoch(&Epoch { flows, report, ..Epoch::default() });
     }
     drop(agent);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

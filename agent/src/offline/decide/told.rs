@@ -151,6 +151,7 @@ pub(super) mod tests {
             proven: false,
             first_record: true,
             context: None,
+            seen_at: 0,
         }
     }
 
