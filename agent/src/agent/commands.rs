@@ -71,7 +71,7 @@ impl Agent {
         let enforcer = self.kernel.as_ref().map(|k| &k.enforcer);
         let (hits, last_hit_us) = enforcer.map(|e| e.hits(decision.target)).unwrap_or_default();
         // An error reads as not enforced, which is what the list is looked at for.
-        let enforced = enforcer.is_some_and(|e| e.holds(decision.target).unwrap_or(false));
+        let enforced = enforcer.is_some_and(|e| e.holds(decision.target).unwrap_or(false)) && self.protects_any();
         let awaiting_confirmation = self.decisions.awaits_confirmation(decision.id);
         DecisionReport {
             decision,

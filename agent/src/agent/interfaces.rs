@@ -32,6 +32,11 @@ impl Agent {
         }
     }
 
+    /// There is an interface on which entries are in force.
+    pub(super) fn protects_any(&self) -> bool {
+        self.roster().is_some_and(|roster| roster.members.values().any(|m| m.state.is_ok()))
+    }
+
     /// As they were found at the start.
     pub(super) fn tell_of_the_interfaces(&mut self, now: TimeUs) {
         let Some(roster) = self.roster() else { return };
@@ -43,7 +48,7 @@ impl Agent {
             self.pipeline.places.name(interface, &name);
         }
         for words in warnings {
-            self.news(now, Level::Warning, "xdp", words);
+            self.news(now, Level::Warning, KIND, words);
         }
     }
 

@@ -213,7 +213,8 @@ impl Keeper {
         match &self.news {
             // Gone where the agent ends.
             Some(news) => drop(news.blocking_send(Change { said: Some((level, message)), named })),
-            None => log::warn!("{message}"),
+            // At the start: the event loop says it as soon as it runs.
+            None => log::debug!("{message}"),
         }
     }
 
@@ -235,7 +236,9 @@ impl Keeper {
         let forgotten: Vec<u32> = self.failed.keys().copied().filter(unwanted).collect();
         for index in forgotten {
             self.failed.remove(&index);
-            if let Some(member) = self.roster.look().remove(index) {
+            // Nobody waits for the event loop with the roster in hand.
+            let member = self.roster.look().remove(index);
+            if let Some(member) = member {
                 let words = format!("{} is gone, or called something else; it was not protected", member.name);
                 self.tell(Level::Info, words, None);
             }
