@@ -23,7 +23,7 @@ use crate::bus::EventBus;
 use crate::clock::wall_us;
 use crate::collector::Collector;
 use crate::command::{self, Command};
-use crate::config::{Config, ConfigError, DEFAULT_PATH, XdpChoice};
+use crate::config::{Config, ConfigError, DEFAULT_PATH, OnStop, XdpChoice};
 use crate::drain::{self, Drainer, Epoch};
 use crate::enforce::Enforcer;
 use crate::lock::Lock;
@@ -32,7 +32,7 @@ use crate::render::Rendered;
 use crate::sink::Sink;
 use crate::store::{Store, lock_interface};
 use crate::traces::Tracer;
-use crate::{logging, metrics, model};
+use crate::{logging, metrics, model, service};
 
 /// Events that the slowest subscriber may be behind.
 const BUS: usize = 4096;
@@ -200,6 +200,7 @@ async fn start(options: RunOptions, config: Config) -> anyhow::Result<()> {
     }));
     let on = interface.as_deref().unwrap_or("exported flows alone");
     log::info!("running on {on}; control socket {}", config.socket.display());
+    service::ready(&format!("running on {on}, mode {}", config.mode.name()));
 
     let end = event_loop(&mut agent, &drainer, Inputs { epochs, commands, finished, lists, logger, collects }).await;
     drop(drainer);
@@ -210,13 +211,18 @@ async fn start(options: RunOptions, config: Config) -> anyhow::Result<()> {
     if let Ok(Err(e)) = server.await {
         log::warn!("the control socket: {e}");
     }
-    agent.close();
+    let on_stop = agent.close();
     drop(held);
-    match interface {
-        Some(interface) => log::info!(
+    match (interface, &locked) {
+        // Asked to stop, and not fallen over: what failed goes on enforcing.
+        (Some(interface), Some((ifindex, _))) if on_stop == OnStop::Unload && end.is_ok() => {
+            datapath::unload(&Pins::of(*ifindex)?)?;
+            log::info!("stopped; the programs are off {interface}, and nothing is blocked any more (`on_stop: unload`)");
+        }
+        (Some(interface), _) => log::info!(
             "stopped; what is blocked stays blocked until it expires (`weir unload -i {interface}` removes everything)"
         ),
-        None => log::info!("stopped"),
+        (None, _) => log::info!("stopped"),
     }
     end
 }
@@ -277,6 +283,7 @@ async fn event_loop(agent: &mut Agent, drainer: &Drainer, mut inputs: Inputs) ->
     collect.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut second = tokio::time::interval(SECOND);
     second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut watchdog = service::watchdog_interval().map(tokio::time::interval);
     // SAFETY: the logger owns its descriptor and keeps it until the AsyncFd is dropped.
     let kernel_log = inputs.logger.map(|l| unsafe { AsyncFd::register(l) }.map_err(io::Error::from));
     let mut kernel_log = kernel_log.transpose()?;
@@ -298,10 +305,12 @@ async fn event_loop(agent: &mut Agent, drainer: &Drainer, mut inputs: Inputs) ->
             _ = care.tick() => agent.care(),
             _ = collect.tick(), if inputs.collects => agent.collect(),
             _ = second.tick() => agent.second(),
+            // Of this loop and no other thread: one that hangs is to be noticed.
+            () = due(&mut watchdog) => service::alive(),
             readable = log_readable(&mut kernel_log) => readable?,
             _ = hangup.recv() => agent.hangup(),
-            _ = terminate.recv(), if !stopping => { stopping = true; drainer.stop(); }
-            _ = interrupt.recv(), if !stopping => { stopping = true; drainer.stop(); }
+            _ = terminate.recv(), if !stopping => { stopping = true; service::stopping(); drainer.stop(); }
+            _ = interrupt.recv(), if !stopping => { stopping = true; service::stopping(); drainer.stop(); }
         }
     }
 }
@@ -309,6 +318,16 @@ async fn event_loop(agent: &mut Agent, drainer: &Drainer, mut inputs: Inputs) ->
 async fn arrived(lists: &mut Option<mpsc::Receiver<crate::lists::Arrived>>) -> Option<crate::lists::Arrived> {
     match lists {
         Some(lists) => lists.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The next tick; never where there is no interval.
+async fn due(interval: &mut Option<tokio::time::Interval>) {
+    match interval {
+        Some(interval) => {
+            interval.tick().await;
+        }
         None => std::future::pending().await,
     }
 }

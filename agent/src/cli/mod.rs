@@ -17,6 +17,7 @@ mod import;
 mod labels;
 mod learn;
 mod lists;
+mod man;
 mod model;
 mod output;
 mod policy;
@@ -145,6 +146,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             clap_complete::generate(shell, &mut Cli::command(), "weir", &mut script);
             out.text(&String::from_utf8_lossy(&script))?;
         }
+        Cmd::ManPages { dir } => man::write(Cli::command(), &dir)?,
         Cmd::Context(command) => context::run(command, &cli.remote, cli.socket, &out)?,
         Cmd::Tls(command) => tls::run(command, &out)?,
         _ => return connect::run(cli, &out),
@@ -155,7 +157,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
 /// What no agent is asked for, or one on this host.
 fn works_here(command: &Cmd) -> bool {
     match command {
-        Cmd::Run(_) | Cmd::Unload(_) | Cmd::CheckBundle { .. } | Cmd::Completions { .. } | Cmd::Tls(_) => true,
+        Cmd::Run(_) | Cmd::Unload(_) | Cmd::CheckBundle { .. } | Cmd::Completions { .. } => true,
+        Cmd::ManPages { .. } | Cmd::Tls(_) => true,
         Cmd::Flows(_) | Cmd::Replay(_) | Cmd::Train(_) | Cmd::Eval(_) => true,
         Cmd::Policy(_) | Cmd::Evidence(EvidenceCmd::Verify { .. }) => true,
         Cmd::Config(command) => !matches!(command, ConfigCmd::Reload),
@@ -292,6 +295,7 @@ async fn ask(mut client: Client, command: Cmd, out: &Output) -> anyhow::Result<E
         | Cmd::Policy(_)
         | Cmd::Context(_)
         | Cmd::Tls(_)
+        | Cmd::ManPages { .. }
         | Cmd::CheckBundle { .. } => {
             unreachable!("handled without an agent")
         }
