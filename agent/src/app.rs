@@ -217,7 +217,9 @@ async fn start(options: RunOptions, config: Config) -> anyhow::Result<()> {
         // Asked to stop, and not fallen over: what failed goes on enforcing.
         (Some(interface), Some((ifindex, _))) if on_stop == OnStop::Unload && end.is_ok() => {
             datapath::unload(&Pins::of(*ifindex)?)?;
-            log::info!("stopped; the programs are off {interface}, and nothing is blocked any more (`on_stop: unload`)");
+            log::info!(
+                "stopped; the programs are off {interface}, and nothing is blocked any more (`on_stop: unload`)"
+            );
         }
         (Some(interface), _) => log::info!(
             "stopped; what is blocked stays blocked until it expires (`weir unload -i {interface}` removes everything)"

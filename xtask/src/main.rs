@@ -3,12 +3,14 @@
 mod bench;
 mod check;
 mod dashboard;
+mod dist;
 mod ebpf;
 mod eval;
 mod fuzz;
 mod host;
 mod lab;
 mod needs;
+mod remap;
 mod setup;
 mod sh;
 mod suite;
@@ -62,6 +64,8 @@ enum Task {
     Eval(eval::Options),
     /// Train the bundle that comes with the program, from the corpora of models/default/corpora.yaml
     TrainDefault(train_default::Options),
+    /// Build what a release is made of into target/dist: program, packages, chart, image, bill of materials
+    Dist(dist::Options),
     /// Fuzz the readers of input formats
     Fuzz(fuzz::Options),
     /// A part of the lab: one host's processes
@@ -84,6 +88,7 @@ fn main() -> std::process::ExitCode {
         Task::Bench { what } => bench::run(&what),
         Task::Eval(options) => eval::run(&options),
         Task::TrainDefault(options) => train_default::run(&options),
+        Task::Dist(options) => dist::run(&options),
         Task::Fuzz(options) => fuzz::run(&options),
         Task::LabRole { role } => lab::roles::run(role),
     };

@@ -74,6 +74,15 @@ mod tests {
         for words in ["confirm\\-within", "Block a target", "weir decisions add"] {
             assert!(page.contains(words), "{words} is missing in {page}");
         }
+        // As man reads them.
+        match std::process::Command::new("man").args(["--warnings", "--encoding=utf8", "-l"]).arg(dir.path().join("weir.1")).output() {
+            Ok(out) => {
+                let said = String::from_utf8_lossy(&out.stderr).into_owned();
+                assert!(out.status.success() && said.is_empty(), "{said}");
+                assert!(String::from_utf8_lossy(&out.stdout).contains("/var/lib/weir"));
+            }
+            Err(e) => println!("SKIP: the pages were not read by man: {e}"),
+        }
         let top = std::fs::read_to_string(dir.path().join("weir.1")).unwrap();
         assert!(top.contains("/etc/weir/weir.yaml") && top.contains("weir\\-decisions(1)"), "{top}");
     }

@@ -58,7 +58,7 @@ fn the_service_manager_hears_of_start_reload_and_end_and_of_a_loop_that_hangs() 
     for by_signal in [false, true] {
         match by_signal {
             true => agent.signal(Signal::SIGHUP),
-            false => assert!(site.ok("config reload").contains("nothing changed")),
+            false => assert!(site.ok("config reload").contains("nothing has changed")),
         }
         let words = manager.news();
         assert!(words.starts_with("RELOADING=1\nMONOTONIC_USEC="), "{words}");
