@@ -75,7 +75,11 @@ fn systemd_takes_the_units_and_finds_little_exposed() {
         // The program is not installed on the machine that judges.
         let wrong: Vec<&str> = said
             .lines()
-            .filter(|l| l.contains("weir") && !l.contains("/usr/bin/weir is not executable") && !l.contains("Command /usr/bin/weir"))
+            .filter(|l| {
+                l.contains("weir")
+                    && !l.contains("/usr/bin/weir is not executable")
+                    && !l.contains("Command /usr/bin/weir")
+            })
             .collect();
         assert!(wrong.is_empty(), "{unit}: {wrong:?}");
         let threshold = format!("--threshold={most}");
@@ -96,7 +100,10 @@ fn the_unit_per_interface_has_the_same_sandbox() {
     };
     let weir = sandbox("weir.service");
     assert_eq!(sandbox("weir@.service"), weir);
-    assert!(weir.contains("CapabilityBoundingSet=CAP_BPF CAP_NET_ADMIN CAP_PERFMON\n") && weir.contains("SystemCallFilter="));
+    assert!(
+        weir.contains("CapabilityBoundingSet=CAP_BPF CAP_NET_ADMIN CAP_PERFMON\n")
+            && weir.contains("SystemCallFilter=")
+    );
 }
 
 #[test]

@@ -75,7 +75,11 @@ mod tests {
             assert!(page.contains(words), "{words} is missing in {page}");
         }
         // As man reads them.
-        match std::process::Command::new("man").args(["--warnings", "--encoding=utf8", "-l"]).arg(dir.path().join("weir.1")).output() {
+        match std::process::Command::new("man")
+            .args(["--warnings", "--encoding=utf8", "-l"])
+            .arg(dir.path().join("weir.1"))
+            .output()
+        {
             Ok(out) => {
                 let said = String::from_utf8_lossy(&out.stderr).into_owned();
                 assert!(out.status.success() && said.is_empty(), "{said}");

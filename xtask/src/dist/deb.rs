@@ -17,7 +17,7 @@ pub fn make(release: &Release) -> Result<Made> {
             return Ok(Made::Skipped(format!("no {program} here (packages dpkg and dpkg-dev)")));
         }
     }
-    let package = package(release, &release.version)?;
+    let package = package(release, &release.version, &release.out, 6)?;
     let mut made = vec![package.clone()];
     if Host::this().which("lintian").is_ok() {
         // Judged, not obeyed: no Debian archive takes this package as it is.
@@ -30,8 +30,8 @@ pub fn make(release: &Release) -> Result<Made> {
     Ok(Made::Files(made))
 }
 
-/// The package of the program in `target/dist`, as `version`.
-pub fn package(release: &Release, version: &str) -> Result<PathBuf> {
+/// The package of the program in `target/dist`, as `version`, put into `out`. `level`: how much work is spent on compressing, 0 to 9.
+pub fn package(release: &Release, version: &str, out: &Path, level: u32) -> Result<PathBuf> {
     let arch = sh("dpkg", ["--print-architecture"]).output()?;
     let tree = release.scratch("deb")?.join("tree");
     let deploy = root().join("deploy");
@@ -84,8 +84,8 @@ pub fn package(release: &Release, version: &str) -> Result<PathBuf> {
     sh("chmod", ["-R", "u=rwX,go+rX,go-w"]).arg(&tree).run()?;
     sh("chmod", ["0640"]).arg(tree.join("etc/weir/weir.yaml")).run()?;
     same_times(release, &tree)?;
-    let path = release.out.join(format!("weir_{version}_{arch}.deb"));
-    sh("dpkg-deb", ["--root-owner-group", "-Zxz", "-z3", "--build"])
+    let path = out.join(format!("weir_{version}_{arch}.deb"));
+    sh("dpkg-deb", ["--root-owner-group", "-Zxz", &format!("-z{level}"), "--build"])
         .arg(&tree)
         .arg(&path)
         .env("SOURCE_DATE_EPOCH", release.epoch.to_string())

@@ -26,18 +26,19 @@ pub fn run(release: &Release) -> Result<()> {
         println!("SKIP  the package was not tried: this needs root");
         return Ok(());
     }
+    let out = release.scratch("packages")?;
     // The same program under versions that follow one another: what is tried is the way from one to the next.
     let packages =
-        [release.version.clone(), format!("{}+next1", release.version)].map(|v| deb::package(release, &v));
+        [release.version.clone(), format!("{}+next1", release.version)].map(|v| deb::package(release, &v, &out, 0));
     let [first, next] = packages;
     let (first, next) = (first?, next?);
     let machine = Machine::boot(release)?;
     for package in [&first, &next] {
         let name = package.file_name().context("a package has a name")?;
-        super::install(package, &machine.root.join("root").join(name), 0o644)?;
+        super::install(package, &machine.root.join("srv").join(name), 0o644)?;
     }
-    sh("cp", ["-r"]).arg(root().join("models/default/bundle")).arg(machine.root.join("root/bundle")).run()?;
-    let name = |p: &std::path::Path| format!("/root/{}", p.file_name().unwrap_or_default().to_string_lossy());
+    sh("cp", ["-r"]).arg(root().join("models/default/bundle")).arg(machine.root.join("srv/bundle")).run()?;
+    let name = |p: &std::path::Path| format!("/srv/{}", p.file_name().unwrap_or_default().to_string_lossy());
     let (first, next) = (name(&first), name(&next));
     let done = steps(&machine, &first, &next);
     if done.is_err() {
@@ -45,7 +46,6 @@ pub fn run(release: &Release) -> Result<()> {
         eprintln!("{journal}\n{}", machine.console());
     }
     done?;
-    let _ = std::fs::remove_file(release.out.join(next.trim_start_matches("/root/")));
     println!("the package: every step went as it must");
     Ok(())
 }
@@ -69,7 +69,7 @@ fn steps(m: &Machine, first: &str, next: &str) -> Result<()> {
     traffic.expect(true, true, "before anything is blocked")?;
     m.run(&format!("weir decisions add {BAD} --for 1h --reason trial"))?;
     traffic.expect(false, true, "once it is blocked")?;
-    m.run("weir model load /root/bundle && weir allowlist add 10.79.0.99")?;
+    m.run("weir model load /srv/bundle && weir allowlist add 10.79.0.99")?;
     say("runs with CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON and a filter of system calls; blocks, and the neighbour passes");
 
     m.run("echo 'alert_budget_per_day: 5' >> /etc/weir/weir.yaml && systemctl reload weir")?;
@@ -77,10 +77,10 @@ fn steps(m: &Machine, first: &str, next: &str) -> Result<()> {
         m.run("journalctl --no-pager -u weir")?.contains("alert_budget_per_day"),
         "the reload is not in the journal"
     );
-    m.run("cp /etc/weir/weir.yaml /root/right.yaml && echo 'nonsense: 1' >> /etc/weir/weir.yaml")?;
+    m.run("cp /etc/weir/weir.yaml /srv/right.yaml && echo 'nonsense: 1' >> /etc/weir/weir.yaml")?;
     ensure!(m.run("systemctl reload weir").is_err(), "a wrong configuration was reloaded without a word");
     ensure!(m.run("systemctl is-active weir")? == "active", "a wrong configuration ended the agent");
-    m.run("cp /root/right.yaml /etc/weir/weir.yaml")?;
+    m.run("cp /srv/right.yaml /etc/weir/weir.yaml")?;
     say("reloads; refuses a wrong configuration and goes on");
 
     // A manager that is patient for less long, so that this takes less long.
@@ -122,7 +122,7 @@ fn steps(m: &Machine, first: &str, next: &str) -> Result<()> {
         ));
     }
     ensure!(
-        m.run("md5sum < /etc/weir/weir.yaml")? == m.run("md5sum < /root/right.yaml")?,
+        m.run("md5sum < /etc/weir/weir.yaml")? == m.run("md5sum < /srv/right.yaml")?,
         "the configuration was changed"
     );
 
@@ -154,7 +154,7 @@ fn steps(m: &Machine, first: &str, next: &str) -> Result<()> {
     say("removed: nothing runs or blocks, and configuration and state are kept");
     m.run("dpkg -P weir")?;
     m.run("! getent passwd weir && ! getent group weir && ! getent group weir-read")?;
-    let left = m.run("find / -xdev -name '*weir*' -not -path '/root/*' -not -path '/proc/*' -not -path '/sys/*' -not -path '/var/log/*' -not -path '/tmp/*' -not -path '/var/tmp/*' -not -path '/dev/*'")?;
+    let left = m.run("find / -xdev -name '*weir*' -not -path '/srv/*' -not -path '/proc/*' -not -path '/sys/*' -not -path '/tmp/*' -not -path '/var/tmp/*' -not -path '/dev/*'")?;
     ensure!(left.is_empty(), "purging left {left}");
     say("purged: nothing is left");
     Ok(())
