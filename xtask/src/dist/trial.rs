@@ -64,7 +64,7 @@ fn steps(m: &Machine, first: &str, next: &str) -> Result<()> {
 
     m.configure("keep")?;
     m.run("systemctl enable --now weir")?;
-    sandbox(m, "weir", 0x80_c000_1000)?;
+    sandbox(m, "weir", 0xc0_0000_1000)?;
     ensure!(m.run("systemctl show -p StatusText --value weir")?.contains("running on weir0"), "no status was told");
     traffic.expect(true, true, "before anything is blocked")?;
     m.run(&format!("weir decisions add {BAD} --for 1h --reason trial"))?;
@@ -96,7 +96,7 @@ fn steps(m: &Machine, first: &str, next: &str) -> Result<()> {
 
     for (what, package) in [("upgrade", next), ("rollback", first)] {
         let kept = |m: &Machine| {
-            m.run("weir decisions list -o json | sed 's/,\"packages.*//' && weir model list -o csv && weir allowlist list -o csv | grep 10.79.0.99")
+            m.run("weir decisions list -o json | sed 's/\\"expires.*\\"reason/\\"reason/; s/,\\"instead_of.*//' && weir model list -o csv && weir allowlist list -o csv | grep 10.79.0.99")
         };
         let (held, pid) = (kept(m)?, m.run("systemctl show -p MainPID --value weir")?);
         let pins = m.run("ls /sys/fs/bpf/weir/*/ | sort")?;
@@ -173,7 +173,7 @@ fn sandbox(m: &Machine, unit: &str, capabilities: u64) -> Result<()> {
     if field("NoNewPrivs") != "1" || field("Seccomp") != "2" {
         bail!("{unit}: NoNewPrivs {}, Seccomp {}", field("NoNewPrivs"), field("Seccomp"));
     }
-    let denied = m.run("journalctl --no-pager -o cat | grep -i 'operation not permitted' || true")?;
+    let denied = m.run("journalctl --no-pager -o cat -u 'weir*' | grep -i 'operation not permitted' || true")?;
     ensure!(denied.is_empty(), "the sandbox is in the way: {denied}");
     Ok(())
 }
