@@ -96,7 +96,7 @@ fn steps(m: &Machine, first: &str, next: &str) -> Result<()> {
 
     for (what, package) in [("upgrade", next), ("rollback", first)] {
         let kept = |m: &Machine| {
-            m.run("weir decisions list -o json | sed 's/\\"expires.*\\"reason/\\"reason/; s/,\\"instead_of.*//' && weir model list -o csv && weir allowlist list -o csv | grep 10.79.0.99")
+            m.run(r#"weir decisions list -o json | sed 's/"expires.*"reason/"reason/; s/,"instead_of.*//' && weir model list -o csv && weir allowlist list -o csv | grep 10.79.0.99"#)
         };
         let (held, pid) = (kept(m)?, m.run("systemctl show -p MainPID --value weir")?);
         let pins = m.run("ls /sys/fs/bpf/weir/*/ | sort")?;
