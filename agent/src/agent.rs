@@ -43,7 +43,7 @@ use crate::bus::EventBus;
 use crate::clock::{boottime_us, wall_us};
 use crate::collector::Collector;
 use crate::command::{Command, NamedCount, ReloadReport};
-use crate::config::Config;
+use crate::config::{Config, OnStop};
 use crate::deciding::{self, Acted, Moment};
 use crate::drain::Epoch;
 use crate::enforce::Enforcer;
@@ -56,6 +56,7 @@ use crate::model::Finished;
 use crate::pipeline::{Outcome, Pipeline, PipelineConfig};
 use crate::places::Places;
 use crate::render::Rendered;
+use crate::service;
 use crate::sink::Sink;
 use crate::sinks::Sinks;
 use crate::store::{Alerts, Opened, Saved, State, Store};
@@ -496,6 +497,7 @@ impl Agent {
 
     /// Reads the configuration again and brings into force what can be.
     fn reload(&mut self) -> anyhow::Result<ReloadReport> {
+        let _told = service::Reloading::begin();
         let new = self.options.load()?;
         // Nothing is in force of a configuration whose certificates cannot be used.
         let tls = new.api.tls.as_ref().filter(|_| !self.config.api.listen.is_empty());
@@ -532,8 +534,8 @@ impl Agent {
         Ok(ReloadReport { applied, needs_restart })
     }
 
-    /// The last words: what is alive is recorded, and everything is stored.
-    pub fn close(mut self) {
+    /// The last words: what is alive is recorded, and everything is stored. Says what is to become of the kernel's part.
+    pub fn close(mut self) -> OnStop {
         let now = self.now();
         let exported = self.collector.take().map(Collector::stop).unwrap_or_default();
         let outcome = self.pipeline.flush(exported, now, &self.decisions);
@@ -546,6 +548,7 @@ impl Agent {
         }
         self.sinks.close();
         self.sink.close();
+        self.config.on_stop
     }
 
     /// What somebody is about to be told holds from now on: in the kernel, and over a kill at any moment.

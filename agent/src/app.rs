@@ -20,7 +20,7 @@ use crate::bus::EventBus;
 use crate::clock::wall_us;
 use crate::collector::Collector;
 use crate::command::{self, Command};
-use crate::config::{Config, ConfigError, DEFAULT_PATH, Selector, XdpChoice};
+use crate::config::{Config, ConfigError, DEFAULT_PATH, OnStop, Selector, XdpChoice};
 use crate::drain::{self, Drainer, Epoch};
 use crate::enforce::Enforcer;
 use crate::fleet::{self, Fleet};
@@ -29,7 +29,7 @@ use crate::render::Rendered;
 use crate::sink::Sink;
 use crate::store::{Store, lock_interface};
 use crate::traces::Tracer;
-use crate::{logging, metrics, model};
+use crate::{logging, metrics, model, service};
 
 /// Events that the slowest subscriber may be behind.
 const BUS: usize = 4096;
@@ -122,6 +122,7 @@ async fn start(options: RunOptions, config: Config) -> anyhow::Result<()> {
     let collector = collect(&config)?;
     let (metrics, unserved) = measure(&config).await;
     let started = claimed.map(|claimed| claimed.start(&config)).transpose()?;
+    let roster = started.as_ref().map(|s| s.fleet.roster.clone());
     let (kernel, counting, changes) = match started {
         Some(fleet::Started { fleet, entries, lease, adopted, changes }) => {
             let counting = fleet.counting.clone();
@@ -169,6 +170,7 @@ async fn start(options: RunOptions, config: Config) -> anyhow::Result<()> {
     }));
     let on = if watched.is_empty() { "exported flows alone".to_owned() } else { agent.interfaces() };
     log::info!("running on {on}; control socket {}", config.socket.display());
+    service::ready(&format!("running on {on}, mode {}", config.mode.name()));
 
     let end = event_loop(&mut agent, &drainer, Inputs { epochs, commands, finished, lists, changes, collects }).await;
     drop(drainer);
@@ -179,16 +181,28 @@ async fn start(options: RunOptions, config: Config) -> anyhow::Result<()> {
     if let Ok(Err(e)) = server.await {
         log::warn!("the control socket: {e}");
     }
-    agent.close();
+    let on_stop = agent.close();
     let all = match watched.sole() {
         Some(interface) => format!("-i {interface}"),
         None => "--all".to_owned(),
     };
-    match watched.is_empty() {
-        false => log::info!(
+    match roster {
+        // Asked to stop, and not fallen over: what failed goes on enforcing.
+        Some(roster) if on_stop == OnStop::Unload && end.is_ok() => {
+            for (ifindex, member) in roster.look().members.iter().filter(|(_, m)| m.state.is_ok()) {
+                datapath::unload(&Pins::of(*ifindex)?)?;
+                log::info!(
+                    "the programs are off {}, and nothing is blocked there any more (`on_stop: unload`)",
+                    member.name
+                );
+            }
+            fleet::remove_orphans();
+            log::info!("stopped");
+        }
+        Some(_) => log::info!(
             "stopped; what is blocked stays blocked until it expires (`weir unload {all}` removes everything)"
         ),
-        true => log::info!("stopped"),
+        None => log::info!("stopped"),
     }
     end
 }
@@ -250,6 +264,7 @@ async fn event_loop(agent: &mut Agent, drainer: &Drainer, mut inputs: Inputs) ->
     collect.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut second = tokio::time::interval(SECOND);
     second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut watchdog = service::watchdog_interval().map(tokio::time::interval);
     let mut stopping = false;
     loop {
         tokio::select! {
@@ -269,10 +284,22 @@ async fn event_loop(agent: &mut Agent, drainer: &Drainer, mut inputs: Inputs) ->
             _ = collect.tick(), if inputs.collects => agent.collect(),
             _ = second.tick() => agent.second(),
             Some(change) = next(&mut inputs.changes) => agent.interface_changed(change),
+            // Of this loop and no other thread: one that hangs is to be noticed.
+            () = due(&mut watchdog) => service::alive(),
             _ = hangup.recv() => agent.hangup(),
-            _ = terminate.recv(), if !stopping => { stopping = true; drainer.stop(); }
-            _ = interrupt.recv(), if !stopping => { stopping = true; drainer.stop(); }
+            _ = terminate.recv(), if !stopping => { stopping = true; service::stopping(); drainer.stop(); }
+            _ = interrupt.recv(), if !stopping => { stopping = true; service::stopping(); drainer.stop(); }
         }
+    }
+}
+
+/// The next tick; never where there is no interval.
+async fn due(interval: &mut Option<tokio::time::Interval>) {
+    match interval {
+        Some(interval) => {
+            interval.tick().await;
+        }
+        None => std::future::pending().await,
     }
 }
 

@@ -37,6 +37,7 @@ pub mod priority;
 pub mod proto;
 pub mod render;
 pub mod scoring;
+mod service;
 mod sessions;
 pub mod sink;
 pub mod sinks;

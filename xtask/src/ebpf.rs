@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use crate::host::Host;
-use crate::sh::{Sh, root};
+use crate::sh::{Sh, root, sh};
 
 const TARGET: &str = "bpfel-unknown-none";
 
@@ -66,7 +66,7 @@ fn nightly(host: &Host) -> Result<Compiler> {
 fn debian(host: &Host) -> Result<Compiler> {
     let rustc = host.file("/usr/bin/rustc").context("package rustc-web is not installed")?;
     host.file(&format!("/usr/{CORE}")).context("package rust-web-src is not installed")?;
-    let version = crate::sh::sh(&rustc, ["--version"]).without_cargo_env().output()?;
+    let version = sh(&rustc, ["--version"]).without_cargo_env().output()?;
     Ok(Compiler::Debian { rustc, version })
 }
 
@@ -86,6 +86,12 @@ fn cargo(compiler: &Compiler, verb: &str) -> Result<Sh> {
         .dir(root().join("ebpf"))
         .env("CARGO_TARGET_DIR", target_dir(compiler))
         .env("CARGO_ENCODED_RUSTFLAGS", RUSTFLAGS.join("\x1f"));
+    let sysroot = match compiler {
+        Compiler::Nightly { .. } => host.says("rustc", &["+nightly", "--print", "sysroot"])?,
+        Compiler::Debian { rustc, .. } => sh(rustc, ["--print", "sysroot"]).without_cargo_env().output()?,
+    };
+    // The object names its sources for the verifier's messages; it is to be the same wherever it is built.
+    let command = crate::remap::here(command, &sysroot, &target_dir(compiler));
     Ok(match compiler {
         Compiler::Nightly { .. } => command,
         Compiler::Debian { rustc, .. } => command.env("RUSTC", rustc).env("RUSTC_BOOTSTRAP", "1"),
@@ -95,8 +101,8 @@ fn cargo(compiler: &Compiler, verb: &str) -> Result<Sh> {
 /// One folder per compiler, so that changing between them does not rebuild `core`.
 fn target_dir(compiler: &Compiler) -> PathBuf {
     crate::sh::target_dir().join(match compiler {
-        Compiler::Nightly { .. } => "ebpf-nightly",
-        Compiler::Debian { .. } => "ebpf-debian",
+        Compiler::Nightly { .. } => "bpf-nightly",
+        Compiler::Debian { .. } => "bpf-debian",
     })
 }
 

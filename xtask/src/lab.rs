@@ -7,7 +7,7 @@ mod agent;
 mod attacks;
 mod book;
 mod events;
-mod net;
+pub mod net;
 mod page;
 mod plan;
 mod proc;

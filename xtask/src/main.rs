@@ -3,12 +3,14 @@
 mod bench;
 mod check;
 mod dashboard;
+mod dist;
 mod ebpf;
 mod eval;
 mod fuzz;
 mod host;
 mod lab;
 mod needs;
+mod remap;
 mod setup;
 mod sh;
 mod suite;
@@ -65,6 +67,8 @@ enum Task {
     TrainDefault(train_default::Options),
     /// Boot older kernels of Debian in qemu and run the tests that make sense there
     Vm(vm::Options),
+    /// Build what a release is made of into target/dist: program, packages, chart, image, bill of materials
+    Dist(dist::Options),
     /// Fuzz the readers of input formats
     Fuzz(fuzz::Options),
     /// A part of the lab: one host's processes
@@ -88,6 +92,7 @@ fn main() -> std::process::ExitCode {
         Task::Eval(options) => eval::run(&options),
         Task::TrainDefault(options) => train_default::run(&options),
         Task::Vm(options) => vm::run(&options),
+        Task::Dist(options) => dist::run(&options),
         Task::Fuzz(options) => fuzz::run(&options),
         Task::LabRole { role } => lab::roles::run(role),
     };

@@ -4,6 +4,7 @@
 use anyhow::{Context, Result, bail};
 
 use crate::host::Host;
+use crate::setup::venv::{self, Venv};
 
 /// Tasks, as far as they need different things.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,10 +16,12 @@ pub enum Use {
     Fuzz,
     Dashboard,
     Vm,
+    Dist,
 }
 
 impl Use {
-    pub const ALL: &[Use] = &[Use::BuildEbpf, Use::Test, Use::Lab, Use::Check, Use::Fuzz, Use::Dashboard, Use::Vm];
+    pub const ALL: &[Use] =
+        &[Use::BuildEbpf, Use::Test, Use::Lab, Use::Check, Use::Fuzz, Use::Dashboard, Use::Vm, Use::Dist];
 
     pub const fn name(self) -> &'static str {
         match self {
@@ -29,6 +32,7 @@ impl Use {
             Use::Fuzz => "fuzz",
             Use::Dashboard => "dashboard",
             Use::Vm => "vm",
+            Use::Dist => "dist",
         }
     }
 }
@@ -46,8 +50,8 @@ pub enum Install {
     BpfCompiler,
     /// `mount -t bpf`.
     BpfFs,
-    /// A Python virtual environment in `target/venv`.
-    Venv,
+    /// A Python virtual environment below `target`.
+    Venv(&'static Venv),
     /// Debian's `nodejs` and `npm`, where they are new enough.
     Node,
 }
@@ -95,7 +99,7 @@ pub const NEEDS: &[Need] = &[
     Need {
         name: "BPF compiler",
         why: "the kernel programs need a compiler that can build `core` for bpfel-unknown-none",
-        used_by: &[Use::BuildEbpf, Use::Test, Use::Lab, Use::Vm],
+        used_by: &[Use::BuildEbpf, Use::Test, Use::Lab, Use::Vm, Use::Dist],
         probe: |host| crate::ebpf::find_compiler(host, crate::ebpf::Choice::Auto).map(|c| c.to_string()),
         install: Install::BpfCompiler,
         optional: false,
@@ -103,7 +107,7 @@ pub const NEEDS: &[Need] = &[
     Need {
         name: "bpf-linker",
         why: "links the kernel programs into one object with BTF",
-        used_by: &[Use::BuildEbpf, Use::Test, Use::Lab, Use::Vm],
+        used_by: &[Use::BuildEbpf, Use::Test, Use::Lab, Use::Vm, Use::Dist],
         probe: |host| version(host, "bpf-linker", &["--version"], BPF_LINKER),
         install: Install::Cargo { name: "bpf-linker", version: BPF_LINKER },
         optional: false,
@@ -174,14 +178,14 @@ pub const NEEDS: &[Need] = &[
         why: "onnx.checker and onnxruntime judge the exported models, pandas, polars and DuckDB the Parquet, librdkafka what sinks \
               send, in tests",
         used_by: &[Use::Test],
-        probe: crate::setup::venv::probe,
-        install: Install::Venv,
+        probe: |host| venv::MODELS.probe(host),
+        install: Install::Venv(&venv::MODELS),
         optional: true,
     },
     Need {
         name: "node and npm",
         why: "the web page is built with them; without it the agent says so where the page would be",
-        used_by: &[Use::Dashboard, Use::Test, Use::Lab, Use::Check],
+        used_by: &[Use::Dashboard, Use::Test, Use::Lab, Use::Check, Use::Dist],
         probe: crate::dashboard::node,
         install: Install::Node,
         optional: true,
@@ -192,6 +196,70 @@ pub const NEEDS: &[Need] = &[
         used_by: &[Use::Test],
         probe: |host| host.says("chromium", &["--version"]),
         install: Install::Apt(&["chromium"]),
+        optional: true,
+    },
+    Need {
+        name: "python venv of deploy",
+        why: "Helm's engine and the schemas of Kubernetes and CycloneDX judge the chart and the bill of materials",
+        used_by: &[Use::Test, Use::Dist],
+        probe: |host| venv::DEPLOY.probe(host),
+        install: Install::Venv(&venv::DEPLOY),
+        optional: true,
+    },
+    Need {
+        name: "systemd-analyze",
+        why: "judges the units, in tests",
+        used_by: &[Use::Test, Use::Dist],
+        probe: |host| host.says("systemd-analyze", &["--version"]),
+        install: Install::Apt(&["systemd"]),
+        optional: true,
+    },
+    Need {
+        name: "man-db",
+        why: "reads the man pages, in tests",
+        used_by: &[Use::Test],
+        probe: |host| host.says("man", &["--version"]),
+        install: Install::Apt(&["man-db"]),
+        optional: true,
+    },
+    Need {
+        name: "dpkg-dev",
+        why: "finds the libraries that the Debian package depends on",
+        used_by: &[Use::Dist],
+        probe: |host| host.says("dpkg-shlibdeps", &["--version"]),
+        install: Install::Apt(&["dpkg-dev"]),
+        optional: true,
+    },
+    Need {
+        name: "lintian",
+        why: "judges the Debian package",
+        used_by: &[Use::Dist],
+        probe: |host| host.says("lintian", &["--version"]),
+        install: Install::Apt(&["lintian"]),
+        optional: true,
+    },
+    Need {
+        name: "buildah",
+        why: "builds the container image",
+        used_by: &[Use::Dist],
+        probe: |host| host.says("buildah", &["--version"]),
+        install: Install::Apt(&["buildah"]),
+        optional: true,
+    },
+    Need {
+        name: "debootstrap",
+        why: "makes the system in which `dist --try` installs the package",
+        used_by: &[Use::Dist],
+        probe: |host| host.which("debootstrap").map(|p| p.display().to_string()),
+        install: Install::Apt(&["debootstrap"]),
+        optional: true,
+    },
+    Need {
+        name: "systemd-nspawn",
+        why: "boots that system",
+        used_by: &[Use::Dist],
+        probe: |host| host.says("systemd-nspawn", &["--version"]),
+        install: Install::Apt(&["systemd-container"]),
         optional: true,
     },
 ];
@@ -256,9 +324,11 @@ mod tests {
     fn on_an_empty_machine_every_need_is_reported_missing() {
         let scratch = Scratch::new("empty");
         // The requirements are in the repository, so an empty machine has them too.
-        let python = scratch.0.join("workspace/models/python");
-        std::fs::create_dir_all(&python).unwrap();
-        std::fs::write(python.join("requirements.txt"), "onnx\n").unwrap();
+        for folder in ["workspace/models/python", "workspace/deploy/helm/python"] {
+            let python = scratch.0.join(folder);
+            std::fs::create_dir_all(&python).unwrap();
+            std::fs::write(python.join("requirements.txt"), "onnx\n").unwrap();
+        }
         let host = Host::at(&scratch.0, Vec::new());
         for need in NEEDS {
             let found = (need.probe)(&host);

@@ -65,7 +65,7 @@ fn install(need: &Need, host: &Host, apt: &mut Apt) -> Result<()> {
         Install::BpfFs => sh_as_root("mount", ["-t", "bpf", "bpf", "/sys/fs/bpf"]).loud().run().context(
             "the kernel programs cannot be pinned without it; in a container, mount /sys/fs/bpf from the host",
         ),
-        Install::Venv => venv::install(host, apt),
+        Install::Venv(venv) => venv.install(host, apt),
         Install::Node => node(host, apt),
     }
 }

@@ -22,7 +22,7 @@ pub fn run(args: &[String]) -> Result<()> {
         command = command.arg(arg);
     }
     let host = crate::host::Host::this();
-    let python = crate::setup::venv::python(&host);
+    let python = crate::setup::venv::MODELS.python(&host);
     if python.exists() {
         command = command.env("WEIR_PYTHON", python);
     }

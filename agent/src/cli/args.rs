@@ -197,6 +197,9 @@ pub enum Cmd {
     Tls(TlsCmd),
     /// Print a completion script for a shell
     Completions { shell: Shell },
+    /// Write a man page for every command into a folder; packages are made with it
+    #[command(hide = true)]
+    ManPages { dir: PathBuf },
     /// Load a bundle and say whether it may serve; the agent runs this before it trusts one
     #[command(name = crate::model::CHECK_COMMAND, hide = true)]
     CheckBundle { dir: PathBuf },

@@ -18,6 +18,7 @@ mod import;
 mod labels;
 mod learn;
 mod lists;
+mod man;
 mod model;
 mod output;
 mod policy;
@@ -148,6 +149,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Cmd::Doctor(args) => return doctor::run(args, cli.socket, &out),
         Cmd::Support(command) => return doctor::support(command, cli.socket, &out),
+        Cmd::ManPages { dir } => man::write(Cli::command(), &dir)?,
         Cmd::Context(command) => context::run(command, &cli.remote, cli.socket, &out)?,
         Cmd::Tls(command) => tls::run(command, &out)?,
         _ => return connect::run(cli, &out),
@@ -158,7 +160,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
 /// What no agent is asked for, or one on this host.
 fn works_here(command: &Cmd) -> bool {
     match command {
-        Cmd::Run(_) | Cmd::Unload(_) | Cmd::CheckBundle { .. } | Cmd::Completions { .. } | Cmd::Tls(_) => true,
+        Cmd::Run(_) | Cmd::Unload(_) | Cmd::CheckBundle { .. } | Cmd::Completions { .. } => true,
+        Cmd::ManPages { .. } | Cmd::Tls(_) => true,
         Cmd::Flows(_) | Cmd::Replay(_) | Cmd::Train(_) | Cmd::Eval(_) | Cmd::Doctor(_) | Cmd::Support(_) => true,
         Cmd::Policy(_) | Cmd::Evidence(EvidenceCmd::Verify { .. }) => true,
         Cmd::Config(command) => !matches!(command, ConfigCmd::Reload),
@@ -298,6 +301,7 @@ async fn ask(mut client: Client, command: Cmd, out: &Output) -> anyhow::Result<E
         | Cmd::Tls(_)
         | Cmd::Doctor(_)
         | Cmd::Support(_)
+        | Cmd::ManPages { .. }
         | Cmd::CheckBundle { .. } => {
             unreachable!("handled without an agent")
         }

@@ -109,6 +109,7 @@ keys! {
     "review.unanswered", Reload, [review.unanswered], any, "what happens to a question that nobody answered in time: nothing, or act (what was proposed is done)";
     "lease.lapse", Reload, [lease.lapse], any, "what entries do once the agent is silent: keep (until they expire), shadow (only count) or pass (nothing)";
     "lease.timeout", Reload, [lease.timeout], within(secs(1), secs(DAY)), "how long the agent may be silent";
+    "on_stop", Reload, [on_stop], any, "what becomes of programs and entries when the agent is told to stop: keep (they go on enforcing) or unload (nothing is blocked any more)";
     "log.level", Reload, [log.level], any, "error, warn, info, debug or trace";
     "log.to", Restart, [log.to], any, "the agent's own log: auto, stderr or journald";
     "log.events", Reload, [log.events], any, "events as JSON lines: a path, journald, stderr or none";

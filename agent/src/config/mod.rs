@@ -74,6 +74,7 @@ pub struct Config {
     pub policy: Policy,
     pub review: Review,
     pub lease: Lease,
+    pub on_stop: OnStop,
     pub log: Log,
     pub xdp: Xdp,
     pub netflow: NetFlow,
@@ -193,6 +194,15 @@ pub struct Lease {
     pub timeout: Duration,
 }
 
+/// What becomes of the kernel's part when the agent is told to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnStop {
+    /// It goes on enforcing; entries end when they expire, or as the lease says.
+    Keep,
+    /// Programs, maps and pins are removed: nothing is blocked any more.
+    Unload,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
     pub level: log::LevelFilter,
@@ -260,6 +270,7 @@ impl Default for Config {
             },
             review: Review { ttl: secs(3600), unanswered: Unanswered::Nothing },
             lease: Lease { lapse: Lapse::Keep, timeout: secs(30) },
+            on_stop: OnStop::Keep,
             log: Log {
                 level: log::LevelFilter::Info,
                 to: LogTarget::Auto,

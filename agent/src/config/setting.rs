@@ -10,7 +10,7 @@ use weir_core::question::Unanswered;
 use weir_kernel::lease::Lapse;
 
 use super::tree::{At, Kind, Node};
-use super::{AllowRule, DEFAULT_NETFLOW, DefaultModel, EventTarget, LogTarget, Problem, XdpChoice};
+use super::{AllowRule, DEFAULT_NETFLOW, DefaultModel, EventTarget, LogTarget, OnStop, Problem, XdpChoice};
 use crate::human;
 
 /// A value on its way to YAML, JSON or a comparison.
@@ -185,6 +185,7 @@ choices!(
         ("off", DefaultModel::Off)
     ]
 );
+choices!(OnStop, "keep or unload", [("keep", OnStop::Keep), ("unload", OnStop::Unload)]);
 choices!(
     LogTarget,
     "auto, stderr or journald",

@@ -7,7 +7,7 @@ use weir_kernel::lease::Lapse;
 
 use super::keys::{Apply, KEYS};
 use super::setting::Shown;
-use super::{Config, DefaultModel, EventTarget};
+use super::{Config, DefaultModel, EventTarget, OnStop};
 use crate::http_client::Url;
 use crate::human;
 use crate::sinks::settings::{Address, Destination, Webhook};
@@ -201,6 +201,9 @@ impl Config {
             Lapse::Shadow => silent + "entries only count, until it is back.",
             Lapse::Pass => silent + "entries do nothing, until it is back.",
         });
+        if self.on_stop == OnStop::Unload {
+            lines.push("When the agent is told to stop, programs and entries are removed.".to_owned());
+        }
         lines.join("\n")
     }
 }

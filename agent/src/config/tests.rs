@@ -66,6 +66,7 @@ policy:
 review: {ttl: 30m, unanswered: act}
 log: {level: debug, to: stderr, events: journald, flows: true}
 lease: {lapse: pass, timeout: 10s}
+on_stop: unload
 xdp: {mode: generic}
 netflow: {listen: "[::]:9995", exporters: [192.0.2.1, "2001:db8:1::/48"]}
 sources:
@@ -293,6 +294,7 @@ fn every_key_can_be_set() {
         review: Review { ttl: s(1800), unanswered: Unanswered::Act },
         log: Log { level: log::LevelFilter::Debug, to: LogTarget::Stderr, events: EventTarget::Journald, flows: true },
         lease: Lease { lapse: Lapse::Pass, timeout: s(10) },
+        on_stop: OnStop::Unload,
         xdp: Xdp { mode: XdpChoice::Generic },
         netflow: NetFlow {
             enabled: true,

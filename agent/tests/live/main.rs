@@ -27,6 +27,7 @@ mod raw;
 mod record;
 mod restart;
 mod review;
+mod service;
 mod site;
 mod store;
 mod strangers;

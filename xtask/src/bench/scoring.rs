@@ -18,7 +18,7 @@ pub fn run(rounds: u32) -> Result<()> {
     crate::setup::ensure(&[Use::Test])?;
     let dir = target_dir().join("bench-scoring");
     std::fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
-    let python = venv::python(&Host::this());
+    let python = venv::MODELS.python(&Host::this());
     let script = root().join("models/python/bench_scoring.py");
     let theirs = |task: &str| sh(&python, [script.as_os_str(), task.as_ref()]).arg(&dir);
     let example = ["run", "--release", "--quiet", "-p", "weir-models", "--example", "scoring_bench", "--"];

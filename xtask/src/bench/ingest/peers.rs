@@ -79,7 +79,7 @@ pub const PEERS: &[Peer] = &[
         package: "nfstream (PyPI)",
         program: "python3",
         command: |host, file, _| {
-            let python = crate::setup::venv::python(host);
+            let python = crate::setup::venv::MODELS.python(host);
             if sh(&python, ["-c", "import nfstream"]).output().is_err() {
                 sh(&python, ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "nfstream"])
                     .loud()
