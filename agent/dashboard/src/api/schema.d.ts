@@ -1830,6 +1830,54 @@ export interface components {
             /** @description In full. */
             bundle?: components["schemas"]["BundleDetail"];
         };
+        /** @description An interface that is to be watched. */
+        InterfaceStatus: {
+            /** @description Why it is not protected, or not in native mode; empty where there is nothing to say. */
+            cause: string;
+            /**
+             * Format: int64
+             * @description Flows per epoch that it has room for.
+             */
+            flows: number;
+            /**
+             * Format: int64
+             * @description Number in its network namespace; 0: there is no such interface.
+             */
+            ifindex: number;
+            /**
+             * Format: int64
+             * @description Bytes.
+             */
+            mtu: number;
+            /** @description As it is called now. */
+            name: string;
+            /**
+             * Format: int64
+             * @description By entries that drop.
+             */
+            packets_dropped: number;
+            /**
+             * Format: int64
+             * @description By entries that limit.
+             */
+            packets_limited: number;
+            /**
+             * Format: int64
+             * @description Since the programs were first attached, like the others.
+             */
+            packets_passed: number;
+            /** @description The agent's programs are on it. */
+            protected: boolean;
+            /**
+             * Format: int64
+             * @description How often the programs were attached again, because somebody had taken them off.
+             */
+            reattached: number;
+            /** @description It is administratively up. */
+            up: boolean;
+            /** @description How the XDP program is attached; unspecified: it is not. */
+            xdp_mode: components["schemas"]["XdpMode"];
+        };
         /** @description What a person said about an alert. */
         Label: {
             /**
@@ -2945,11 +2993,13 @@ export interface components {
             flows_live: number;
             /**
              * Format: int64
-             * @description Number of the interface in its network namespace; 0: none.
+             * @description Number of the interface in its network namespace; 0: none, or several.
              */
             ifindex: number;
-            /** @description Empty: only a collector. */
+            /** @description Empty: only a collector. Of several, those that are protected now, by name. */
             interface: string;
+            /** @description Interfaces that are to be watched: those that are there by number, then those that are named and are not there. */
+            interfaces: components["schemas"]["InterfaceStatus"][];
             /** @description Absent: nothing is being learned. */
             learning?: components["schemas"]["LearnProgress"];
             /** @description What was lost, by what was lost: "epoch_records", "events", ... */
@@ -2966,6 +3016,16 @@ export interface components {
             netflow?: components["schemas"]["NetflowStatus"];
             /** @description Absent: flows are not recorded. */
             record?: components["schemas"]["RecordStatus"];
+            /**
+             * Format: int64
+             * @description The same in bytes.
+             */
+            seen_twice_bytes: number;
+            /**
+             * Format: int64
+             * @description Packets that an interface counted which another had counted: they are left out.
+             */
+            seen_twice_packets: number;
             /**
              * Format: int64
              * @description Since the agent started.
