@@ -268,6 +268,9 @@ function Calibrated({ of: c }: { of: Calibration }): JSX.Element {
 
 function Drift({ of: d }: { of: ModelDrift }): JSX.Element {
   if (d.bundle === "") return <Empty title="No bundle serves" />;
+  if (d.roles.length === 0) {
+    return <Empty title="Nothing to compare yet">Drift is counted for a bundle that was learned here, once sources have spoken; the one that came with Weir is not expected to fit.</Empty>;
+  }
   const moved = d.features.filter((f) => f.moved).length;
   return (
     <>

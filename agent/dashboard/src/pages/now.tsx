@@ -205,7 +205,7 @@ function Health({ of: s }: { of: Status }): JSX.Element {
       <Facts
         rows={[
           ["Mode", <><Pill tone={effective === "enforce" ? "good" : effective === "review" ? "info" : "warn"}>{effective}</Pill>{configured !== effective && <span class="dim"> configured: {configured}; {s.mode_reason}</span>}</>],
-          ["Interface", s.interface === "" ? "none: only a collector" : `${s.interface}, ${s.xdp_mode === "XDP_MODE_UNSPECIFIED" ? "no program attached" : `XDP ${word(s.xdp_mode, "XDP_MODE_")}`}${s.xdp_cause === "" ? "" : ` (${s.xdp_cause})`}`],
+          ["Interface", s.interfaces.length > 1 ? `${grouped(s.interfaces.filter((i) => i.protected).length)} of ${plural(s.interfaces.length, "interface")} protected` : s.interface === "" ? "none: only a collector" : `${s.interface}, ${s.xdp_mode === "XDP_MODE_UNSPECIFIED" ? "no program attached" : `XDP ${word(s.xdp_mode, "XDP_MODE_")}`}${s.xdp_cause === "" ? "" : ` (${s.xdp_cause})`}`],
           ["Bundle", s.bundle === undefined ? <>none serves; <a href={href("models")}>learn</a></> : <><a href={href("models")}>{s.bundle.id}</a> <Pill tone={s.bundle.promoted ? "good" : "warn"}>{s.bundle.promoted ? "promoted" : "not promoted"}</Pill></>],
           s.learning === undefined ? undefined : ["Learning", `${s.learning.phase}, ${span(s.learning.elapsed_us)} of ${span(s.learning.duration_us)}, ${plural(s.learning.flows, "flow")}`],
           ["Drift", s.drifted.length === 0 ? <Pill tone="good">none</Pill> : <><Pill tone="bad">{plural(s.drifted.length, "role")}</Pill> {s.drifted.join(", ")}: no new automatic drops by these</>],
@@ -216,6 +216,23 @@ function Health({ of: s }: { of: Status }): JSX.Element {
           ["Version", s.version],
         ]}
       />
+      {s.interfaces.length > 1 && (
+        <details class="more" open>
+          <summary>Interfaces</summary>
+          <ul class="maps">
+            {s.interfaces.map((i) => (
+              <li key={i.ifindex === 0 ? i.name : i.ifindex}>
+                <span>{i.name}</span>
+                <span>
+                  <Pill tone={i.protected ? "good" : "bad"}>{i.protected ? `XDP ${word(i.xdp_mode, "XDP_MODE_")}` : "not protected"}</Pill>
+                  {i.cause !== "" && <span class="dim"> {i.cause}</span>}
+                </span>
+                <span class="num dim">{si(i.packets_passed)} passed, {si(i.packets_dropped)} dropped</span>
+              </li>
+            ))}
+          </ul>
+        </details>
+      )}
       {s.maps.length > 0 && (
         <details class="more">
           <summary>Kernel maps</summary>
