@@ -4,7 +4,8 @@
 //! What stands in for the reader, and is asked for in the page's first line:
 //!
 //! - `agent`: one runs already, as the page assumes (its configuration is [`CONFIG`]); `bare`: none does, and there is no file.
-//! - `learned`: where the page starts the agent, a bundle that was trained on files is loaded right then, for the day that it would learn.
+//! - `learned`: where the page starts the agent, a bundle that was trained on files is loaded right then, for the day that it would learn,
+//!   and a neighbour's connections are recorded.
 //! - `question`: a neighbour has scanned and tried passwords until the agent, in mode `review`, asks about it. The bundle that comes with
 //!   Weir serves, allowed to lead to actions for once (`default_model: enforce`).
 //! - `stopped`: an agent has run and was stopped.
@@ -35,6 +36,7 @@ const PATIENCE: Duration = Duration::from_secs(240);
 /// How long what goes on by itself is looked at.
 const FOLLOWED: &str = "2";
 const SERVER: &str = "10.0.0.1";
+const PEER: &str = "10.0.0.254";
 const BAD: &str = "198.51.100.66";
 const PORT: u16 = 8080;
 const CONFIG: &str = "interface: eth0\nmode: shadow\ncapacity: {flows: 8192, blocks: 16k}\n";
@@ -62,7 +64,7 @@ fn which(tool: &str) -> Option<PathBuf> {
 }
 
 /// Flows and a model, made once: `office.pcap` (one connection), `monday.parquet` (normal), `tuesday.parquet` (with floods),
-/// `labelled.csv`, and `model`, trained on the first of these.
+/// `labelled.parquet`, and `model`, trained on the first of these.
 struct Files(tempfile::TempDir);
 
 impl Files {
@@ -73,8 +75,18 @@ impl Files {
             let at = dir.path();
             std::fs::write(at.join("office.pcap"), capture()).unwrap();
             let monday = file(at, "monday.parquet", Form::Parquet, (0..3_000).map(usual));
-            file(at, "tuesday.parquet", Form::Parquet, (10_000..10_400).map(usual).chain((10_000..10_005).map(strange)));
-            file(at, "labelled.csv", Form::Csv, (20_000..21_500).map(usual).chain((20_000..20_040).map(strange)));
+            file(
+                at,
+                "tuesday.parquet",
+                Form::Parquet,
+                (10_000..10_400).map(usual).chain((10_000..10_005).map(strange)),
+            );
+            file(
+                at,
+                "labelled.parquet",
+                Form::Parquet,
+                (20_000..21_500).map(usual).chain((20_000..20_040).map(strange)),
+            );
             ok(&run(&["train", str(&monday), "--out", str(&at.join("model")), "--checkpoints"]));
             Files(dir)
         })
@@ -125,7 +137,8 @@ fn capture() -> Vec<u8> {
         frame.resize(frame.len() + payload, b'x');
         *seq += payload as u32 + u32::from(flags & 0x03 != 0);
         let time_us = 1_735_689_600_000_000_u64 + n as u64 * 5_000;
-        for word in [(time_us / 1_000_000) as u32, (time_us % 1_000_000) as u32, frame.len() as u32, frame.len() as u32] {
+        for word in [(time_us / 1_000_000) as u32, (time_us % 1_000_000) as u32, frame.len() as u32, frame.len() as u32]
+        {
             out.extend(word.to_le_bytes());
         }
         out.extend(frame);
@@ -183,9 +196,10 @@ fn connect_from(from: IpAddr, to: SocketAddr) -> std::io::Result<TcpStream> {
     Ok(fd.into())
 }
 
-/// Scans and tries passwords, from when the page's agent runs until it has asked.
-fn attack(server: &Netns, peer: &Netns, folder: &Path, stop: &AtomicBool) {
-    let (from, to): (IpAddr, IpAddr) = (BAD.parse().unwrap(), SERVER.parse().unwrap());
+/// A neighbour asks something now and then, or, from when the page's agent runs until it has asked about it, scans and tries passwords.
+fn neighbour(server: &Netns, peer: &Netns, folder: &Path, stop: &AtomicBool, attacks: bool) {
+    let to: IpAddr = SERVER.parse().unwrap();
+    let from: IpAddr = if attacks { BAD } else { PEER }.parse().unwrap();
     std::thread::scope(|s| {
         s.spawn(|| {
             server.enter();
@@ -202,7 +216,9 @@ fn attack(server: &Netns, peer: &Netns, folder: &Path, stop: &AtomicBool) {
                 if stop.load(Ordering::Acquire) || folder.join("asked").exists() {
                     return;
                 }
-                if folder.join("attack").exists() {
+                if !attacks {
+                    drop(connect_from(from, SocketAddr::new(to, PORT)).and_then(|mut s| s.write_all(b"hello")));
+                } else if folder.join("attack").exists() {
                     for k in 0..20 {
                         let port = if k % 2 == 0 { PORT } else { 9_000 + (n.wrapping_mul(10) + k) % 2_000 };
                         if let Ok(mut stream) = connect_from(from, SocketAddr::new(to, port)) {
@@ -226,7 +242,8 @@ fn python() -> Result<PathBuf, String> {
     let python = std::env::var_os("WEIR_PYTHON").map(PathBuf::from).or_else(beside).filter(|p| p.exists());
     let python = python.ok_or("no target/venv/bin/python, and WEIR_PYTHON is not set")?;
     let mut command = Command::new(&python);
-    let tried = command.args(["-c", "import weir_models"]).env("PYTHONPATH", repository().join("models/python")).output();
+    let tried =
+        command.args(["-c", "import weir_models"]).env("PYTHONPATH", repository().join("models/python")).output();
     match tried {
         Ok(out) if out.status.success() => Ok(python),
         _ => Err(format!("{} lacks the packages of models/python", python.display())),
@@ -255,7 +272,9 @@ fn script(page: &Page, folder: &Path, skipped: &mut Vec<String>) -> std::io::Res
         out += &format!("cat > /etc/weir/weir.yaml <<'END'\n{}END\n{agent}", if question { ASKS } else { CONFIG });
     }
     if question {
-        out += &format!("touch {at}/attack\nwait_for '[ -n \"$(weir review list -o json)\" ]' || {{ weir status; weir alerts list; exit 1; }}\ntouch {at}/asked\n");
+        out += &format!(
+            "touch {at}/attack\nwait_for '[ -n \"$(weir review list -o json)\" ]' || {{ weir status; weir alerts list; exit 1; }}\ntouch {at}/asked\n"
+        );
     }
     if needs.contains("stopped") {
         out += "kill -INT $agent && wait $agent\n";
@@ -283,6 +302,7 @@ fn part(page: &Page, n: usize, block: &Block, at: &str, skipped: &mut Vec<String
             out += &format!("wait_for 'weir status' || {{ cat {at}/{n}.log; exit 1; }}\n");
             if page.needs().contains("learned") {
                 out += &format!("weir model load {}/model\n", Files::get().display());
+                out += "wait_for 'weir flows --recorded --since 1d -o json | grep -q flow'\n";
             }
         }
     } else if words.contains(&"follows") {
@@ -336,22 +356,26 @@ pub fn play(page: &Page) -> Result<Vec<String>, String> {
 
     let (server, peer) = (Netns::new(), Netns::new());
     server.ip(&format!("link add eth0 type veth peer name eth0 netns {}", peer.0.id()));
-    for (netns, address) in [(&server, SERVER), (&peer, "10.0.0.254")] {
+    for (netns, address) in [(&server, SERVER), (&peer, PEER)] {
         netns.ip("link set eth0 up");
         netns.ip(&format!("addr add {address}/24 dev eth0"));
     }
     peer.ip(&format!("addr add {BAD}/32 dev lo"));
-    server.ip("route add default via 10.0.0.254");
+    server.ip(&format!("route add default via {PEER}"));
     let log = folder.join("out");
     let out = std::fs::File::create(&log).unwrap();
     let mut command = server.inside();
-    command.args(["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "bash"]).arg(folder.join("page.sh"));
+    command
+        .args(["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "bash"])
+        .arg(folder.join("page.sh"));
     command.env_remove("WEIR_SOCKET").env_remove("SSH_CONNECTION").stdin(Stdio::null());
     command.stdout(out.try_clone().unwrap()).stderr(out);
     let stop = AtomicBool::new(false);
     let code = std::thread::scope(|s| {
-        if needs.contains("question") {
-            s.spawn(|| attack(&server, &peer, folder, &stop));
+        let attacks = needs.contains("question");
+        if attacks || needs.contains("learned") {
+            let (server, peer, stop) = (&server, &peer, &stop);
+            s.spawn(move || neighbour(server, peer, folder, stop, attacks));
         }
         let mut child = command.spawn().unwrap();
         let begun = Instant::now();
@@ -373,7 +397,11 @@ pub fn play(page: &Page) -> Result<Vec<String>, String> {
         return Ok(skipped);
     }
     let said = String::from_utf8_lossy(&std::fs::read(&log).unwrap()).into_owned();
-    let last = said.lines().rfind(|l| l.starts_with("### ")).unwrap_or("### before the first block").trim_start_matches("### ");
+    let last = said
+        .lines()
+        .rfind(|l| l.starts_with("### "))
+        .unwrap_or("### before the first block")
+        .trim_start_matches("### ");
     let tail: Vec<&str> = said.lines().rev().take(25).collect();
     let tail: Vec<&str> = tail.into_iter().rev().collect();
     let agent = std::fs::read_to_string(folder.join("agent.log")).unwrap_or_default();

@@ -120,7 +120,9 @@ impl Api {
         };
         match field.is_list() {
             true => format!("{name}, repeated"),
-            false if field.supports_presence() && !matches!(field.kind(), Kind::Message(_)) => format!("{name}, optional"),
+            false if field.supports_presence() && !matches!(field.kind(), Kind::Message(_)) => {
+                format!("{name}, optional")
+            }
             false => name,
         }
     }
@@ -134,7 +136,12 @@ impl Api {
         }
     }
     fn choice(&self, e: &EnumDescriptor, out: &mut String) {
-        let _ = write!(out, "\n### {}\n\n{}\n\n| value | what it is |\n|---|---|\n", short(e.full_name()), self.of(e.path()));
+        let _ = write!(
+            out,
+            "\n### {}\n\n{}\n\n| value | what it is |\n|---|---|\n",
+            short(e.full_name()),
+            self.of(e.path())
+        );
         for value in e.values() {
             let _ = writeln!(out, "| `{}` | {} |", value.name(), self.of(value.path()));
         }
@@ -197,7 +204,8 @@ pub fn api() -> String {
     }
     out += "\n## Messages\n";
     // Those within others as well; entries of maps are no messages of their own.
-    let mut messages: Vec<_> = pool.all_messages().filter(|m| m.package_name() == "weir.v1" && !m.is_map_entry()).collect();
+    let mut messages: Vec<_> =
+        pool.all_messages().filter(|m| m.package_name() == "weir.v1" && !m.is_map_entry()).collect();
     messages.sort_by(|a, b| a.full_name().cmp(b.full_name()));
     messages.iter().for_each(|m| api.message(m, &mut out));
     out += "\n## Enumerations\n";
