@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, socket};
+use weir_source::Observation;
 use weir_source::write::Form;
 
 use crate::common::{WEIR, file, ok, run, str, strange, usual};
@@ -39,7 +40,7 @@ const SERVER: &str = "10.0.0.1";
 const PEER: &str = "10.0.0.254";
 const BAD: &str = "198.51.100.66";
 const PORT: u16 = 8080;
-const CONFIG: &str = "interface: eth0\nmode: shadow\ncapacity: {flows: 8192, blocks: 16k}\n";
+const CONFIG: &str = "interface: eth0\nmode: enforce\ncapacity: {flows: 8192, blocks: 16k}\n";
 const ASKS: &str = "interface: eth0\nmode: review\ndefault_model: enforce\nalert_budget_per_day: 1000\nflow: {linger: 0s}\n\
                     policy: {busy_share: 100%}\ncapacity: {flows: 8192, blocks: 16k}\n";
 
@@ -63,7 +64,7 @@ fn which(tool: &str) -> Option<PathBuf> {
     std::env::split_paths(&std::env::var_os("PATH")?).map(|p| p.join(tool)).find(|p| p.is_file())
 }
 
-/// Flows and a model, made once: `office.pcap` (one connection), `monday.parquet` (normal), `tuesday.parquet` (with floods),
+/// Flows and a model, made once: `office.pcap` (one connection), `monday.parquet` (normal), `tuesday.parquet` (with floods of one source),
 /// `labelled.parquet`, and `model`, trained on the first of these.
 struct Files(tempfile::TempDir);
 
@@ -75,12 +76,8 @@ impl Files {
             let at = dir.path();
             std::fs::write(at.join("office.pcap"), capture()).unwrap();
             let monday = file(at, "monday.parquet", Form::Parquet, (0..3_000).map(usual));
-            file(
-                at,
-                "tuesday.parquet",
-                Form::Parquet,
-                (10_000..10_400).map(usual).chain((10_000..10_005).map(strange)),
-            );
+            let tuesday = (10_000..14_000).map(usual).chain((10_000..14_000).step_by(20).map(flood));
+            file(at, "tuesday.parquet", Form::Parquet, tuesday);
             file(
                 at,
                 "labelled.parquet",
@@ -93,6 +90,13 @@ impl Files {
         .0
         .path()
     }
+}
+
+/// A connection that floods, of one source whatever the number.
+fn flood(n: u64) -> Observation {
+    let mut flow = strange(n);
+    flow.record.client = BAD.parse().unwrap();
+    flow
 }
 
 /// One connection with a request and an answer, in the classic format.
