@@ -6,8 +6,8 @@
 //! - `agent`: one runs already, as the page assumes (its configuration is [`CONFIG`]); `bare`: none does, and there is no file.
 //! - `learned`: where the page starts the agent, a bundle that was trained on files is loaded right then, for the day that it would learn,
 //!   and a neighbour's connections are recorded.
-//! - `question`: a neighbour has scanned and tried passwords until the agent, in mode `review`, asks about it. The bundle that comes with
-//!   Weir serves, allowed to lead to actions for once (`default_model: enforce`).
+//! - `question`: a neighbour has scanned and tried passwords until the agent, in mode `review`, asks about it. A bundle that was trained on
+//!   files was promoted, and windows are a second long.
 //! - `stopped`: an agent has run and was stopped.
 //! - `files`: flows and a model in the folder that the page is played in ([`Files`]).
 //! - `curl`, `systemctl`: the program; of `systemctl` a stand-in that knows `status weir` alone, for no service manager runs here.
@@ -41,8 +41,10 @@ const PEER: &str = "10.0.0.254";
 const BAD: &str = "198.51.100.66";
 const PORT: u16 = 8080;
 const CONFIG: &str = "interface: eth0\nmode: enforce\ncapacity: {flows: 8192, blocks: 16k}\n";
-const ASKS: &str = "interface: eth0\nmode: review\ndefault_model: enforce\nalert_budget_per_day: 1000\nflow: {linger: 0s}\n\
+const ASKS: &str = "interface: eth0\nmode: review\nepoch: 200ms\nwindow: 1s\nalert_budget_per_day: 1000\nflow: {linger: 0s}\n\
                     policy: {busy_share: 100%}\ncapacity: {flows: 8192, blocks: 16k}\n";
+/// The same model for windows of a second, so that no test waits for longer ones; for no page to see.
+const QUICK: &str = ".quick";
 
 /// Or what is missing to play a page.
 pub fn ready() -> Result<(), String> {
@@ -85,6 +87,7 @@ impl Files {
                 (20_000..21_500).map(usual).chain((20_000..20_040).map(strange)),
             );
             ok(&run(&["train", str(&monday), "--out", str(&at.join("model")), "--checkpoints"]));
+            ok(&run(&["train", str(&monday), "--out", str(&at.join(QUICK)), "--checkpoints", "--window", "1s"]));
             Files(dir)
         })
         .0
@@ -276,6 +279,7 @@ fn script(page: &Page, folder: &Path, skipped: &mut Vec<String>) -> std::io::Res
         out += &format!("cat > /etc/weir/weir.yaml <<'END'\n{}END\n{agent}", if question { ASKS } else { CONFIG });
     }
     if question {
+        out += &format!("weir model load {}/{QUICK} --promote\n", Files::get().display());
         out += &format!(
             "touch {at}/attack\nwait_for '[ -n \"$(weir review list -o json)\" ]' || {{ weir status; weir alerts list; exit 1; }}\ntouch {at}/asked\n"
         );
@@ -348,6 +352,9 @@ pub fn play(page: &Page) -> Result<Vec<String>, String> {
     if needs.contains("files") {
         for entry in std::fs::read_dir(Files::get()).unwrap() {
             let path = entry.unwrap().path();
+            if path.ends_with(QUICK) {
+                continue;
+            }
             symlink(&path, folder.join("page").join(path.file_name().unwrap())).unwrap();
         }
     }
