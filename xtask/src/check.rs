@@ -30,6 +30,7 @@ const STEPS: &[Step] = &[
     Step { name: "dependencies: licences, sources, bans", run: deny },
     Step { name: "dependencies: advisories", run: advisories },
     Step { name: "documentation", run: docs },
+    Step { name: "book", run: book },
     Step { name: "web page: types, lints, tests of its logic", run: dashboard },
 ];
 
@@ -121,6 +122,15 @@ fn dashboard() -> Result<Outcome> {
         Ok(()) => Outcome::Passed,
         Err(why) => Outcome::Skipped(why),
     })
+}
+
+/// Its links, commands and generated pages are held by the test `book`; this is whether mdBook makes pages of it.
+fn book() -> Result<Outcome> {
+    if sh("mdbook", ["--version"]).output().is_err() {
+        return Ok(Outcome::Skipped("no mdbook in PATH (`cargo install mdbook --locked` takes minutes)".into()));
+    }
+    sh("mdbook", ["build", "docs"]).dir(root()).loud().run()?;
+    Ok(Outcome::Passed)
 }
 
 fn docs() -> Result<Outcome> {
