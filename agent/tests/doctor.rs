@@ -185,8 +185,9 @@ fn no_secret_gets_into_the_archive_wherever_it_was() {
          - {{name: chat, type: webhook, url_file: {url}, secret_file: {}, token_file: {}}}\n\
          - {{name: pager, type: webhook, template: pagerduty, key_file: {}, url: 'https://events.example.net/v2'}}\n\
          - {{name: plain, type: webhook, url: 'https://hooks.example.net/T0/{}'}}\n\
+         - {{name: wiki, type: webhook, url: 'https://events.example.net/v3', secret_file: {}, token_file: {}}}\n\
          - {{name: bus, type: kafka, brokers: ['kafka.example.net:9093'], topic: t, mechanism: plain, user: u, password_file: {}, tls: true}}\nweb: {{tls: {{cert: {cert}, key: {key}}}}}\n",
-        plants[7], files[0], files[1], files[2], plants[8], files[3]
+        plants[7], files[0], files[1], files[2], plants[8], files[4], files[5], files[3]
     );
     host.write("weir.yaml", &config);
     // What logs and models say may repeat them, and say others.

@@ -17,7 +17,7 @@ use crate::lease::Lease;
 use crate::lists::{EntryTable, ListMaps};
 use crate::mapped::Mapped;
 use crate::pins::{Capacity, Pins, remove_if_there};
-use crate::{KernelError, sys};
+use crate::{KernelError, requirements, sys};
 
 /// See the module.
 #[derive(Debug)]
@@ -42,7 +42,9 @@ impl Shared {
     /// New ones, without entries.
     pub fn create(capacity: &Capacity) -> Result<Self, KernelError> {
         let specs = MAPS.iter().filter(|s| s.is_shared());
-        let maps = specs.map(|s| create(s, capacity).map(|fd| (s, fd))).collect::<Result<_, _>>()?;
+        let maps = specs.map(|s| create(s, capacity).map(|fd| (s, fd))).collect::<Result<_, _>>();
+        // The first that a kernel refuses which is too old (before 5.11, maps also count as locked memory).
+        let maps = maps.map_err(requirements::explain)?;
         Ok(Self { maps, seed: sys::random().map_err(KernelError::refused("a seed"))? })
     }
 

@@ -271,10 +271,16 @@ impl Lab {
         let log = self.net.dir.join("attack.log");
         let mut process = Proc::role(words, &self.net.host("attacker"), File::create(&log)?)?;
         let mut outcome = Outcome::default();
-        let mut done = false;
+        let (mut done, mut silent) = (false, 0);
         while !done {
             let ended = process.has_ended()?;
-            for report in process.reports() {
+            let reports = process.reports();
+            // Its last lines may still be on the way to us.
+            silent = if ended && reports.is_empty() { silent + 1 } else { 0 };
+            if silent > 20 {
+                bail!("the attack ended without a word: {}", tail(&log, 5));
+            }
+            for report in reports {
                 let number = |key: &str| report.pointer(key).and_then(Value::as_u64);
                 outcome.started_us = number("/started_us").unwrap_or(outcome.started_us);
                 if report.get("done").is_some() {
@@ -283,13 +289,6 @@ impl Lab {
                     outcome.answered = number("/done/answered").unwrap_or_default();
                     outcome.blocked_us = number("/done/first_unanswered_us");
                     outcome.broken = number("/done/broken").or(number("/done/refused")).unwrap_or_default();
-                }
-            }
-            if ended && !done {
-                // Its last line may still be on the way to us.
-                std::thread::sleep(Duration::from_millis(100));
-                if process.reports().is_empty() {
-                    bail!("the attack ended without a word: {}", tail(&log, 5));
                 }
             }
             self.wait(Duration::from_millis(50))?;
