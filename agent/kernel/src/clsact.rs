@@ -4,7 +4,7 @@ use std::io;
 
 use aya::programs::tc;
 
-use crate::netlink::{DUMP, Socket};
+use crate::netlink::{DUMP, Socket, attributes, text_of};
 
 /// Gives the interface a clsact qdisc. `false` where it has one already, which is somebody else's or an earlier agent's.
 pub fn add(interface: &str) -> Result<bool, tc::TcError> {
@@ -20,32 +20,41 @@ pub fn add(interface: &str) -> Result<bool, tc::TcError> {
 const TC_H_CLSACT: u32 = 0xffff_fff1;
 const CLSACT_HANDLE: u32 = 0xffff_0000;
 const INGRESS: u32 = 0xffff_fff2;
+/// Parent of the filters at egress (`TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_EGRESS)`).
 const EGRESS: u32 = 0xffff_fff3;
+const TCA_OPTIONS: u16 = 2;
+const TCA_BPF_NAME: u16 = 7;
+/// `struct tcmsg`.
+const TCMSG: usize = 20;
 
 /// `struct tcmsg`: family, index, handle, parent, info.
-fn tcmsg(ifindex: u32, handle: u32, parent: u32) -> [u8; 20] {
-    let mut message = [0; 20];
+fn tcmsg(ifindex: u32, handle: u32, parent: u32) -> [u8; TCMSG] {
+    let mut message = [0; TCMSG];
     message[4..8].copy_from_slice(&ifindex.to_ne_bytes());
     message[8..12].copy_from_slice(&handle.to_ne_bytes());
     message[12..16].copy_from_slice(&parent.to_ne_bytes());
     message
 }
 
-/// Whether anybody's filter hangs on either side.
-fn in_use(ifindex: u32) -> io::Result<bool> {
-    for parent in [INGRESS, EGRESS] {
-        let filters = Socket::open(libc::NETLINK_ROUTE)?.ask(libc::RTM_GETTFILTER, DUMP, &tcmsg(ifindex, 0, parent))?;
-        if !filters.is_empty() {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+fn filters(ifindex: u32, parent: u32) -> io::Result<Vec<Vec<u8>>> {
+    Socket::open(libc::NETLINK_ROUTE)?.ask(libc::RTM_GETTFILTER, DUMP, &tcmsg(ifindex, 0, parent))
 }
 
-/// Takes the qdisc away, unless somebody has put a filter there. Says whether it went.
+/// Whether the interface has a filter at egress whose program has this name (there is no link to ask).
+pub fn has_filter(ifindex: u32, program: &str) -> io::Result<bool> {
+    Ok(filters(ifindex, EGRESS)?.iter().any(|message| {
+        let options = attributes(message.get(TCMSG..).unwrap_or_default());
+        let mut names = options.filter(|(k, _)| *k == TCA_OPTIONS).flat_map(|(_, v)| attributes(v));
+        names.any(|(k, name)| k == TCA_BPF_NAME && text_of(name).starts_with(program))
+    }))
+}
+
+/// Takes the qdisc away, unless somebody has put a filter on either side. Says whether it went.
 pub fn remove_if_unused(ifindex: u32) -> io::Result<bool> {
-    if in_use(ifindex)? {
-        return Ok(false);
+    for parent in [INGRESS, EGRESS] {
+        if !filters(ifindex, parent)?.is_empty() {
+            return Ok(false);
+        }
     }
     let acknowledged = libc::NLM_F_ACK as u16;
     let message = tcmsg(ifindex, CLSACT_HANDLE, TC_H_CLSACT);

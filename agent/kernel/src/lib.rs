@@ -1,6 +1,7 @@
 //! Weir's hold on the kernel. Everything that issues a bpf system call is in this crate, and nothing in it decides
 //! anything: it loads, attaches, drains, writes entries and reads them back.
 
+pub mod changes;
 mod clsact;
 pub mod counters;
 pub mod datapath;
@@ -8,7 +9,6 @@ mod entries;
 mod error;
 pub mod ethtool;
 pub mod flows;
-pub mod interfaces;
 pub mod lease;
 pub mod link;
 pub mod lists;

@@ -1,33 +1,57 @@
-//! What the kernel says of an interface (rtnetlink(7), RTM_GETLINK).
+//! What the kernel says of an interface (rtnetlink(7), RTM_GETLINK; the `netdev` family of generic netlink).
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::sync::Arc;
-use std::time::Duration;
+
+use serde::Serialize;
 
 use crate::KernelError;
-use crate::netlink::{DUMP, Socket, attributes, text_of};
+use crate::netlink::{DUMP, Socket, attribute, attributes, generic, text_of, u16_of, u32_of};
 
-/// An interface as far as Weir cares.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// An interface and how it is built.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Interface {
     pub index: u32,
     pub name: String,
+    /// Other names that it answers to.
+    pub alternative: Vec<String>,
+    /// As `ip -d link` names it ("veth", "bond", "bridge", "vlan", ...); `None`: of a driver that does not say, as network cards.
+    pub kind: Option<String>,
+    /// Tag of a VLAN device.
+    pub vlan: Option<u16>,
+    /// Index of what it is a part of.
+    pub master: Option<u32>,
+    /// As what: "bond", "bridge".
+    pub part_of: Option<String>,
+    /// Index of the interface below, in the same network namespace: what a VLAN lies on, the other end of a veth pair.
+    pub below: Option<u32>,
     pub mtu: u32,
     /// It is administratively up.
     pub up: bool,
+    /// A cable, or what stands for it.
+    pub carrier: bool,
+    /// Frames begin with an Ethernet header.
+    pub ethernet: bool,
     pub loopback: bool,
-    /// What it is a part of, such as a bridge or a bond: index, 0: nothing.
-    pub master: u32,
-    /// What it is made on, in the same network namespace: index, 0: nothing.
-    pub parent: u32,
-    /// As `ip -d link` names it (`veth`, `bridge`, `vlan`, ...); empty for hardware.
-    pub kind: String,
-    /// Tag of a VLAN device.
-    pub vlan: Option<u16>,
-    /// Attached XDP program: id, and whether it runs in generic (skb) mode.
-    pub xdp: Option<(u32, bool)>,
+    /// Queues that the driver has set up for what comes in.
+    pub rx_queues: u32,
+    pub xdp: Vec<Attached>,
+}
+
+/// An XDP program on an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Attached {
+    pub program: u32,
+    pub mode: Mode,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    Native,
+    Generic,
+    /// On the card itself.
+    Offloaded,
 }
 
 /// Index of the interface `name` in this network namespace.
@@ -46,62 +70,20 @@ const IFLA_MTU: u16 = 4;
 const IFLA_LINK: u16 = 5;
 const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
-const IFLA_INFO_KIND: u16 = 1;
-const IFLA_INFO_DATA: u16 = 2;
-const IFLA_VLAN_ID: u16 = 1;
+const IFLA_NUM_RX_QUEUES: u16 = 32;
+const IFLA_CARRIER: u16 = 33;
 const IFLA_LINK_NETNSID: u16 = 37;
 const IFLA_XDP: u16 = 43;
-const IFLA_XDP_ATTACHED: u16 = 2;
-const IFLA_XDP_PROG_ID: u16 = 4;
-const XDP_ATTACHED_SKB: u8 = 2;
-const TCA_OPTIONS: u16 = 2;
-const TCA_BPF_NAME: u16 = 7;
-/// Parent of the filters at egress (`TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_EGRESS)`).
-const EGRESS: u32 = 0xffff_fff3;
+const IFLA_PROP_LIST: u16 = 52;
+const IFLA_ALT_IFNAME: u16 = 53;
+const IFLA_INFO_KIND: u16 = 1;
+const IFLA_INFO_DATA: u16 = 2;
+const IFLA_INFO_SLAVE_KIND: u16 = 4;
+const IFLA_VLAN_ID: u16 = 1;
+/// Ids of programs by mode.
+const IFLA_XDP_IDS: [(u16, Mode); 3] = [(5, Mode::Native), (6, Mode::Generic), (7, Mode::Offloaded)];
 /// `struct ifinfomsg`.
 const IFINFO: usize = 16;
-/// `struct tcmsg`.
-const TCMSG: usize = 20;
-
-fn open(groups: u32, flags: i32) -> io::Result<OwnedFd> {
-    // SAFETY: opens a socket; the descriptor is fresh.
-    let socket = unsafe {
-        let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | flags;
-        let fd = libc::socket(libc::AF_NETLINK, kind, libc::NETLINK_ROUTE);
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        OwnedFd::from_raw_fd(fd)
-    };
-    if groups != 0 {
-        // SAFETY: plain data.
-        let mut at: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
-        at.nl_family = libc::AF_NETLINK as libc::sa_family_t;
-        at.nl_groups = groups;
-        // SAFETY: an address of that size.
-        let bound = unsafe {
-            libc::bind(socket.as_raw_fd(), (&raw const at).cast(), size_of::<libc::sockaddr_nl>() as libc::socklen_t)
-        };
-        if bound < 0 {
-            return Err(io::Error::last_os_error());
-        }
-    }
-    Ok(socket)
-}
-
-fn receive<'b>(socket: &OwnedFd, buffer: &'b mut [u8]) -> io::Result<&'b [u8]> {
-    loop {
-        // SAFETY: the buffer is valid for its length.
-        let n = unsafe { libc::recv(socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) };
-        if n >= 0 {
-            return Ok(&buffer[..n as usize]);
-        }
-        let e = io::Error::last_os_error();
-        if e.kind() != io::ErrorKind::Interrupted {
-            return Err(e);
-        }
-    }
-}
 
 /// Asks the kernel about the interface with this index.
 pub fn query(index: u32) -> io::Result<Interface> {
@@ -118,154 +100,91 @@ pub fn list() -> io::Result<Vec<Interface>> {
     Ok(answers.iter().filter_map(|a| parse(a)).collect())
 }
 
-/// Whether the interface has a filter at egress whose program has this name (clsact: there is no link to ask).
-pub fn has_filter(index: u32, program: &str) -> io::Result<bool> {
-    let mut body = [0u8; TCMSG];
-    body[4..8].copy_from_slice(&index.to_ne_bytes());
-    body[12..16].copy_from_slice(&EGRESS.to_ne_bytes());
-    let answers = Socket::open(libc::NETLINK_ROUTE)?.ask(libc::RTM_GETTFILTER, DUMP, &body)?;
-    Ok(answers.iter().any(|message| {
-        let options = attributes(message.get(TCMSG..).unwrap_or_default());
-        let mut names = options.filter(|(k, _)| *k == TCA_OPTIONS).flat_map(|(_, v)| attributes(v));
-        names.any(|(k, name)| k == TCA_BPF_NAME && text_of(name).starts_with(program))
-    }))
-}
-
-/// A socket on which the kernel says that interfaces have changed.
-#[derive(Debug)]
-pub struct Changes {
-    socket: OwnedFd,
-    wake: Arc<OwnedFd>,
-}
-
-/// What [`Changes::wait`] waited for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Woken {
-    /// Something about some interface: all of them are to be asked for, since messages may have been lost.
-    Changed {
-        /// An address of one may be new, or gone.
-        addresses: bool,
-    },
-    InTime,
-    /// By a [`Waker`].
-    Stopped,
-}
-
-/// Ends a wait for changes.
-#[derive(Clone, Debug)]
-pub struct Waker(Arc<OwnedFd>);
-
-impl Waker {
-    pub fn wake(&self) {
-        // SAFETY: eight bytes, as an eventfd wants them. It cannot fail but for a counter that is full, which wakes too.
-        let _ = unsafe { libc::write(self.0.as_raw_fd(), (&raw const ONE).cast(), 8) };
-    }
-}
-
-static ONE: u64 = 1;
-
-impl Changes {
-    pub fn watch() -> io::Result<Self> {
-        // SAFETY: opens a descriptor, which is fresh.
-        let wake = unsafe {
-            let fd = libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK);
-            if fd < 0 {
-                return Err(io::Error::last_os_error());
-            }
-            OwnedFd::from_raw_fd(fd)
-        };
-        let groups = libc::RTMGRP_LINK | libc::RTMGRP_IPV4_IFADDR | libc::RTMGRP_IPV6_IFADDR;
-        Ok(Self { socket: open(groups as u32, libc::SOCK_NONBLOCK)?, wake: Arc::new(wake) })
-    }
-
-    pub fn waker(&self) -> Waker {
-        Waker(self.wake.clone())
-    }
-
-    /// Waits until something has changed, at most for so long.
-    pub fn wait(&self, at_most: Duration) -> io::Result<Woken> {
-        let poll = |fd: &OwnedFd| libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-        let mut both = [poll(&self.wake), poll(&self.socket)];
-        let timeout = i32::try_from(at_most.as_millis()).unwrap_or(i32::MAX);
-        // SAFETY: two structures.
-        if unsafe { libc::poll(both.as_mut_ptr(), 2, timeout) } < 0 {
-            let e = io::Error::last_os_error();
-            return if e.kind() == io::ErrorKind::Interrupted { Ok(Woken::InTime) } else { Err(e) };
-        }
-        if both[0].revents != 0 {
-            return Ok(Woken::Stopped);
-        }
-        if both[1].revents == 0 {
-            return Ok(Woken::InTime);
-        }
-        let (mut buffer, mut addresses) = ([0u8; 16 << 10], false);
-        loop {
-            match receive(&self.socket, &mut buffer) {
-                Ok(message) => {
-                    let kind = message.get(4..).and_then(|m| m.first_chunk()).map(|b| u16::from_ne_bytes(*b));
-                    addresses |= matches!(kind, Some(libc::RTM_NEWADDR | libc::RTM_DELADDR));
-                }
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(Woken::Changed { addresses }),
-                // Some were lost, which is as good as any.
-                Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => addresses = true,
-                Err(e) => return Err(e),
-            }
-        }
-    }
-}
-
-fn word(value: &[u8]) -> u32 {
-    value.first_chunk().map_or(0, |b| u32::from_ne_bytes(*b))
-}
-
-/// What follows the header of an RTM_NEWLINK message.
+/// A `struct ifinfomsg` and the attributes behind it.
 fn parse(message: &[u8]) -> Option<Interface> {
-    let info = message.get(..IFINFO)?;
-    let flags = word(&info[8..]) as i32;
-    let mut interface = Interface {
-        index: word(&info[4..]),
-        up: flags & libc::IFF_UP != 0,
-        loopback: flags & libc::IFF_LOOPBACK != 0,
+    let hardware = u16_of(message.get(2..)?)?;
+    let index = u32_of(message.get(4..)?)?;
+    let flags = u32_of(message.get(8..)?)?;
+    let has = |flag: libc::c_int| flags & flag as u32 != 0;
+    let mut of = Interface {
+        index,
+        up: has(libc::IFF_UP),
+        loopback: has(libc::IFF_LOOPBACK),
+        ethernet: matches!(hardware, libc::ARPHRD_ETHER | libc::ARPHRD_LOOPBACK),
         ..Interface::default()
     };
     let mut elsewhere = false;
     for (kind, value) in attributes(message.get(IFINFO..)?) {
         match kind {
-            IFLA_IFNAME => interface.name = text_of(value),
-            IFLA_MTU => interface.mtu = word(value),
-            IFLA_LINK => interface.parent = word(value),
-            IFLA_MASTER => interface.master = word(value),
+            IFLA_IFNAME => of.name = text_of(value),
+            IFLA_MTU => of.mtu = u32_of(value)?,
+            IFLA_LINK => of.below = u32_of(value).filter(|i| *i != 0 && *i != index),
             IFLA_LINK_NETNSID => elsewhere = true,
-            IFLA_LINKINFO => {
-                for (kind, value) in attributes(value) {
-                    match kind {
-                        IFLA_INFO_KIND => interface.kind = text_of(value),
-                        IFLA_INFO_DATA if interface.kind == "vlan" => {
-                            let tag = attributes(value).find(|(k, _)| *k == IFLA_VLAN_ID);
-                            interface.vlan = tag.and_then(|(_, v)| v.first_chunk()).map(|b| u16::from_ne_bytes(*b));
-                        }
-                        _ => {}
-                    }
-                }
+            IFLA_MASTER => of.master = u32_of(value).filter(|i| *i != 0),
+            IFLA_NUM_RX_QUEUES => of.rx_queues = u32_of(value)?,
+            IFLA_CARRIER => of.carrier = value.first() == Some(&1),
+            IFLA_LINKINFO => of.built(value),
+            IFLA_PROP_LIST => {
+                let names = attributes(value).filter(|(k, _)| *k == IFLA_ALT_IFNAME);
+                of.alternative = names.map(|(_, v)| text_of(v)).collect();
             }
             IFLA_XDP => {
-                let (mut mode, mut program) = (0u8, None);
-                for (kind, value) in attributes(value) {
-                    match kind {
-                        IFLA_XDP_ATTACHED => mode = value.first().copied().unwrap_or(0),
-                        IFLA_XDP_PROG_ID => program = value.first_chunk().map(|b| u32::from_ne_bytes(*b)),
-                        _ => {}
-                    }
-                }
-                interface.xdp = program.filter(|p| *p != 0).map(|p| (p, mode == XDP_ATTACHED_SKB));
+                let attached = |(id, mode): &(u16, Mode)| {
+                    let (_, value) = attributes(value).find(|(k, _)| k == id)?;
+                    u32_of(value).filter(|p| *p != 0).map(|program| Attached { program, mode: *mode })
+                };
+                of.xdp = IFLA_XDP_IDS.iter().filter_map(attached).collect();
             }
             _ => {}
         }
     }
-    if elsewhere || interface.parent == interface.index {
-        interface.parent = 0;
+    if elsewhere {
+        of.below = None;
     }
-    Some(interface)
+    Some(of)
+}
+
+impl Interface {
+    /// Takes what IFLA_LINKINFO says; the kind comes before what is particular to it.
+    fn built(&mut self, info: &[u8]) {
+        for (kind, value) in attributes(info) {
+            match kind {
+                IFLA_INFO_KIND => self.kind = Some(text_of(value)),
+                IFLA_INFO_SLAVE_KIND => self.part_of = Some(text_of(value)),
+                IFLA_INFO_DATA if self.kind.as_deref() == Some("vlan") => {
+                    self.vlan = attributes(value).find(|(k, _)| *k == IFLA_VLAN_ID).and_then(|(_, v)| u16_of(v));
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// What the driver can do natively (`enum netdev_xdp_act` of linux/netdev.h).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct XdpFeatures(pub u64);
+
+impl XdpFeatures {
+    /// Run a program.
+    pub fn basic(self) -> bool {
+        self.0 & 1 != 0
+    }
+    /// Show a program frames that lie in several buffers, as those of a large MTU do.
+    pub fn several_buffers(self) -> bool {
+        self.0 & 1 << 5 != 0
+    }
+}
+
+/// Asks the driver; `None` where the kernel is too old to tell (before 6.3).
+pub fn xdp_features(index: u32) -> io::Result<Option<XdpFeatures>> {
+    const DEV_GET: u8 = 1;
+    const IFINDEX: u16 = 1;
+    const XDP_FEATURES: u16 = 3;
+    let Some(answers) = generic("netdev", DEV_GET, &attribute(IFINDEX, &index.to_ne_bytes()))? else {
+        return Ok(None);
+    };
+    let value = answers.first().and_then(|a| attributes(a).find(|(k, _)| *k == XDP_FEATURES)?.1.first_chunk().copied());
+    Ok(value.map(|b| XdpFeatures(u64::from_ne_bytes(b))))
 }
 
 #[cfg(test)]
@@ -273,23 +192,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn loopback_is_an_interface_with_an_mtu() {
+    fn loopback_is_an_interface_with_an_mtu_that_runs_no_native_program() {
         let index = index_of("lo").unwrap();
         let lo = query(index).unwrap();
         assert_eq!(lo.index, index);
-        assert!(lo.mtu >= 1500 && lo.name == "lo" && lo.loopback, "{lo:?}");
+        assert!(lo.mtu >= 1500 && lo.name == "lo" && lo.loopback && lo.ethernet && lo.kind.is_none(), "{lo:?}");
         assert!(list().unwrap().contains(&lo));
-        assert!(!has_filter(index, "weir_tc").unwrap());
         assert!(matches!(index_of("no-such-if"), Err(KernelError::NoInterface(n)) if n == "no-such-if"));
+        if let Some(features) = xdp_features(index).unwrap() {
+            assert!(!features.basic(), "{features:?}");
+        }
     }
 
     #[test]
-    fn attributes_cut_short_end_the_list() {
-        assert_eq!(attributes(&[8, 0, 4, 0, 1, 2, 3]).count(), 0);
-        assert_eq!(attributes(&[0, 0, 4, 0]).count(), 0);
-        assert_eq!(
-            attributes(&[5, 0, 4, 0, 9, 0, 0, 0, 4, 0, 7, 0]).collect::<Vec<_>>(),
-            [(4, &[9][..]), (7, &[][..])]
-        );
+    fn a_message_that_is_cut_off_is_left_out_or_read_in_part() {
+        assert_eq!(parse(&[0; 8]), None);
+        let read = parse(&[&[0u8; IFINFO][..], &attribute(IFLA_IFNAME, b"x0\0"), &[9, 0]].concat()).unwrap();
+        assert_eq!(read.name, "x0");
+    }
+
+    #[test]
+    fn what_lies_below_counts_in_the_same_namespace_only() {
+        let below = attribute(IFLA_LINK, &7u32.to_ne_bytes());
+        let message = [&[0u8; IFINFO][..], &below].concat();
+        assert_eq!(parse(&message).unwrap().below, Some(7));
+        let message = [message, attribute(IFLA_LINK_NETNSID, &0u32.to_ne_bytes())].concat();
+        assert_eq!(parse(&message).unwrap().below, None);
     }
 }

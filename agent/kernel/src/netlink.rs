@@ -1,7 +1,7 @@
 //! Questions to the kernel over netlink (netlink(7)): a request, and the messages that answer it.
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 /// `struct nlmsghdr`.
 const HEADER: usize = 16;
@@ -16,15 +16,17 @@ static PATIENCE: libc::timeval = libc::timeval { tv_sec: 2, tv_usec: 0 };
 pub struct Socket(OwnedFd);
 
 impl Socket {
-    pub fn open(protocol: libc::c_int) -> io::Result<Self> {
+    fn new(protocol: libc::c_int, flags: libc::c_int) -> io::Result<Self> {
         // SAFETY: opens a socket; the descriptor is fresh.
-        let socket = unsafe {
-            let fd = libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, protocol);
-            if fd < 0 {
-                return Err(io::Error::last_os_error());
-            }
-            OwnedFd::from_raw_fd(fd)
-        };
+        unsafe {
+            let fd = libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC | flags, protocol);
+            if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(Self(OwnedFd::from_raw_fd(fd))) }
+        }
+    }
+
+    /// To ask.
+    pub fn open(protocol: libc::c_int) -> io::Result<Self> {
+        let socket = Self::new(protocol, 0)?;
         // SAFETY: the option takes a timeval.
         let set = unsafe {
             libc::setsockopt(
@@ -35,7 +37,36 @@ impl Socket {
                 size_of::<libc::timeval>() as libc::socklen_t,
             )
         };
-        if set < 0 { Err(io::Error::last_os_error()) } else { Ok(Self(socket)) }
+        if set < 0 { Err(io::Error::last_os_error()) } else { Ok(socket) }
+    }
+
+    /// To be told what these groups are told (a mask of `RTMGRP_*` and the like); it never waits.
+    pub fn told(protocol: libc::c_int, groups: u32) -> io::Result<Self> {
+        let socket = Self::new(protocol, libc::SOCK_NONBLOCK)?;
+        // SAFETY: plain data.
+        let mut at: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
+        at.nl_family = libc::AF_NETLINK as libc::sa_family_t;
+        at.nl_groups = groups;
+        // SAFETY: an address of that size.
+        let bound = unsafe {
+            libc::bind(socket.as_raw_fd(), (&raw const at).cast(), size_of::<libc::sockaddr_nl>() as libc::socklen_t)
+        };
+        if bound < 0 { Err(io::Error::last_os_error()) } else { Ok(socket) }
+    }
+
+    /// The next datagram.
+    pub fn receive<'b>(&self, buffer: &'b mut [u8]) -> io::Result<&'b [u8]> {
+        loop {
+            // SAFETY: the buffer is valid for its length.
+            let n = unsafe { libc::recv(self.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) };
+            if n >= 0 {
+                return Ok(&buffer[..n as usize]);
+            }
+            let e = io::Error::last_os_error();
+            if e.kind() != io::ErrorKind::Interrupted {
+                return Err(e);
+            }
+        }
     }
 
     /// Sends a request and takes the payloads of what answers it: one, or with [`DUMP`] all of them.
@@ -47,21 +78,22 @@ impl Socket {
         request[6..8].copy_from_slice(&(libc::NLM_F_REQUEST as u16 | flags).to_ne_bytes());
         request.extend_from_slice(payload);
         // SAFETY: the buffer is valid for its length.
-        if unsafe { libc::send(self.0.as_raw_fd(), request.as_ptr().cast(), request.len(), 0) } < 0 {
+        if unsafe { libc::send(self.as_raw_fd(), request.as_ptr().cast(), request.len(), 0) } < 0 {
             return Err(io::Error::last_os_error());
         }
         let mut all = Vec::new();
         let mut buffer = vec![0u8; 256 << 10];
         loop {
-            // SAFETY: the buffer is valid for its length.
-            let n = unsafe { libc::recv(self.0.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) };
-            if n < 0 {
-                return Err(io::Error::last_os_error());
-            }
-            if take(&buffer[..n as usize], &mut all)? || flags & DUMP != DUMP {
+            if take(self.receive(&mut buffer)?, &mut all)? || flags & DUMP != DUMP {
                 return Ok(all);
             }
         }
+    }
+}
+
+impl AsRawFd for Socket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
     }
 }
 
@@ -104,6 +136,10 @@ pub fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
     bytes.extend_from_slice(value);
     bytes.resize(bytes.len().next_multiple_of(4), 0);
     bytes
+}
+
+pub fn u16_of(value: &[u8]) -> Option<u16> {
+    value.first_chunk().map(|b| u16::from_ne_bytes(*b))
 }
 
 pub fn u32_of(value: &[u8]) -> Option<u32> {
@@ -156,6 +192,16 @@ mod tests {
         assert!(!take(&message, &mut all).unwrap());
         assert_eq!(all, [vec![0; 8]]);
         assert!(take(&message[..20], &mut all).is_err());
+    }
+
+    #[test]
+    fn attributes_cut_short_end_the_list() {
+        assert_eq!(attributes(&[8, 0, 4, 0, 1, 2, 3]).count(), 0);
+        assert_eq!(attributes(&[0, 0, 4, 0]).count(), 0);
+        assert_eq!(
+            attributes(&[5, 0, 4, 0, 9, 0, 0, 0, 4, 0, 7, 0]).collect::<Vec<_>>(),
+            [(4, &[9][..]), (7, &[][..])]
+        );
     }
 
     #[test]

@@ -120,7 +120,7 @@ impl Programs {
                 Ok(_) => {}
             }
         }
-        if self.links[1].is_none() && !link::has_filter(self.ifindex, PROGRAM_TC).unwrap_or(true) {
+        if self.links[1].is_none() && !clsact::has_filter(self.ifindex, PROGRAM_TC).unwrap_or(true) {
             return Hold::Lost("the egress filter was removed".to_owned());
         }
         Hold::Holds
@@ -238,8 +238,8 @@ impl Programs {
 
     fn mode_now(&self, cause: &str) -> Result<AttachedMode, KernelError> {
         let state = link::query(self.ifindex).map_err(KernelError::refused("asking for the interface"))?;
-        Ok(match state.xdp {
-            Some((_, true)) => AttachedMode::Generic(cause.to_owned()),
+        Ok(match state.xdp.first().map(|x| x.mode) {
+            Some(link::Mode::Generic) => AttachedMode::Generic(cause.to_owned()),
             _ => AttachedMode::Native,
         })
     }
@@ -317,13 +317,10 @@ fn pinned_link(path: &std::path::Path) -> Result<Option<FdLink>, String> {
 /// Refuses an interface on which somebody else's XDP program runs.
 pub(crate) fn foreign_xdp(interface: &str, ifindex: u32, pins: &Pins) -> Result<(), KernelError> {
     let state = link::query(ifindex).map_err(KernelError::refused("asking for the interface"))?;
-    let Some((attached, _)) = state.xdp else { return Ok(()) };
     let ours = sys::obj_get(&pins.link_xdp()).ok().and_then(|l| sys::link_program_id(l.as_fd()).ok());
-    if ours == Some(attached) {
-        return Ok(());
-    }
-    let name = strangers::name(attached);
-    Err(KernelError::ForeignXdp { interface: interface.to_owned(), program: format!("`{name}`, id {attached}") })
+    let Some(foreign) = state.xdp.iter().map(|x| x.program).find(|p| Some(*p) != ours) else { return Ok(()) };
+    let name = strangers::name(foreign);
+    Err(KernelError::ForeignXdp { interface: interface.to_owned(), program: format!("`{name}`, id {foreign}") })
 }
 
 pub(crate) fn program<'a, T>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut T, KernelError>

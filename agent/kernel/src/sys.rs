@@ -132,6 +132,10 @@ pub fn map_create(name: &str, of: &MapInfo) -> io::Result<OwnedFd> {
     for (to, from) in attr.name[..15].iter_mut().zip(name.bytes()) {
         *to = from;
     }
+    map_of(attr)
+}
+
+fn map_of(mut attr: MapAttr) -> io::Result<OwnedFd> {
     let fd = bpf(cmd::MAP_CREATE, &mut attr)?;
     // SAFETY: a fresh descriptor that nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
@@ -256,12 +260,15 @@ fn membarrier() -> io::Result<()> {
 fn wait_by_map() -> io::Result<()> {
     const ARRAY: u32 = 2;
     const ARRAY_OF_MAPS: u32 = 12;
-    let create = |map_type, inner_map_fd| -> io::Result<OwnedFd> {
-        let mut attr =
-            MapAttr { map_type, key_size: 4, value_size: 4, max_entries: 1, inner_map_fd, ..MapAttr::zeroed() };
-        let fd = bpf(cmd::MAP_CREATE, &mut attr)?;
-        // SAFETY: a fresh descriptor that nobody else owns.
-        Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+    let create = |map_type, inner: u32| {
+        map_of(MapAttr {
+            map_type,
+            key_size: 4,
+            value_size: 4,
+            max_entries: 1,
+            inner_map_fd: inner,
+            ..MapAttr::zeroed()
+        })
     };
     let inner = create(ARRAY, 0)?;
     let outer = create(ARRAY_OF_MAPS, fd_of(inner.as_fd()))?;

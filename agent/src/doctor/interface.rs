@@ -1,7 +1,7 @@
 //! An interface: whether it is there, what it is built of, its name, MTU, and how XDP runs on it.
 
 use weir_kernel::ethtool::Driver;
-use weir_kernel::interfaces::{Details, Mode, XdpFeatures};
+use weir_kernel::link::{Interface, Mode, XdpFeatures};
 
 use super::finding::{Check, Finding, Read};
 
@@ -45,7 +45,7 @@ pub const ONE_PAGE: u32 = 4096 - 256 - 320 - 22;
 pub struct Reading {
     pub name: String,
     /// Every interface of the namespace.
-    pub all: Read<Vec<Details>>,
+    pub all: Read<Vec<Interface>>,
     pub features: Read<Option<XdpFeatures>>,
     pub driver: Read<Driver>,
     /// The program that Weir has pinned for it.
@@ -55,8 +55,8 @@ pub struct Reading {
 }
 
 impl Reading {
-    pub fn found(&self) -> Option<&Details> {
-        let named = |d: &&Details| d.name == self.name || d.alternative.contains(&self.name);
+    pub fn found(&self) -> Option<&Interface> {
+        let named = |d: &&Interface| d.name == self.name || d.alternative.contains(&self.name);
         self.all.as_ref().ok()?.iter().find(named)
     }
 }
@@ -89,7 +89,7 @@ pub fn judge(r: &Reading) -> Vec<Finding> {
     found.into_iter().map(|f| f.on(&r.name)).collect()
 }
 
-fn up(d: &Details) -> Finding {
+fn up(d: &Interface) -> Finding {
     match (d.up, d.carrier) {
         (true, true) => UP.ok("up"),
         (true, false) => UP.warning("up, and without a carrier").mend(format!("ip -d link show dev {}", d.name)),
@@ -97,11 +97,11 @@ fn up(d: &Details) -> Finding {
     }
 }
 
-fn named(all: &[Details], index: Option<u32>) -> String {
+fn named(all: &[Interface], index: Option<u32>) -> String {
     all.iter().find(|d| Some(d.index) == index).map_or_else(|| "another interface".into(), |d| d.name.clone())
 }
 
-fn kind(d: &Details, all: &[Details]) -> Finding {
+fn kind(d: &Interface, all: &[Interface]) -> Finding {
     let parts = || {
         let of = all.iter().filter(|p| p.master == Some(d.index)).map(|p| p.name.as_str()).collect::<Vec<_>>();
         if of.is_empty() { "nothing yet".to_owned() } else { of.join(", ") }
@@ -142,7 +142,7 @@ fn given_in_order(name: &str) -> bool {
         .any(|p| name.strip_prefix(p).is_some_and(|n| !n.is_empty() && n.chars().all(|c| c.is_ascii_digit())))
 }
 
-fn name(d: &Details, asked: &str) -> Finding {
+fn name(d: &Interface, asked: &str) -> Finding {
     if d.name != asked {
         return NAME.note(format!("`{asked}` is another name of {}; events and pins name that one", d.name));
     }
@@ -160,7 +160,7 @@ fn name(d: &Details, asked: &str) -> Finding {
     }
 }
 
-fn mtu(d: &Details, features: &Read<Option<XdpFeatures>>) -> Finding {
+fn mtu(d: &Interface, features: &Read<Option<XdpFeatures>>) -> Finding {
     if d.mtu <= ONE_PAGE || d.loopback {
         return MTU.ok(d.mtu.to_string());
     }
@@ -183,7 +183,7 @@ fn mtu(d: &Details, features: &Read<Option<XdpFeatures>>) -> Finding {
     }
 }
 
-fn support(d: &Details, features: &Read<Option<XdpFeatures>>, driver: &str) -> Finding {
+fn support(d: &Interface, features: &Read<Option<XdpFeatures>>, driver: &str) -> Finding {
     let driver = if driver.is_empty() { "the driver" } else { driver };
     SUPPORT.of(features, |f| match f {
         Some(f) if f.basic() => SUPPORT.ok(format!("{driver} has it")),
@@ -195,7 +195,7 @@ fn support(d: &Details, features: &Read<Option<XdpFeatures>>, driver: &str) -> F
     })
 }
 
-fn mode(d: &Details, mode: Mode) -> Finding {
+fn mode(d: &Interface, mode: Mode) -> Finding {
     match mode {
         Mode::Native => MODE.ok("native"),
         Mode::Offloaded => MODE.ok("on the card"),
@@ -211,19 +211,19 @@ mod tests {
     use super::super::finding::Severity;
     use super::*;
 
-    fn card(name: &str) -> Details {
-        Details {
+    fn card(name: &str) -> Interface {
+        Interface {
             index: 2,
             name: name.into(),
             mtu: 1500,
             up: true,
             carrier: true,
             ethernet: true,
-            ..Details::default()
+            ..Interface::default()
         }
     }
 
-    fn judged(change: impl FnOnce(&mut Details, &mut Reading)) -> Vec<Finding> {
+    fn judged(change: impl FnOnce(&mut Interface, &mut Reading)) -> Vec<Finding> {
         let mut d = card("enp1s0");
         let mut r = Reading {
             name: "enp1s0".into(),
@@ -235,14 +235,14 @@ mod tests {
         };
         change(&mut d, &mut r);
         if let Ok(all) = &mut r.all {
-            let bond = Details { index: 9, name: "bond0".into(), kind: Some("bond".into()), ..card("bond0") };
+            let bond = Interface { index: 9, name: "bond0".into(), kind: Some("bond".into()), ..card("bond0") };
             all.extend([d, bond]);
         }
         judge(&r)
     }
 
     #[track_caller]
-    fn is(change: impl FnOnce(&mut Details, &mut Reading), id: &str, severity: Severity, command: Option<&str>) {
+    fn is(change: impl FnOnce(&mut Interface, &mut Reading), id: &str, severity: Severity, command: Option<&str>) {
         let all = judged(change);
         let found = all.iter().find(|f| f.id == id).unwrap_or_else(|| panic!("{all:?}"));
         assert_eq!((found.severity, found.command.as_deref()), (severity, command), "{found:?}");
@@ -308,7 +308,7 @@ mod tests {
     #[test]
     fn generic_mode_is_warned_about_and_drivers_without_native_xdp_are_named() {
         use Severity::*;
-        let attached = |mode| vec![weir_kernel::interfaces::Attached { program: 7, mode }];
+        let attached = |mode| vec![weir_kernel::link::Attached { program: 7, mode }];
         is(|d, r| (d.xdp, r.ours) = (attached(Mode::Native), Some(7)), "xdp.mode", Ok, None);
         let all = judged(|d, r| (d.xdp, r.ours) = (attached(Mode::Generic), Some(7)));
         assert!(all.iter().any(|f| f.id == "xdp.mode" && f.severity == Warning), "{all:?}");

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use weir_kernel::interfaces::Attached;
+use weir_kernel::link::Attached;
 use weir_kernel::strangers::{Filter, Side};
 
 use super::finding::{Check, Finding, Read};
@@ -54,9 +54,9 @@ pub fn judge_interface(r: &OnInterface) -> Vec<Finding> {
                 if name.is_empty() { "a program whose name only root sees".to_owned() } else { format!("`{name}`") };
             // `xdp off` alone leaves a generic program of a driver that has native XDP where it is.
             let (mode, word) = match a.mode {
-                weir_kernel::interfaces::Mode::Native => ("native", "xdp"),
-                weir_kernel::interfaces::Mode::Generic => ("generic", "xdpgeneric"),
-                weir_kernel::interfaces::Mode::Offloaded => ("on the card", "xdpoffload"),
+                weir_kernel::link::Mode::Native => ("native", "xdp"),
+                weir_kernel::link::Mode::Generic => ("generic", "xdpgeneric"),
+                weir_kernel::link::Mode::Offloaded => ("on the card", "xdpoffload"),
             };
             XDP.error(format!("{name}{known}, id {}, {mode}", a.program))
                 .mend(format!("ip link set dev {} {word} off", r.name))
@@ -192,7 +192,7 @@ pub fn judge_firewalls(r: &Filters) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use weir_kernel::interfaces::Mode;
+    use weir_kernel::link::Mode;
 
     use super::super::finding::Severity;
     use super::*;

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use tokio::sync::mpsc;
 use weir_core::event::Level;
-use weir_kernel::link::{self, Changes, Interface, Waker, Woken};
+use weir_kernel::changes::{Changes, Waker, Woken};
+use weir_kernel::link::{self, Interface};
 use weir_kernel::pins::{Capacity, Pins};
 use weir_kernel::{Adoption, AttachedMode, Hold, KernelError, Member as Loaded, Options, Programs, Shared};
 
@@ -250,7 +251,7 @@ impl Keeper {
             }
         }
         for (index, held) in &self.held {
-            let tag = held.seen.vlan.filter(|_| self.held.contains_key(&held.seen.parent));
+            let tag = held.seen.vlan.filter(|_| held.seen.below.is_some_and(|b| self.held.contains_key(&b)));
             self.counting.set_tag(*index, tag);
         }
         self.look_for_the_missing(links);

@@ -17,9 +17,10 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use weir_core::event::Level;
 use weir_core::table::Part;
+use weir_kernel::changes::{Changes, Waker};
 use weir_kernel::flows::Drained;
 use weir_kernel::lease::Lease;
-use weir_kernel::link::{self, Changes, Waker};
+use weir_kernel::link;
 use weir_kernel::lists::EntryTable;
 
 use crate::config::{Config, Selection};

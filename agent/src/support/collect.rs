@@ -15,7 +15,7 @@ use weir_common::ABI_VERSION;
 use weir_common::names::MAPS;
 use weir_kernel::ethtool::Ethtool;
 use weir_kernel::pins::{self, Pins};
-use weir_kernel::{interfaces, strangers, sys};
+use weir_kernel::{link, strangers, sys};
 
 use super::{Body, Missing, Part};
 use crate::config::{Config, ConfigError, EventTarget};
@@ -274,16 +274,16 @@ fn store(state_dir: &Path) -> Result<Value, String> {
 }
 
 fn kernel(c: &mut Collected) {
-    match interfaces::all() {
+    match link::list() {
         Ok(all) => {
             let ethtool = Ethtool::open().ok();
-            let one = |d: &interfaces::Details| {
+            let one = |d: &link::Interface| {
                 json!({
                     "link": d,
                     "driver": ethtool.as_ref().and_then(|e| e.driver(&d.name).ok()),
                     "channels": ethtool.as_ref().and_then(|e| e.channels(&d.name).ok()),
                     "features": ethtool.as_ref().and_then(|e| e.features(&d.name).ok()),
-                    "xdp_features": interfaces::xdp_features(d.index).ok().flatten(),
+                    "xdp_features": link::xdp_features(d.index).ok().flatten(),
                     "filters": strangers::filters(d.index).ok(),
                 })
             };

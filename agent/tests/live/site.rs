@@ -167,7 +167,7 @@ impl Site {
     pub fn xdp(&self) -> Option<u32> {
         self.server.enter(|| {
             let index = weir_kernel::link::index_of(INTERFACE).unwrap();
-            weir_kernel::link::query(index).unwrap().xdp.map(|(id, _)| id)
+            weir_kernel::link::query(index).unwrap().xdp.first().map(|x| x.program)
         })
     }
 

@@ -48,8 +48,8 @@ impl Host {
         self.netns.enter(|| datapath.attach())
     }
 
-    fn xdp(&self) -> Option<(u32, bool)> {
-        self.netns.enter(|| link::query(self.ifindex).unwrap().xdp)
+    fn xdp(&self) -> Option<link::Attached> {
+        self.netns.enter(|| link::query(self.ifindex).unwrap().xdp.first().copied())
     }
 
     fn has_clsact(&self) -> bool {
@@ -101,7 +101,7 @@ fn a_restart_adopts_pins_entries_and_hits() {
     assert!(adoption.existed && adoption.resized.is_empty());
     assert_eq!(adoption.entries, 3);
     assert_eq!(h.attach(&mut second).unwrap(), AttachedMode::Native);
-    assert_ne!(h.xdp().unwrap().0, before.0, "the new program runs");
+    assert_ne!(h.xdp().unwrap().program, before.program, "the new program runs");
     assert_eq!(second.lists.hits(List::Block, &host(bad)).unwrap().packets, 1);
     assert_eq!(run_xdp(&mut second, &segment(bad, us, 443)), XDP_DROP);
     assert_eq!(run_xdp(&mut second, &segment(near, us, 443)), XDP_PASS);

@@ -113,21 +113,22 @@ fn what_is_loaded_ahead_is_given_to_an_interface_and_looked_after_there() {
         table.set(List::Block, &[(host(v4("198.51.100.66")), dropping())]).unwrap();
         let (_, _, mut programs) = member.into_parts();
         assert_eq!(programs.look(), Hold::Holds);
-        let before = link::query(index).unwrap().xdp.unwrap();
+        let before = link::query(index).unwrap().xdp;
+        assert_eq!(before.len(), 1);
         for pin in [of.0.link_xdp(), of.0.link_tc()] {
             sys::link_detach(sys::obj_get(&pin).unwrap().as_fd()).unwrap();
             assert!(matches!(programs.look(), Hold::Lost(_)));
             programs.attach().unwrap();
             assert_eq!(programs.look(), Hold::Holds);
         }
-        assert_eq!(link::query(index).unwrap().xdp, Some(before), "the same program");
+        assert_eq!(link::query(index).unwrap().xdp, before, "the same program");
         // A pin that is taken away ends nothing, and is put back.
         std::fs::remove_file(of.0.link_xdp()).unwrap();
         assert_eq!(programs.look(), Hold::Holds);
-        assert!(of.0.link_xdp().exists() && link::query(index).unwrap().xdp == Some(before));
+        assert!(of.0.link_xdp().exists() && link::query(index).unwrap().xdp == before);
         assert!(programs.interface_lives());
         programs.let_go().unwrap();
-        assert!(link::query(index).unwrap().xdp.is_none() && !of.0.dir().exists());
+        assert!(link::query(index).unwrap().xdp.is_empty() && !of.0.dir().exists());
     });
 }
 

@@ -2,7 +2,7 @@
 
 use weir_common::names::{PROGRAM_TC, PROGRAM_XDP};
 use weir_kernel::ethtool::Ethtool;
-use weir_kernel::interfaces::{self, Details, Mode};
+use weir_kernel::link::{self, Interface, Mode};
 use weir_kernel::netlink::{DUMP, Socket, attributes, text_of};
 use weir_kernel::pins::Pins;
 use weir_kernel::strangers;
@@ -11,8 +11,8 @@ use super::{failed, text};
 use crate::doctor::finding::Read;
 use crate::doctor::{interface, offload, programs};
 
-pub fn all() -> Read<Vec<Details>> {
-    interfaces::all().map_err(|e| failed("asking for the interfaces", &e))
+pub fn all() -> Read<Vec<Interface>> {
+    link::list().map_err(|e| failed("asking for the interfaces", &e))
 }
 
 /// Ids of the programs that Weir has pinned for an interface.
@@ -23,7 +23,7 @@ fn ours(index: u32) -> [Option<u32>; 2] {
     }
 }
 
-pub fn interface(name: &str, all: &Read<Vec<Details>>, configured: &'static str) -> interface::Reading {
+pub fn interface(name: &str, all: &Read<Vec<Interface>>, configured: &'static str) -> interface::Reading {
     let mut r = interface::Reading {
         name: name.to_owned(),
         all: all.clone(),
@@ -33,7 +33,7 @@ pub fn interface(name: &str, all: &Read<Vec<Details>>, configured: &'static str)
         configured,
     };
     if let Some(d) = r.found().cloned() {
-        r.features = interfaces::xdp_features(d.index).map_err(|e| failed("asking what the driver can do", &e));
+        r.features = link::xdp_features(d.index).map_err(|e| failed("asking what the driver can do", &e));
         r.driver = Ethtool::open().and_then(|e| e.driver(&d.name)).map_err(|e| failed("asking the driver", &e));
         r.ours = ours(d.index)[0];
     }
@@ -50,10 +50,10 @@ fn optional<T>(what: &str, read: std::io::Result<T>) -> Read<Option<T>> {
 }
 
 /// `native`: whether the driver has native XDP.
-pub fn offload(d: &Details, all: &[Details], native: Option<bool>) -> offload::Reading {
+pub fn offload(d: &Interface, all: &[Interface], native: Option<bool>) -> offload::Reading {
     let ethtool = Ethtool::open();
     let ask = |e: &std::io::Error| failed("asking the driver", e);
-    let vlan = |v: &&Details| v.below == Some(d.index) && v.kind.as_deref() == Some("vlan");
+    let vlan = |v: &&Interface| v.below == Some(d.index) && v.kind.as_deref() == Some("vlan");
     let attached = d.xdp.first().map(|x| x.mode == Mode::Generic);
     offload::Reading {
         name: d.name.clone(),
@@ -67,7 +67,7 @@ pub fn offload(d: &Details, all: &[Details], native: Option<bool>) -> offload::R
     }
 }
 
-pub fn programs(d: &Details) -> programs::OnInterface {
+pub fn programs(d: &Interface) -> programs::OnInterface {
     programs::OnInterface {
         name: d.name.clone(),
         xdp: Ok(d.xdp.iter().map(|x| (*x, strangers::name(x.program))).collect()),

@@ -7,7 +7,7 @@ use std::path::Path;
 use nix::fcntl::{Flock, FlockArg};
 use weir_common::ABI_VERSION;
 use weir_common::counters::Reason;
-use weir_kernel::interfaces::Details;
+use weir_kernel::link::Interface;
 use weir_kernel::pins::{self, Pins};
 
 use crate::doctor::finding::Read;
@@ -29,7 +29,7 @@ fn held(namespace: u64, ifindex: u32) -> bool {
     Flock::lock(file, FlockArg::LockSharedNonblock).is_err()
 }
 
-fn state(pins: &Pins, here: u64, links: &[Details], namespaces: &BTreeSet<u64>) -> Read<PinState> {
+fn state(pins: &Pins, here: u64, links: &[Interface], namespaces: &BTreeSet<u64>) -> Read<PinState> {
     let (Some(namespace), Some(ifindex)) = (pins.namespace(), pins.ifindex()) else {
         return Ok(PinState::Strange);
     };
@@ -53,7 +53,7 @@ fn state(pins: &Pins, here: u64, links: &[Details], namespaces: &BTreeSet<u64>) 
     }
 }
 
-pub fn read(links: &Read<Vec<Details>>) -> Read<Vec<Pinned>> {
+pub fn read(links: &Read<Vec<Interface>>) -> Read<Vec<Pinned>> {
     let links = links.as_ref().map_err(Clone::clone)?;
     let said = |e: weir_kernel::KernelError| match &e {
         weir_kernel::KernelError::Io { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
