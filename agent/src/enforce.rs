@@ -12,7 +12,7 @@ use weir_core::event::Mode;
 use weir_core::rate::RateLimit;
 use weir_core::record::TimeUs;
 use weir_kernel::KernelError;
-use weir_kernel::lists::{EntryTable, Key, List};
+use weir_kernel::lists::{Difference, EntryTable, Key, List};
 
 /// Expiries that differ by less than this are the same, ns: clocks are read twice.
 const EXPIRY_SLACK_NS: u64 = 500_000_000;
@@ -96,7 +96,7 @@ impl Enforcer {
         read_back: bool,
     ) -> Result<Pass, KernelError> {
         let touched = decisions.take_touched();
-        let few = self.whole == Some(mode) && !read_back && !touched.all;
+        let few = self.whole == Some(mode) && !read_back && !touched.all && touched.targets.len() <= AT_ONCE;
         // Until this pass is through, something may be missing.
         self.whole = None;
         let pen = Pen { mode, now, monotonic_ns: weir_kernel::sys::monotonic_ns() };
@@ -109,10 +109,10 @@ impl Enforcer {
         let block = if few { self.compare_few(decisions, &pen, &touched) } else { self.compare(decisions, &pen) };
         // Who may pass comes first, then who may not any more, then who must not.
         self.table.set(List::Allow, &allow_set)?;
-        self.write_blocks(decisions, &pen, &block)?;
+        let (written, removed) = self.write_blocks(block)?;
         self.table.remove(List::Allow, &allow_gone)?;
-        pass.written = allow_set.len() + block.set.len();
-        pass.removed = allow_gone.len() + block.gone.len();
+        pass.written = allow_set.len() + written;
+        pass.removed = allow_gone.len() + removed;
         if !few {
             self.seen.retain(|target, _| decisions.wanted_on(*target, now).is_some());
         }
@@ -133,56 +133,55 @@ impl Enforcer {
     }
 
     /// What the block list lacks and has too much.
-    fn compare(&self, decisions: &Decisions, pen: &Pen) -> Blocks {
-        let mut block = Blocks::default();
-        let mut there = 0;
-        for (key, entry) in pen.blocks(decisions) {
-            let known = self.table.known_entry(List::Block, &key);
-            there += usize::from(known.is_some());
-            if known.is_none_or(|k| !same(k, &entry)) {
-                block.set.push((key, entry));
-            }
+    fn compare(&mut self, decisions: &Decisions, pen: &Pen) -> Blocks {
+        let wanted: Vec<(Key, Entry)> = pen.blocks(decisions).collect();
+        let Difference { stale, surplus } = self.table.compare(List::Block, &wanted, same);
+        if stale.len() + surplus > AT_ONCE {
+            return Blocks::All { wanted, stale, surplus };
         }
-        if there < self.table.len(List::Block) {
-            let wanted: foldhash::HashSet<Key> = pen.blocks(decisions).map(|(key, _)| key).collect();
-            let known = self.table.known().filter(|(l, ..)| *l == List::Block).map(|(_, k, _)| *k);
-            block.gone.extend(known.filter(|k| !wanted.contains(k)));
-        }
-        block
+        let gone = if surplus > 0 { self.table.surplus(List::Block).copied().collect() } else { Vec::new() };
+        Blocks::Some { set: stale.into_iter().map(|n| wanted[n]).collect(), gone }
     }
 
     /// The same for targets that are known to have changed.
     fn compare_few(&mut self, decisions: &Decisions, pen: &Pen, touched: &Touched) -> Blocks {
-        let mut block = Blocks::default();
+        let (mut set, mut gone) = (Vec::new(), Vec::new());
         for target in &touched.targets {
             let key = key_of(*target);
             let known = self.table.known_entry(List::Block, &key);
             let wanted = decisions.wanted_on(*target, pen.now).and_then(|held| pen.block(&held));
             match (wanted, known) {
-                (Some(entry), known) if known.is_none_or(|k| !same(k, &entry)) => block.set.push((key, entry)),
-                (None, Some(_)) => block.gone.push(key),
+                (Some(entry), known) if known.is_none_or(|k| !same(k, &entry)) => set.push((key, entry)),
+                (None, Some(_)) => gone.push(key),
                 _ => {}
             }
             if decisions.wanted_on(*target, pen.now).is_none() {
                 self.seen.remove(target);
             }
         }
-        block
+        Blocks::Some { set, gone }
     }
 
-    fn write_blocks(&mut self, decisions: &Decisions, pen: &Pen, block: &Blocks) -> Result<(), KernelError> {
-        if block.set.len() + block.gone.len() > AT_ONCE {
-            let all: Vec<(Key, Entry)> = pen.blocks(decisions).collect();
-            match self.table.replace(List::Block, &all) {
-                Err(KernelError::TooSmall { .. }) => log::warn!(
-                    "there is no room for the old and the new block list at once, so entries are changed one after the other; \
-                     raise `capacity.blocks`"
-                ),
-                other => return other,
-            }
-        }
-        self.table.remove(List::Block, &block.gone)?;
-        self.table.set(List::Block, &block.set)
+    /// Says how many entries were written and how many taken out.
+    fn write_blocks(&mut self, block: Blocks) -> Result<(usize, usize), KernelError> {
+        let (set, gone) = match block {
+            Blocks::Some { set, gone } => (set, gone),
+            Blocks::All { wanted, stale, surplus } => match self.table.replace(List::Block, &wanted) {
+                Ok(()) => return Ok((stale.len(), surplus)),
+                Err(KernelError::TooSmall { .. }) => {
+                    log::warn!(
+                        "there is no room for the old and the new block list at once, so entries are changed one after the \
+                         other; raise `capacity.blocks`"
+                    );
+                    let gone = self.table.surplus(List::Block).copied().collect();
+                    (stale.into_iter().map(|n| wanted[n]).collect(), gone)
+                }
+                Err(e) => return Err(e),
+            },
+        };
+        self.table.remove(List::Block, &gone)?;
+        self.table.set(List::Block, &set)?;
+        Ok((set.len(), gone.len()))
     }
 
     /// Writes again what is missing or different in the kernel, and takes out what nobody here wrote.
@@ -275,11 +274,12 @@ impl Enforcer {
     }
 }
 
-/// What the block list lacks, and what it has too much.
-#[derive(Default)]
-struct Blocks {
-    set: Vec<(Key, Entry)>,
-    gone: Vec<Key>,
+/// What is to be done about the block list.
+enum Blocks {
+    /// What it lacks, and what it has too much.
+    Some { set: Vec<(Key, Entry)>, gone: Vec<Key> },
+    /// Too much for one after the other: all that is to be on it, which of these it lacks, and how many it has too much.
+    All { wanted: Vec<(Key, Entry)>, stale: Vec<usize>, surplus: usize },
 }
 
 fn key_of(target: Target) -> Key {

@@ -3,7 +3,7 @@
 //! The order of writes keeps every packet's verdict right meanwhile: to add, lengths and bitmap come before the entry; to
 //! remove, the entry goes first.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use foldhash::{HashMap, HashMapExt};
 use weir_common::address::Address;
@@ -39,6 +39,17 @@ struct Known {
     entry: Entry,
     /// Its record's number.
     record: u32,
+    /// The comparison in which it was last met.
+    met: u32,
+}
+
+/// How what is wanted differs from what a list holds.
+#[derive(Debug)]
+pub struct Difference {
+    /// Those of the wanted, by index, that it lacks or holds otherwise.
+    pub stale: Vec<usize>,
+    /// How many it holds that nobody wants: see [`EntryTable::surplus`].
+    pub surplus: usize,
 }
 
 /// What is enforced, as the kernel holds it.
@@ -54,6 +65,8 @@ pub struct EntryTable {
     narrow: [u32; 3],
     ends: Ends,
     known: HashMap<(List, Key), Known>,
+    /// Which comparison is the latest.
+    round: u32,
     written: Lists,
     blocks: u32,
     allows: u32,
@@ -79,6 +92,7 @@ impl EntryTable {
             narrow: [0; 3],
             ends: Ends::default(),
             known: HashMap::with_capacity(held.len()),
+            round: 0,
             blocks,
             allows,
         };
@@ -90,7 +104,7 @@ impl EntryTable {
                 continue;
             };
             let entry = EntryRecord::entry(r.verdict, r.note);
-            match table.known.insert((list, key), Known { entry, record }) {
+            match table.known.insert((list, key), Known { entry, record, met: 0 }) {
                 None => table.note_added(list, &key),
                 // Two agents at once, or somebody else. (Of a flow, an end may stay in use: no other record must get it.)
                 Some(other) => {
@@ -127,6 +141,43 @@ impl EntryTable {
     /// What this table has written or adopted under a key.
     pub fn known_entry(&self, list: List, key: &Key) -> Option<&Entry> {
         self.known.get(&(list, *key)).map(|known| &known.entry)
+    }
+
+    /// Compares the list with what is wanted, each key once; `same` says where two entries need no writing.
+    pub fn compare(
+        &mut self,
+        list: List,
+        wanted: &[(Key, Entry)],
+        same: impl Fn(&Entry, &Entry) -> bool,
+    ) -> Difference {
+        self.begin_round();
+        let (mut stale, mut met) = (Vec::new(), 0);
+        for (n, (key, entry)) in wanted.iter().enumerate() {
+            let known = self.known.get_mut(&(list, *key));
+            if let Some(known) = known {
+                known.met = self.round;
+                met += 1;
+                if same(&known.entry, entry) {
+                    continue;
+                }
+            }
+            stale.push(n);
+        }
+        Difference { stale, surplus: self.len(list).saturating_sub(met) }
+    }
+
+    /// What the last comparison did not meet on this list.
+    pub fn surplus(&self, list: List) -> impl Iterator<Item = &Key> {
+        self.known.iter().filter(move |((l, _), known)| *l == list && known.met != self.round).map(|((_, key), _)| key)
+    }
+
+    fn begin_round(&mut self) {
+        self.round = self.round.wrapping_add(1);
+        // Once in four thousand million: what was met that long ago must not pass for met now.
+        if self.round == 0 {
+            self.round = 1;
+            self.known.values_mut().for_each(|known| known.met = 0);
+        }
     }
 
     /// Entries on `list`.
@@ -290,29 +341,31 @@ impl EntryTable {
     }
 
     /// Makes a list exactly this, however long: each packet meets the old list as a whole or the new one, which is built
-    /// beside it. An entry that is on both keeps its hits; what it does is changed right behind the switch. There must be
-    /// room for the old and the new entries at once.
+    /// beside it. An entry that is on both keeps its hits; what it does is changed right behind the switch. Each key must be
+    /// there once, and there must be room for the old and the new entries at once.
     pub fn replace(&mut self, list: List, entries: &[(Key, Entry)]) -> Result<(), KernelError> {
-        let wanted: HashMap<&Key, &Entry> = entries.iter().map(|(key, entry)| (key, entry)).collect();
-        self.check_room(list, wanted.keys().copied(), false)?;
-        let gone: Vec<(Key, u32)> = self
-            .known
-            .iter()
-            .filter(|((l, key), _)| *l == list && !wanted.contains_key(key))
-            .map(|((_, key), known)| (*key, known.record))
-            .collect();
-        let new = wanted.len() + gone.len() - self.len(list);
+        self.check_room(list, entries.iter().map(|(key, _)| key), false)?;
+        let surplus = self.compare(list, entries, |_, _| true).surplus;
+        let new = entries.len() + surplus - self.len(list);
         if new > self.store.room(&self.maps) {
             let room = self.maps.records.len();
             return Err(KernelError::TooSmall { entries: self.known.len() + new, room });
         }
         // Out of the books first, so that neither the new index nor the new lengths know them and the books need no room for
         // both; marks in the bitmap stay until nobody looks for them.
-        for (key, _) in &gone {
-            self.known.remove(&(list, *key));
-            self.uncount(list, key);
-        }
-        self.known.reserve(new.saturating_sub(gone.len()));
+        let mut gone: Vec<(Key, u32)> = Vec::with_capacity(surplus);
+        let round = self.round;
+        self.known.retain(|(l, key), known| {
+            let stays = *l != list || known.met == round;
+            if !stays {
+                gone.push((*key, known.record));
+            }
+            stays
+        });
+        // In the order in which records are given out again: those that follow one another were written one after the other.
+        gone.sort_unstable_by_key(|(_, record)| std::cmp::Reverse(*record));
+        gone.iter().for_each(|(key, _)| self.uncount(list, key));
+        self.known.reserve(new);
         let mut changed = Vec::new();
         // In the order of `entries`: records that follow one another are written one after the other.
         for (key, entry) in entries {
@@ -348,7 +401,7 @@ impl EntryTable {
             return Err(e);
         }
         self.write(list, key, entry, record);
-        let known = Known { entry: entry.kept(), record };
+        let known = Known { entry: entry.kept(), record, met: 0 };
         self.known.insert((list, *key), known);
         self.note_added(list, key);
         Ok(known)
@@ -424,15 +477,18 @@ impl EntryTable {
         }
         for (family, v6) in [("IPv4", false), ("IPv6", true)] {
             let counts = &self.lengths[list as usize][usize::from(v6)];
-            let mut lens: BTreeSet<u8> = if beside { counts.keys().copied().collect() } else { BTreeSet::new() };
+            let mut lens = [false; 129];
+            let others = if beside { counts.len() } else { 0 };
+            counts.keys().take(others).for_each(|len| lens[usize::from(*len)] = true);
+            let mut used = others;
             for key in &new {
                 let len = match (key, v6) {
                     (Key::V4(k), false) => k.len as u8,
                     (Key::V6(k), true) => k.len as u8,
                     _ => continue,
                 };
-                lens.insert(len);
-                if lens.len() > MAX_LENGTHS {
+                used += usize::from(!std::mem::replace(&mut lens[usize::from(len)], true));
+                if used > MAX_LENGTHS {
                     let list = if list == List::Block { "block" } else { "allow" };
                     return Err(KernelError::TooManyLengths { family, list, max: MAX_LENGTHS, len });
                 }

@@ -410,11 +410,16 @@ impl Decisions {
         };
         let empty = Vec::new();
         let (enforced, masked) = old.map_or((&empty, &empty), |o| (&*o.members, &*o.masked));
-        let find = |all: &[Member], place| all.binary_search_by_key(&place, Member::place).ok().map(|at| all[at].id);
-        // Both sides are in order, so what is looked for lies near; a search in each step is quick enough all the same.
+        // All are in order by prefix: one walk along them.
+        let mut behind = [enforced.as_slice(), masked.as_slice()];
         for m in members {
-            let place = was.get(usize::from(m.rule)).copied().flatten().map(|rule| (m.prefix, rule));
-            let known = place.and_then(|place| find(enforced, place).or_else(|| find(masked, place)));
+            let rule = was.get(usize::from(m.rule)).copied().flatten();
+            let known = behind.iter_mut().find_map(|all| {
+                let passed = all.iter().take_while(|old| old.prefix < m.prefix).count();
+                *all = &all[passed..];
+                let here = all.iter().take_while(|old| old.prefix == m.prefix);
+                rule.and_then(|rule| here.filter(|old| old.rule == rule).map(|old| old.id).next())
+            });
             m.id = known.unwrap_or(next);
             if known.is_some() {
                 change.kept += 1;
@@ -450,12 +455,19 @@ impl Decisions {
         if change.added + change.removed > FEW {
             return;
         }
-        let ids = |l: &List| -> BTreeSet<u64> { l.members.iter().map(|m| m.id).collect() };
+        let ids = |l: &List| {
+            let mut ids: Vec<u64> = l.members.iter().map(|m| m.id).collect();
+            ids.sort_unstable();
+            ids
+        };
         let (before, after) = (old.map(ids).unwrap_or_default(), ids(new));
-        let of = |l: &List, id: u64| l.members.iter().find(|m| m.id == id).and_then(|m| l.decision(m));
-        change.told.extend(after.difference(&before).filter_map(|id| of(new, *id)).map(|d| (true, d)));
+        let missing = |l: &List, ids: &[u64]| -> Vec<Decision> {
+            let missing = l.members.iter().filter(|m| ids.binary_search(&m.id).is_err());
+            missing.filter_map(|m| l.decision(m)).collect()
+        };
+        change.told.extend(missing(new, &before).into_iter().map(|d| (true, d)));
         if let Some(old) = old {
-            change.told.extend(before.difference(&after).filter_map(|id| of(old, *id)).map(|d| (false, d)));
+            change.told.extend(missing(old, &after).into_iter().map(|d| (false, d)));
         }
     }
 

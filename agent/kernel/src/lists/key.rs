@@ -1,5 +1,7 @@
 //! What an entry is about, as the agent names it and as the kernel holds it.
 
+use std::hash::{Hash, Hasher};
+
 use weir_common::address::Address;
 use weir_common::entry::{EntryKey, FlowEnd, FlowTarget, PortKey, V4Key, V6Key, kind};
 use weir_common::flow::{V4_MAPPED_PREFIX, v4_mapped};
@@ -13,7 +15,7 @@ pub enum List {
 }
 
 /// What an entry is about. Host bits of prefixes must be zero; `len` counts in the family's own width.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Key {
     V4(V4Key),
     V6(V6Key),
@@ -22,6 +24,28 @@ pub enum Key {
     /// One protocol and port of the remote host's own.
     FarPort(PortKey),
     Flow(FlowTarget),
+}
+
+/// In whole words, for books of a million keys: byte by byte, hashing would cost more than looking.
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let mut words = |kind: u64, rest: u64, addr: [u8; 16]| {
+            let (hi, lo) = Address::from(addr).halves();
+            state.write_u64(hi);
+            state.write_u64(lo);
+            state.write_u64(kind << 56 | rest);
+        };
+        match self {
+            Key::V4(k) => state.write_u64(u64::from(k.len) << 32 | u64::from(u32::from_be_bytes(k.addr))),
+            Key::V6(k) => words(1, k.len.into(), k.addr),
+            Key::Port(k) => words(2, u64::from(k.proto) << 16 | u64::from(k.port), k.addr),
+            Key::FarPort(k) => words(3, u64::from(k.proto) << 16 | u64::from(k.port), k.addr),
+            Key::Flow(k) => {
+                words(4, u64::from(k.proto) << 32 | u64::from(k.far_port) << 16 | u64::from(k.port), k.remote);
+                words(4, 0, k.ours);
+            }
+        }
+    }
 }
 
 impl Key {
