@@ -66,6 +66,14 @@ fn repeated(what: u64, times: usize) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
+/// It does nothing.
+const NOTHING: u64 = 0xb7;
+
+/// Whether this kernel compiles programs to machine code.
+pub fn compiles() -> io::Result<bool> {
+    sys::is_compiled(repeated(NOTHING, 1)?.as_fd())
+}
+
 /// What a program pays to know the time (`bpf_ktime_get_ns`), nanoseconds a call: the least of a few rounds.
 pub fn clock_cost() -> io::Result<f64> {
     const CALLS: usize = 64;
@@ -73,7 +81,6 @@ pub fn clock_cost() -> io::Result<f64> {
     const ROUNDS: u32 = 4;
     // Calls of the helper, and as many assignments.
     const KTIME: u64 = 5 << 32 | 0x85;
-    const NOTHING: u64 = 0xb7;
     let (calls, floor) = (repeated(KTIME, CALLS)?, repeated(NOTHING, CALLS)?);
     let mut least = [u32::MAX; 2];
     for _ in 0..ROUNDS {

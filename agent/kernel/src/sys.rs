@@ -179,6 +179,13 @@ pub fn link_info(fd: BorrowedFd<'_>) -> io::Result<LinkInfo> {
     Ok(LinkInfo { program: info[2], ifindex: info[4] })
 }
 
+/// Whether a program was compiled to machine code (`struct bpf_prog_info`: type, id, tag of eight bytes, length of the code).
+pub fn is_compiled(program: BorrowedFd<'_>) -> io::Result<bool> {
+    let mut info = [0u32; 16];
+    info_into(program, &mut info)?;
+    Ok(info[4] != 0)
+}
+
 /// Takes the link's program off its interface now. (Removing the last pin does so a little later.)
 pub fn link_detach(fd: BorrowedFd<'_>) -> io::Result<()> {
     let mut attr = [fd_of(fd)];

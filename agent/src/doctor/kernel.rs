@@ -77,7 +77,8 @@ pub struct Reading {
     pub release: Read<String>,
     pub programs: Read<Load>,
     pub btf: Read<bool>,
-    pub jit: Read<u32>,
+    /// Programs are compiled.
+    pub jit: Read<bool>,
     pub hardening: Read<u32>,
     pub unprivileged: Read<u32>,
     /// The mode in force; `None`: this kernel has no lockdown.
@@ -128,9 +129,9 @@ pub fn judge(r: &Reading) -> Vec<Finding> {
             BTF.note("there is no /sys/kernel/btf/vmlinux").mend("grep CONFIG_DEBUG_INFO_BTF /boot/config-$(uname -r)")
         }
     });
-    let jit = JIT.of(&r.jit, |value| match value {
-        0 => JIT.warning("net.core.bpf_jit_enable is 0").mend("sysctl -w net.core.bpf_jit_enable=1"),
-        n => JIT.ok(format!("on (net.core.bpf_jit_enable is {n})")),
+    let jit = JIT.of(&r.jit, |compiles| match compiles {
+        false => JIT.warning("programs are interpreted").mend("sysctl -w net.core.bpf_jit_enable=1"),
+        true => JIT.ok("programs are compiled to machine code"),
     });
     let hardening = HARDENING.of(&r.hardening, |value| match value {
         2 => HARDENING
@@ -227,7 +228,7 @@ mod tests {
             release: Ok("6.18.0-1-amd64".into()),
             programs: Ok(Load::Taken([Some(10_000), Some(9000)])),
             btf: Ok(true),
-            jit: Ok(1),
+            jit: Ok(true),
             hardening: Ok(0),
             unprivileged: Ok(2),
             lockdown: Ok(None),
@@ -262,7 +263,7 @@ mod tests {
         is(|r| r.release = Ok("6.1.0".into()), "kernel.release", Note, None);
         is(|r| r.release = Ok("linux".into()), "kernel.release", Unknown, None);
         is(|r| r.programs = Ok(Load::Refused("too complex".into())), "kernel.programs", Error, None);
-        is(|r| r.jit = Ok(0), "kernel.jit", Warning, Some("sysctl -w net.core.bpf_jit_enable=1"));
+        is(|r| r.jit = Ok(false), "kernel.jit", Warning, Some("sysctl -w net.core.bpf_jit_enable=1"));
         is(|r| r.hardening = Ok(2), "kernel.jit_hardening", Note, Some("sysctl -w net.core.bpf_jit_harden=1"));
         is(
             |r| r.unprivileged = Ok(0),

@@ -31,6 +31,14 @@ fn programs() -> Read<Load> {
     }
 }
 
+/// Tried, since a network namespace does not show net.core.bpf_jit_enable.
+fn jit() -> Read<bool> {
+    match is_root() {
+        true => probe::compiles().map_err(|e| failed("a program that does nothing", &e)),
+        false => number("/proc/sys/net/core/bpf_jit_enable").map(|n| n > 0),
+    }
+}
+
 fn lockdown() -> Read<Option<String>> {
     let path = "/sys/kernel/security/lockdown";
     match std::fs::read_to_string(path) {
@@ -86,7 +94,7 @@ pub fn read(config: &Config, agent_runs: bool) -> Reading {
         release: release(),
         programs: programs(),
         btf: std::fs::exists("/sys/kernel/btf/vmlinux").map_err(|e| failed("/sys/kernel/btf", &e)),
-        jit: number("/proc/sys/net/core/bpf_jit_enable"),
+        jit: jit(),
         hardening: number("/proc/sys/net/core/bpf_jit_harden"),
         unprivileged: number("/proc/sys/kernel/unprivileged_bpf_disabled"),
         lockdown: lockdown(),
