@@ -145,6 +145,11 @@ fn parse(message: &[u8]) -> Option<Interface> {
 }
 
 impl Interface {
+    /// It is a member of a bond.
+    pub fn in_bond(&self) -> bool {
+        self.part_of.as_deref() == Some("bond")
+    }
+
     /// Takes what IFLA_LINKINFO says; the kind comes before what is particular to it.
     fn built(&mut self, info: &[u8]) {
         for (kind, value) in attributes(info) {

@@ -58,6 +58,8 @@ pub(super) struct Keeper {
     pub(super) held: BTreeMap<u32, Held>,
     failed: BTreeMap<u32, Failed>,
     missing: BTreeSet<String>,
+    /// Members of bonds that have programs for them.
+    covered: BTreeSet<u32>,
     pub(super) options: Options,
     pub(super) budget: Budget,
     pub(super) shared: Option<Arc<Shared>>,
@@ -88,6 +90,7 @@ impl Keeper {
             held: BTreeMap::new(),
             failed: BTreeMap::new(),
             missing: BTreeSet::new(),
+            covered: BTreeSet::new(),
             options: Options::default(),
             budget: Budget::new(0, 0, false),
             shared: None,
@@ -95,17 +98,29 @@ impl Keeper {
             news: None,
             selection,
         };
-        for link in link::list().context("cannot ask for the interfaces")? {
-            if !keeper.selection.wants(&link.name, link.loopback) {
+        let links = link::list().context("cannot ask for the interfaces")?;
+        for link in &links {
+            if !keeper.wants(link) || keeper.covering(link, &links).is_some() {
                 continue;
             }
-            match lock(&link) {
-                Ok(lock) => keeper.claimed.push((link, lock)),
+            match lock(link) {
+                Ok(lock) => keeper.claimed.push((link.clone(), lock)),
                 Err(e) if keeper.outright(&link.name) => return Err(e),
-                Err(e) => keeper.refused(&link, Refusal { failure: Failure::Locked, error: e }),
+                Err(e) => keeper.refused(link, Refusal { failure: Failure::Locked, error: e }),
             }
         }
         Ok(keeper)
+    }
+
+    fn wants(&self, link: &Interface) -> bool {
+        self.selection.wants(&link.name, link.loopback)
+    }
+
+    /// The bond that it is a part of, where that is to have programs: it runs them for its members, on which the kernel attaches
+    /// none.
+    fn covering<'l>(&self, link: &Interface, links: &'l [Interface]) -> Option<&'l Interface> {
+        let master = link.master.filter(|_| link.in_bond())?;
+        links.iter().find(|l| l.index == master && self.wants(l))
     }
 
     pub(super) fn outright(&self, name: &str) -> bool {
@@ -233,7 +248,7 @@ impl Keeper {
                 None => self.gone(index),
             }
         }
-        let unwanted = |i: &u32| there.get(i).is_none_or(|l| !self.selection.wants(&l.name, l.loopback));
+        let unwanted = |i: &u32| there.get(i).is_none_or(|l| !self.wants(l) || self.covering(l, links).is_some());
         let forgotten: Vec<u32> = self.failed.keys().copied().filter(unwanted).collect();
         for index in forgotten {
             self.failed.remove(&index);
@@ -244,9 +259,19 @@ impl Keeper {
                 self.tell(Level::Info, words, None);
             }
         }
+        let was = std::mem::take(&mut self.covered);
         for link in links {
-            let wanted = self.selection.wants(&link.name, link.loopback);
-            if wanted && !self.held.contains_key(&link.index) && self.is_due(link) {
+            if !self.wants(link) || self.held.contains_key(&link.index) {
+                continue;
+            }
+            if let Some(bond) = self.covering(link, links) {
+                if !was.contains(&link.index) {
+                    let words =
+                        format!("{} is a part of the bond {}, whose programs see its packets", link.name, bond.name);
+                    self.tell(Level::Info, words, None);
+                }
+                self.covered.insert(link.index);
+            } else if self.is_due(link) {
                 self.come(link);
             }
         }
@@ -287,7 +312,10 @@ impl Keeper {
 
     /// An interface that is to be protected and is not: never silent.
     pub(super) fn refused(&mut self, link: &Interface, Refusal { failure, error }: Refusal) {
-        let why = format!("{error:#}");
+        let mut why = format!("{error:#}");
+        if link.in_bond() && failure == Failure::Attach {
+            why += "; the kernel attaches to a bond as a whole, not to its members: name the bond";
+        }
         let now = Instant::now();
         let before = self.failed.get(&link.index);
         let wait = before.map_or(RETRY[0], |f| (f.wait * 2).min(RETRY[1]));
@@ -372,7 +400,18 @@ impl Keeper {
     /// Somebody took the programs off.
     fn attach_again(&mut self, link: &Interface, what: &str) {
         let Some(held) = self.held.get_mut(&link.index) else { return };
-        let attached = held.programs.attach();
+        let mut attached = held.programs.attach();
+        // The kernel attaches to nothing above which there are programs. What lies above comes back in this very pass.
+        let above = self.held.iter().filter(|(_, h)| h.seen.vlan.is_some() && h.seen.below == Some(link.index));
+        let above: Vec<u32> = above.map(|(index, _)| *index).collect();
+        if attached.is_err() && !above.is_empty() {
+            for (_, name) in above.into_iter().filter_map(|index| self.let_go(index)).collect::<Vec<_>>() {
+                let words = format!("{name} is let go for a moment: {} below it comes first", link.name);
+                self.tell(Level::Warning, words, None);
+            }
+            let Some(held) = self.held.get_mut(&link.index) else { return };
+            attached = held.programs.attach();
+        }
         let mut roster = self.roster.look();
         let member = roster.members.get_mut(&link.index);
         match attached {

@@ -11,6 +11,7 @@ use serde_json::Value;
 use weir_kernel::link;
 use weir_kernel::pins::Pins;
 
+use crate::join::{Join, MEMBERS};
 use crate::site::*;
 use crate::support::*;
 
@@ -34,9 +35,32 @@ struct Wing<'y> {
 
 impl Yard {
     fn new(interfaces: &str) -> Self {
-        let yard = Self { site: Site::new(&[BAD, GOOD]) };
+        Self::of(Site::new(&[BAD, GOOD]), interfaces)
+    }
+
+    fn of(site: Site, interfaces: &str) -> Self {
+        let yard = Self { site };
         yard.configure(interfaces, "flow: {idle: 1s, active: 1s}\n");
         yard
+    }
+
+    /// With devices that not every kernel has; says why there is none.
+    fn joined(test: &str, join: Join, interfaces: &str) -> Option<Self> {
+        if !ready(test) {
+            return None;
+        }
+        let site = Site::joined(join, &[BAD, GOOD]).inspect_err(|missing| eprintln!("SKIP {test}: {missing}"));
+        Some(Self::of(site.ok()?, interfaces))
+    }
+
+    /// Holds a conversation with the host and waits until its flow has ended: packets each way, wherever they were seen.
+    fn counted(&self, port: u16, packets: u32) -> (u64, u64) {
+        converse(&self.site.peer, GOOD, &self.site.server, SERVER_V4, port, packets);
+        wait_for("the flow's end", PATIENCE, || {
+            let flows = self.flows_to(port);
+            let sums = flows.values().fold((0, 0), |all, f| (all.0 + f.0, all.1 + f.1));
+            (sums.0 >= packets.into()).then_some(sums)
+        })
     }
 
     fn configure(&self, interfaces: &str, more: &str) {
@@ -434,5 +458,49 @@ fn a_name_must_be_there_at_the_start_and_a_pattern_waits() {
     let wing = yard.wing("late0", 85);
     yard.wait_until_protected("late0");
     assert!(!wing.passes(66) && wing.passes(67));
+    agent.stop();
+}
+
+#[test]
+fn a_vlan_device_and_what_it_lies_on_count_each_packet_once() {
+    let test = "a_vlan_device_and_what_it_lies_on_count_each_packet_once";
+    let Some(yard) = Yard::joined(test, Join::Vlan, "[weir0, \"member*\"]") else { return };
+    let agent = yard.site.start();
+    yard.wait_until_protected("weir0");
+    yard.wait_until_protected(MEMBERS[0]);
+    assert_eq!(yard.counted(7310, 60), (60, 30));
+    assert_eq!(yard.site.status()["seen_twice"]["packets"], 90, "{}", yard.site.status());
+    yard.site.ok(&format!("decisions add {BAD} --for 1h"));
+    assert!(!yard.site.passes(BAD, 5353) && yard.site.passes(GOOD, 5353));
+    assert_eq!(yard.site.decision(BAD)["packets"], 3, "stopped below, so met once");
+    // The lower one gets its programs back while the upper one has them.
+    let index = yard.index_of(MEMBERS[0]);
+    let pins = yard.site.server.enter(|| Pins::of(index).unwrap());
+    weir_kernel::sys::link_detach(weir_kernel::sys::obj_get(&pins.link_xdp()).unwrap().as_fd()).unwrap();
+    let again = || yard.state(MEMBERS[0]).is_some_and(|i| i["reattached"] == 1 && i["protected"] == true);
+    wait_for("the programs to be back", PATIENCE, || again().then_some(()));
+    wait_for("both to be protected", PATIENCE, || yard.protected("weir0").then_some(()));
+    assert!(!yard.site.passes(BAD, 5353) && yard.site.passes(GOOD, 5353));
+    agent.stop();
+}
+
+#[test]
+fn what_a_bond_has_programs_for_needs_none_of_its_own() {
+    let test = "what_a_bond_has_programs_for_needs_none_of_its_own";
+    let Some(yard) = Yard::joined(test, Join::Bond, "[weir0, \"member*\"]") else { return };
+    let agent = yard.site.start();
+    yard.wait_until_protected("weir0");
+    let status = yard.site.status();
+    assert!(!status["warnings"].to_string().contains("NOT PROTECTED"), "{status}");
+    assert_eq!(yard.events("is a part of the bond weir0, whose programs see its packets"), 2);
+    assert_eq!(yard.counted(7320, 60), (60, 30));
+    assert_eq!(yard.site.status()["seen_twice"]["packets"], 0);
+    yard.site.ok(&format!("decisions add {BAD} --for 1h"));
+    yard.ip(&format!("link set {} down", MEMBERS[0]));
+    wait_for("the other member", PATIENCE, || yard.site.passes(GOOD, 5353).then_some(()));
+    assert!(!yard.site.passes(BAD, 5353) && !yard.site.leaves(BAD));
+    // A member on its own is no part of anything: it gets programs.
+    yard.ip(&format!("link set {} nomaster", MEMBERS[0]));
+    yard.wait_until_protected(MEMBERS[0]);
     agent.stop();
 }

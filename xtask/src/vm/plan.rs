@@ -156,6 +156,23 @@ pub const ROWS: &[Row] = &[
         anywhere: false,
         tests: &[live("devices::a_bond_is_enforced_on_and_blocks_hold_when_its_active_member_fails")],
     },
+    Row {
+        what: "several interfaces: hot-plug, and taking programs back that somebody detached",
+        anywhere: true,
+        tests: &[
+            live("interfaces::what_comes_is_attached_to_under_traffic_with_every_block_in_force"),
+            live("interfaces::whoever_takes_the_programs_off_finds_them_back"),
+            kernel("members::an_entry_is_written_once_and_holds_on_every_member_and_on_those_who_come"),
+        ],
+    },
+    Row {
+        what: "a VLAN device beside what it lies on, a bond beside its members: each packet counts once",
+        anywhere: false,
+        tests: &[
+            live("interfaces::a_vlan_device_and_what_it_lies_on_count_each_packet_once"),
+            live("interfaces::what_a_bond_has_programs_for_needs_none_of_its_own"),
+        ],
+    },
 ];
 
 /// The tests of a kernel.
