@@ -1,6 +1,7 @@
 //! Benchmarks: programs of the crates they measure, run as root.
 
 mod ingest;
+mod lists;
 mod scoring;
 
 use std::ffi::OsString;
@@ -27,6 +28,8 @@ pub enum What {
         #[arg(long, default_value_t = 2)]
         rounds: u32,
     },
+    /// A list of a million entries, imported and replaced as a user does it
+    Lists(lists::Options),
     /// What the agent takes at a rate of new flows, in all and beside that for the record, and its memory
     Agent {
         /// New flows a second
@@ -41,6 +44,7 @@ pub fn run(what: &What) -> Result<()> {
     match what {
         What::Datapath { args } => datapath(args),
         What::Ingest(options) => ingest::run(options),
+        What::Lists(options) => lists::run(options),
         What::Scoring { rounds } => scoring::run(*rounds),
         What::Agent { flows, seconds } => {
             let words = ["run", "--release", "-p", "weir-agent", "--example", "agent_bench", "--"];

@@ -3,7 +3,7 @@
 //! Nothing leaves the namespaces that the lab made, everything is bounded in count and time, and all of it is gone when
 //! the lab ends, however it ends.
 
-mod agent;
+pub mod agent;
 mod attacks;
 mod book;
 mod events;
@@ -83,7 +83,7 @@ pub fn run(options: &Options) -> Result<()> {
 }
 
 fn build_agent() -> Result<PathBuf> {
-    sh("cargo", ["build", "-p", "weir-agent", "--bin", "weir"]).dir(root()).loud().run()?;
+    sh("cargo", ["build", "--workspace", "--bin", "weir"]).dir(root()).loud().run()?;
     let path = crate::sh::target_dir().join("debug/weir");
     path.canonicalize().with_context(|| format!("the build left no {}", path.display()))
 }

@@ -44,6 +44,12 @@ where
 {
     let mut command = Command::new(program);
     command.args(args).stdin(Stdio::null());
+    // What cargo says of xtask itself: build scripts that look at it would run again, and all that hangs on them.
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|n| ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|p| n.starts_with(p))) {
+            command.env_remove(name);
+        }
+    }
     Sh { command, loud: false }
 }
 
