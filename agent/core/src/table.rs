@@ -21,7 +21,7 @@ use crate::home::Home;
 use crate::record::{EndReason, FlowRecord};
 pub use config::{TableConfig, TableCounts};
 use members::Owners;
-pub use members::{Part, SeenTwice, TAKE_OVER_US};
+pub use members::{Part, SeenTwice, TAKE_OVER_US, say_who_opened};
 use neighbours::Neighbours;
 use slots::{Flow, Place, Slots};
 use timer::Timers;

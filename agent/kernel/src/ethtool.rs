@@ -41,6 +41,8 @@ const GSTRINGS: u32 = 0x1b;
 const GSSET_INFO: u32 = 0x37;
 const GRXFHINDIR: u32 = 0x38;
 const GFEATURES: u32 = 0x3a;
+const GFLAGS: u32 = 0x25;
+const FLAG_RXVLAN: u32 = 1 << 8;
 const GCHANNELS: u32 = 0x3c;
 const SS_FEATURES: u32 = 4;
 const NAME: usize = 32;
@@ -107,6 +109,14 @@ impl Ethtool {
             (name, Feature { on: bit(2), fixed: !bit(0) || bit(3) })
         });
         Ok(named.filter(|(name, _)| !name.is_empty()).collect())
+    }
+
+    /// Whether the driver takes VLAN tags off what comes in, so that programs do not see them (`rxvlan`).
+    pub fn strips_tags(&self, interface: &str) -> io::Result<bool> {
+        // struct ethtool_value: command, flags (enum ethtool_flags).
+        let mut data = [GFLAGS, 0];
+        self.ask(interface, &mut data)?;
+        Ok(data[1] & FLAG_RXVLAN != 0)
     }
 
     pub fn channels(&self, interface: &str) -> io::Result<Channels> {

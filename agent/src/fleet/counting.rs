@@ -6,6 +6,8 @@ use weir_core::table::Part;
 use weir_kernel::KernelError;
 use weir_kernel::flows::{DrainReport, Drained, Epochs, drain_all};
 
+use super::tags::Tags;
+
 /// What one drain gives.
 #[derive(Debug, Default)]
 pub struct Counts {
@@ -20,8 +22,7 @@ pub struct Counts {
 struct One {
     interface: u32,
     epochs: Epochs,
-    /// Tag of a VLAN device whose parent is watched too: there, its packets bear it.
-    tag: Option<u16>,
+    tags: Tags,
     /// What an earlier agent had not read.
     left: Drained,
     /// It is gone; what it counted until then is still to be read.
@@ -37,8 +38,8 @@ impl Counting {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn add(&self, interface: u32, epochs: Epochs, left: Drained) {
-        self.all().push(One { interface, epochs, tag: None, left, last: false });
+    pub(super) fn add(&self, interface: u32, epochs: Epochs, tags: Tags, left: Drained) {
+        self.all().push(One { interface, epochs, tags, left, last: false });
     }
 
     /// Its counts are read once more, and no further.
@@ -46,8 +47,8 @@ impl Counting {
         self.all().iter_mut().filter(|o| o.interface == interface).for_each(|o| o.last = true);
     }
 
-    pub(super) fn set_tag(&self, interface: u32, tag: Option<u16>) {
-        self.all().iter_mut().filter(|o| o.interface == interface && !o.last).for_each(|o| o.tag = tag);
+    pub(super) fn set_tags(&self, interface: u32, tags: Tags) {
+        self.all().iter_mut().filter(|o| o.interface == interface && !o.last).for_each(|o| o.tags = tags);
     }
 
     /// Ends the epoch of every interface and appends what was counted.
@@ -61,13 +62,9 @@ impl Counting {
         let report = drain_all(all.iter_mut().map(|o| &mut o.epochs), &mut counts.flows, &mut each)?;
         let mut at = before;
         for (one, flows) in all.iter().zip(each) {
-            if let Some(tag) = one.tag {
-                for (key, _) in &mut counts.flows[at..at + flows] {
-                    (key.vlan_outer, key.vlan_inner) = (tag, key.vlan_outer);
-                }
-            }
-            at += flows;
-            counts.parts.push(Part { interface: one.interface, flows });
+            let left = one.tags.change(&mut counts.flows, at..at + flows);
+            at += left;
+            counts.parts.push(Part { interface: one.interface, flows: left });
         }
         counts.gone.extend(all.iter().filter(|o| o.last).map(|o| o.interface));
         all.retain(|o| !o.last);

@@ -9,12 +9,14 @@ use anyhow::Context as _;
 use tokio::sync::mpsc;
 use weir_core::event::Level;
 use weir_kernel::changes::{Changes, Waker, Woken};
+use weir_kernel::ethtool::Ethtool;
 use weir_kernel::link::{self, Interface};
 use weir_kernel::pins::{Capacity, Pins};
 use weir_kernel::{Adoption, AttachedMode, Hold, KernelError, Member as Loaded, Options, Programs, Shared};
 
 use super::roster::{Failure, Member, Roster, generic_words, missing_words, unprotected_words};
 use super::spares::Spares;
+use super::tags::Tags;
 use super::{Budget, Change, Counting};
 use crate::config::Selection;
 use crate::lock::Lock;
@@ -112,6 +114,17 @@ impl Keeper {
         Ok(keeper)
     }
 
+    /// What becomes of the tags that an interface sees.
+    pub(super) fn tags(&self, link: &Interface) -> Tags {
+        let strips = |name: &str| Ethtool::open().and_then(|e| e.strips_tags(name)).unwrap_or(false);
+        match (link.vlan, link.below.and_then(|b| self.held.get(&b))) {
+            (Some(_), Some(below)) if strips(&below.seen.name) => Tags::Without,
+            (Some(tag), Some(_)) => Tags::Device(tag),
+            _ if strips(&link.name) => Tags::Without,
+            _ => Tags::AsSeen,
+        }
+    }
+
     fn wants(&self, link: &Interface) -> bool {
         self.selection.wants(&link.name, link.loopback)
     }
@@ -136,8 +149,10 @@ impl Keeper {
         let logger = member.take_logger(log::logger());
         let mut adoption = member.take_adoption();
         let (epochs, counters, programs) = member.into_parts();
+        let (tags, all) = (self.tags(link), 0..adoption.flows.len());
+        tags.change(&mut adoption.flows, all);
         let left = if first { Vec::new() } else { std::mem::take(&mut adoption.flows) };
-        self.counting.add(link.index, epochs, left);
+        self.counting.add(link.index, epochs, tags, left);
         let mut roster = self.roster.look();
         roster.attached += 1;
         let reattached = roster.members.get(&link.index).map_or(0, |m| m.reattached);
@@ -276,8 +291,7 @@ impl Keeper {
             }
         }
         for (index, held) in &self.held {
-            let tag = held.seen.vlan.filter(|_| held.seen.below.is_some_and(|b| self.held.contains_key(&b)));
-            self.counting.set_tag(*index, tag);
+            self.counting.set_tags(*index, self.tags(&held.seen));
         }
         self.look_for_the_missing(links);
     }

@@ -11,6 +11,7 @@ mod first;
 mod keeper;
 mod roster;
 mod spares;
+mod tags;
 
 use std::sync::Arc;
 

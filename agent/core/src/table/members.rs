@@ -196,8 +196,8 @@ fn answer_as_seen_by_the_client(answer: &mut DirStats, there: Option<&DirStats>)
     }
 }
 
-/// Each view has its own first packet.
-fn say_who_opened(stats: &mut FlowStats) {
+/// Of several views or halves, each of which has a first packet of its own: says whose was the first of all.
+pub fn say_who_opened(stats: &mut FlowStats) {
     let opener = usize::from(stats.dir[1].first_us < stats.dir[0].first_us);
     for (d, dir) in stats.dir.iter_mut().enumerate().filter(|(_, dir)| !dir.is_empty()) {
         dir.seen = if d == opener { dir.seen | seen::OPENER } else { dir.seen & !seen::OPENER };
