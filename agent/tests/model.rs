@@ -157,6 +157,15 @@ fn two_bundles_are_compared_over_what_was_recorded() {
     ] {
         assert!(said.contains(part), "`{part}` is not in\n{said}");
     }
+    // A person called normal what the scanner does, on every port: that is held against nobody, on either side.
+    let normal = dir.path().join("normal.json");
+    std::fs::write(&normal, "{\"prefix\":\"192.0.2.9/32\"}\n").unwrap();
+    let with = ["--suppressions", str(&normal), "-o", "json"];
+    let words = ["model", "compare", str(bundle()), str(&deaf), "--over", str(&day)];
+    let c = json(&ok(&run(&[&words[..], &with[..]].concat())));
+    assert_eq!((&c["sources"]["alerted_a"], &c["sources"]["dropped_a"]), (&19.into(), &0.into()), "{c}");
+    assert!(c["differences"].as_array().unwrap().iter().all(|d| d["source"] != "192.0.2.9"), "{c}");
+    assert!(c["notes"].to_string().contains("1 alerts of A and 0 of B were not raised"), "{c}");
     // The other way round says the same of the other.
     let c = compare(&deaf, bundle());
     assert_eq!((&c["sources"]["alerted_a"], &c["sources"]["alerted_b"]), (&0.into(), &20.into()), "{c}");

@@ -20,6 +20,9 @@ pub struct Options {
     /// Share of the benign rows that models are trained on
     #[arg(long, default_value_t = 0.75)]
     train_share: f64,
+    /// By which the models of the scenarios are trained
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
     /// Only the scenarios with this in their name, and no data sets
     #[arg(long, value_name = "WORD")]
     scenario: Option<String>,
@@ -117,7 +120,7 @@ pub fn run(options: &Options) -> Result<()> {
         judged += 1;
         missed += print(set, &evaluate(&weir, &files, options)?)?;
     }
-    let (met, scenarios) = scenarios::run(&weir, &corpus, options.scenario.as_deref())?;
+    let (met, scenarios) = scenarios::run(&weir, &corpus, options.scenario.as_deref(), options.seed)?;
     missed += met;
     if judged + scenarios == 0 {
         bail!("no data set is in {}", corpus.display());

@@ -31,7 +31,10 @@ pub fn community_id(src: (Addr, u16), dst: (Addr, u16), proto: u8) -> String {
         hash.update(a.1.to_be_bytes());
         hash.update(b.1.to_be_bytes());
     }
-    format!("1:{}", STANDARD.encode(hash.finalize()))
+    let mut id = String::with_capacity(30);
+    id.push_str("1:");
+    STANDARD.encode_string(hash.finalize(), &mut id);
+    id
 }
 
 /// Type and code of ICMP or ICMPv6 (by `proto`) as the ports of who sent it: a type that has a counterpart meets it in one

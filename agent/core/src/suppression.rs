@@ -173,6 +173,18 @@ impl Default for Suppressions {
 }
 
 impl Suppressions {
+    /// Suppressions that hold over whatever time is looked at: of what is over, none has ended.
+    pub fn throughout(scopes: impl IntoIterator<Item = Scope>) -> Result<Self, SuppressionError> {
+        let mut all = Self::default();
+        for scope in scopes {
+            let nobody = String::new;
+            let new = NewSuppression { scope, ttl_us: MAX_TTL_US, comment: nobody(), by: nobody(), came_of: nobody() };
+            all.add(new, 0)?;
+        }
+        all.live.iter_mut().for_each(|s| s.expires_us = TimeUs::MAX);
+        Ok(all)
+    }
+
     /// Those that hold, by number.
     pub fn live(&self) -> &[Suppression] {
         &self.live
@@ -231,6 +243,20 @@ impl Suppressions {
     pub fn remove(&mut self, id: u64, now: TimeUs) -> Result<Suppression, SuppressionError> {
         let at = self.live.iter().position(|s| s.id == id).ok_or(SuppressionError::Unknown(id))?;
         Ok(self.end(at, now))
+    }
+
+    /// Becomes what `wanted` is, but for whose alerts were counted here; gives what one of the two alone covered.
+    pub fn follow(&mut self, wanted: &Self) -> Vec<Prefix> {
+        let differ = |a: &Self, b: &Self| {
+            let not_in = |s: &&Suppression| !b.live.iter().any(|o| (o.id, &o.scope) == (s.id, &s.scope));
+            a.live.iter().filter(not_in).map(|s| s.scope.prefix).collect::<Vec<_>>()
+        };
+        let mut changed = differ(self, wanted);
+        changed.extend(differ(wanted, self));
+        let mut counted = std::mem::take(&mut self.counted);
+        counted.retain(|source, _| !changed.iter().any(|p| p.contains(*source)));
+        *self = Self { counted, ..wanted.clone() };
+        changed
     }
 
     /// Takes out what has expired by `now`.

@@ -14,6 +14,7 @@ use weir_core::role::Direction;
 use weir_core::stat_fields::{STAT_FIELDS, StatField};
 
 use crate::sink::Observation;
+use crate::write::Values;
 
 /// One row of an output.
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +54,8 @@ pub(crate) enum Cell<'a> {
     Real(f64),
     Time(u64),
     Text(Cow<'a, str>),
+    /// An address, as text.
+    Ip(Addr),
 }
 
 /// Why a row of a file is none that Weir wrote.
@@ -60,11 +63,34 @@ pub(crate) type Wrong = &'static str;
 
 type Get = for<'a> fn(&Row<'a>) -> Cell<'a>;
 type Set = fn(&mut Draft, &Cell<'_>) -> Result<(), Wrong>;
+/// Takes the cells of many rows, as `Get` gives them.
+type Fill = fn(&[Row<'_>], &mut Values);
+
+/// How a cell is taken from a row, and from many.
+struct Taken {
+    get: Get,
+    fill: Fill,
+}
+
+/// [`Taken`] of what gives a cell of a row: the loop over rows is compiled for this column alone.
+macro_rules! taken {
+    ($kind:ident, $get:expr) => {
+        Taken {
+            get: $get,
+            fill: |rows, to| {
+                let get: Get = $get;
+                for row in rows {
+                    to.push(Kind::$kind, get(row));
+                }
+            },
+        }
+    };
+}
 
 enum Access {
     /// Written only.
-    Shown(Get),
-    Whole(Get, Set),
+    Shown(Taken),
+    Whole(Taken, Set),
     Stat {
         dir: usize,
         field: &'static StatField,
@@ -81,12 +107,20 @@ pub(crate) struct Column {
 impl Column {
     pub(crate) fn get<'a>(&self, row: &Row<'a>) -> Cell<'a> {
         match self.access {
-            Access::Shown(get) | Access::Whole(get, _) => get(row),
+            Access::Shown(ref taken) | Access::Whole(ref taken, _) => (taken.get)(row),
+            Access::Stat { dir, field } => statistic(&row.flow.record.stats, dir, field),
+        }
+    }
+
+    /// Takes the cells of many rows.
+    pub(crate) fn fill(&self, rows: &[Row<'_>], to: &mut Values) {
+        match self.access {
+            Access::Shown(ref taken) | Access::Whole(ref taken, _) => (taken.fill)(rows, to),
+            Access::Stat { dir, field } if field.narrow => {
+                rows.iter().for_each(|r| to.push(Kind::U32, statistic(&r.flow.record.stats, dir, field)));
+            }
             Access::Stat { dir, field } => {
-                let stats = &row.flow.record.stats;
-                let value = (field.get)(&stats.dir[dir]);
-                let absent = *stats == FlowStats::EMPTY || (field.empty != 0 && value == field.empty);
-                if absent { Cell::Null } else { Cell::Int(value) }
+                rows.iter().for_each(|r| to.push(Kind::U64, statistic(&r.flow.record.stats, dir, field)));
             }
         }
     }
@@ -114,6 +148,13 @@ impl Column {
             }
         }
     }
+}
+
+fn statistic<'a>(stats: &FlowStats, dir: usize, field: &StatField) -> Cell<'a> {
+    let value = (field.get)(&stats.dir[dir]);
+    // Who has no packet has no statistics: most rows show that by the first number.
+    let none = || stats.dir.iter().all(|d| d.packets == 0) && *stats == FlowStats::EMPTY;
+    if (field.empty != 0 && value == field.empty) || none() { Cell::Null } else { Cell::Int(value) }
 }
 
 /// A record while its cells come in.
@@ -230,7 +271,7 @@ const fn column(name: &'static str, kind: Kind, nullable: bool, access: Access) 
 /// A column that is read back: name, kind, whether it may be null, the cell of a row, and what a cell sets in a draft.
 macro_rules! whole {
     ($name:literal, $kind:ident, $null:ident, $get:expr, $d:ident, $c:ident => $set:expr) => {
-        column($name, Kind::$kind, whole!(@$null), Access::Whole($get, |$d, $c| {
+        column($name, Kind::$kind, whole!(@$null), Access::Whole(taken!($kind, $get), |$d, $c| {
             $set;
             Ok(())
         }))
@@ -265,10 +306,10 @@ macro_rules! scored {
             $name,
             Kind::$kind,
             true,
-            Access::Shown(|r| {
+            Access::Shown(taken!($kind, |r| {
                 let get: for<'a> fn(&'a Anomaly) -> Cell<'a> = $get;
                 r.anomaly.map_or(Cell::Null, get)
-            }),
+            })),
         )
     };
 }
@@ -283,19 +324,19 @@ pub(crate) fn columns(scored: bool) -> Vec<Column> {
         whole!("start", Time, TIME: |f| Cell::Time(f.start_us), d, c => d.flow.record.start_us = int(c)?),
         whole!("end", Time, TIME: |f| Cell::Time(f.end_us), d, c => d.flow.record.end_us = int(c)?),
         whole!("duration_us", U64, DURATION: |f| Cell::Int(f.duration_us()), d, c => d.duration_us = int(c)?),
-        whole!("src_ip", Text, ADDRESSES: |f| ip(f.client), d, c => d.flow.record.client = address(c)?),
+        whole!("src_ip", Text, ADDRESSES: |f| Cell::Ip(f.client), d, c => d.flow.record.client = address(c)?),
         whole!("src_port", U16, CLIENT_PORT: |f| Cell::Int(f.client_port.into()),
             d, c => d.flow.record.client_port = narrow(c)?),
-        whole!("dest_ip", Text, ADDRESSES: |f| ip(f.server), d, c => d.flow.record.server = address(c)?),
+        whole!("dest_ip", Text, ADDRESSES: |f| Cell::Ip(f.server), d, c => d.flow.record.server = address(c)?),
         whole!("dest_port", U16, SERVER_PORT: |f| Cell::Int(f.server_port.into()),
             d, c => d.flow.record.server_port = narrow(c)?),
         whole!("proto", U8, PROTO: |f| Cell::Int(f.proto.into()), d, c => d.flow.record.proto = narrow(c)?),
-        column("proto_name", Kind::Text, true, Access::Shown(proto)),
+        column("proto_name", Kind::Text, true, Access::Shown(taken!(Text, proto))),
         whole!("vlan_outer", U16, null, |r| or_null(r.flow.record.vlan_outer.into()),
             d, c => d.flow.record.vlan_outer = narrow(c)?),
         whole!("vlan_inner", U16, null, |r| or_null(r.flow.record.vlan_inner.into()),
             d, c => d.flow.record.vlan_inner = narrow(c)?),
-        column("community_id", Kind::Text, true, Access::Shown(community)),
+        column("community_id", Kind::Text, true, Access::Shown(taken!(Text, community))),
         whole!("direction", Text, never, |r| word(r.flow.record.direction.name()),
             d, c => d.flow.record.direction = Direction::from_name(text(c)?).ok_or("row with an unknown direction")?),
         total!("pkts_toserver", PACKETS, fwd.packets),
@@ -329,7 +370,12 @@ pub(crate) fn columns(scored: bool) -> Vec<Column> {
         all.extend([
             scored!("score", F64, |a| Cell::Real(score(a).into())),
             scored!("p_value", F64, |a| Cell::Real(a.p_value.into())),
-            column("is_anomaly", Kind::Bool, true, Access::Shown(|r| r.is_anomaly().map_or(Cell::Null, Cell::Bool))),
+            column(
+                "is_anomaly",
+                Kind::Bool,
+                true,
+                Access::Shown(taken!(Bool, |r| r.is_anomaly().map_or(Cell::Null, Cell::Bool))),
+            ),
             scored!("profile", Text, |a| word(a.profile)),
             scored!("role", Text, |a| Cell::Text(a.role.to_string().into())),
             scored!("p_autoencoder", F64, |a| Cell::Real(a.autoencoder.into())),
@@ -365,10 +411,6 @@ fn community<'a>(row: &Row<'a>) -> Cell<'a> {
 fn clock<'a>(row: &Row<'a>) -> Cell<'a> {
     let r = &row.flow.record;
     if r.have.has(Have::TIME) { Cell::Null } else { or_null(r.start_us) }
-}
-
-fn ip<'a>(addr: Addr) -> Cell<'a> {
-    Cell::Text(addr.to_string().into())
 }
 
 /// "distinct ports contacted 47 (usually 1 to 3); ...".

@@ -38,6 +38,7 @@ impl Agent {
         match (self.config.default_model, serves) {
             (DefaultModel::Off, false) => self.loading = None,
             (DefaultModel::Off, true) => {
+                self.pause_challenge();
                 self.pipeline.withdraw();
                 self.pipeline.policy.set_config(policy(&self.config, false));
                 let words = "the default bundle is out of service: nothing is scored until a bundle was learned here";
@@ -88,6 +89,7 @@ impl Agent {
                 let what = allowed(self.config.default_model);
                 let words = format!("{DEFAULT_BUNDLE}, serves until one was: {what}; learning goes on");
                 self.news(now, Level::Info, "model", words);
+                self.resume_challenge();
             }
             Some(Ok(_)) => {}
             Some(Err(e)) => self.warn("default", format!("{e}; nothing is scored until a bundle was learned here")),

@@ -321,12 +321,12 @@ impl Agent {
 
     fn challenge_ready(&mut self, ready: Ready, by: &Caller) -> Result<BundleReport, CommandError> {
         let Ready { dir, model } = ready;
-        if self.models.serving.is_none() {
+        let Some(serving) = self.pipeline.serving() else {
             let words =
                 "no bundle serves yet, so there is nothing to compare with: `weir model load` lets this one serve";
             return Err(CommandError::Refused(words.to_owned()));
-        }
-        if self.models.serving.as_ref() == Some(&dir.id) {
+        };
+        if self.models.serving.as_ref() == Some(&dir.id) || serving.bundle.id() == model.bundle.id() {
             let words = format!("bundle {} serves already: it would be compared with itself", dir.id);
             return Err(CommandError::Refused(words));
         }
@@ -339,11 +339,12 @@ impl Agent {
 
     /// Begins a comparison with what serves; one under way is given up.
     fn start_challenge(&mut self, id: String, model: Model) {
-        let Some(serving) = self.pipeline.model().cloned() else { return };
+        let Some(serving) = self.pipeline.serving().cloned() else { return };
         let settings = Settings {
             window_us: self.config.window.as_micros() as u64,
             policy: super::policy(&self.config, true),
             guard: self.decisions.guard().clone(),
+            suppressions: self.pipeline.suppressions.clone(),
         };
         match Challenger::start(id, model, serving, &settings, wall_us()) {
             Ok(challenger) => {
@@ -354,10 +355,20 @@ impl Agent {
         }
     }
 
-    /// The bundle that challenged when the agent before ended does so again.
+    /// Nothing serves any more that could be challenged. Whoever did so does again once something serves.
+    pub(super) fn pause_challenge(&mut self) {
+        if let Some(old) = self.models.challenger.take() {
+            self.pipeline.tap = false;
+            let words = format!("bundle {} waits to challenge until a bundle serves", old.id());
+            self.news(wall_us(), Level::Info, "model", words);
+        }
+    }
+
+    /// The bundle that challenged when the agent before ended, or until nothing served, does so again.
     pub(super) fn resume_challenge(&mut self) {
         if let Some(dir) = self.store.bundles().challenger()
-            && self.models.serving.is_some()
+            && self.pipeline.serving().is_some()
+            && self.models.challenger.is_none()
         {
             self.prepare(Lies::Stored(dir), Then::Resume);
         }
@@ -366,7 +377,7 @@ impl Agent {
     pub(super) fn pass_to_challenger(&mut self, now: TimeUs, scored: Option<Box<Scored>>) {
         let Some(challenger) = &mut self.models.challenger else { return };
         match scored {
-            Some(scored) => challenger.epoch(now, *scored, self.decisions.guard()),
+            Some(scored) => challenger.epoch(now, *scored, self.decisions.guard(), &self.pipeline.suppressions),
             // The serving bundle could not score it.
             None => challenger.left_out(),
         }

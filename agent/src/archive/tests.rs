@@ -161,7 +161,7 @@ fn the_oldest_goes_first_by_size_and_by_age() {
     let now = wall_us();
     let small = Record { max_size: 1_000_000, ..config() };
     let mut a = Archive::start(dir.path(), small.clone()).unwrap();
-    for i in 0..20 {
+    for i in 0..40 {
         // Dissimilar numbers, so that they take room.
         let mut b = batch(now + i * S, 2_000);
         for (n, o) in b.flows.iter_mut().enumerate() {
@@ -174,7 +174,7 @@ fn the_oldest_goes_first_by_size_and_by_age() {
     let contents = a.contents();
     let bytes: u64 = contents.segments.iter().map(|s| s.bytes).sum();
     assert!(bytes <= small.max_size && contents.segments.len() > 3, "{bytes} in {}", contents.segments.len());
-    assert_eq!(contents.segments.last().unwrap().end_us, now + 19 * S);
+    assert_eq!(contents.segments.last().unwrap().end_us, now + 39 * S);
     assert!(contents.segments[0].begin_us > now, "the first ones are gone");
     a.configure(&Record { max_age: Duration::from_secs(60), ..small.clone() });
     let segments = flushed(&a).segments.len();

@@ -27,6 +27,7 @@ mod render;
 mod render_model;
 mod review;
 mod sinks;
+mod suppressions;
 mod tls;
 mod top;
 mod train;

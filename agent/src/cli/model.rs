@@ -9,13 +9,14 @@ use anyhow::Context;
 use serde_json::json;
 use weir_core::guard::Guard;
 use weir_core::policy::PolicyConfig;
+use weir_core::suppression::Suppressions;
 use weir_models::ChildLimits;
 
 use super::args::{CompareArgs, InputArgs, ModelCmd};
 use super::drift;
 use super::flows::reading;
 use super::output::{Output, clean};
-use super::{render, render_model, usage};
+use super::{render, render_model, suppressions, usage};
 use crate::api::client::Client;
 use crate::clock::wall_us;
 use crate::command::{BundleReport, Purpose};
@@ -182,7 +183,12 @@ pub fn compare_over(args: CompareArgs, socket: Option<PathBuf>, out: &Output) ->
         )
     })?;
     signals::watch().context("cannot wait for signals")?;
-    let settings = Settings { window_us, policy: PolicyConfig::default(), guard: Guard::default() };
+    let (suppressions, unknown) = match &args.suppressions {
+        Some(file) => (suppressions::of_file(file)?, None),
+        None if args.recorded => suppressions::of_agent(socket.as_deref())?,
+        None => (Suppressions::default(), None),
+    };
+    let settings = Settings { window_us, policy: PolicyConfig::default(), guard: Guard::default(), suppressions };
     let mut over = Over::new(Comparison::new(a, b, &settings), window_us);
     let inputs = args.over.len();
     let recorded = args.recorded;
@@ -212,6 +218,7 @@ pub fn compare_over(args: CompareArgs, socket: Option<PathBuf>, out: &Output) ->
         1 => "1 input".to_owned(),
         n => format!("{n} inputs"),
     });
+    report.notes.extend(unknown);
     if unscored > 0 {
         report.notes.push(format!("{unscored} flow records do not tell what profile core needs, or are never scored"));
     }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use weir_core::guard::Guard;
 use weir_core::record::TimeUs;
+use weir_core::suppression::Suppressions;
 
 use super::{Comparison, Epoch, Settings};
 use crate::command::{ChallengerReport, CommandError, Reply};
@@ -23,6 +24,7 @@ const MAX_RECORDS: usize = 100_000;
 enum Message {
     Epoch(Box<Epoch>),
     Guard(Guard),
+    Suppressions(Box<Suppressions>),
     Report(Reply<pb::Comparison>),
 }
 
@@ -53,6 +55,8 @@ pub struct Challenger {
     shared: Arc<Shared>,
     /// Who must never be stopped, as the thread knows it.
     guard: Guard,
+    /// [`Suppressions::changes`] of what the thread knows.
+    suppressions: u64,
 }
 
 impl Challenger {
@@ -66,10 +70,14 @@ impl Challenger {
     ) -> std::io::Result<Challenger> {
         let (to, from) = sync_channel(WAITING);
         let shared = Arc::new(Shared::default());
+        let serves_by_default = serving.is_default;
         let comparison = Comparison::new(serving, model.clone(), settings);
-        let there = shared.clone();
-        std::thread::Builder::new().name("weir-challenger".into()).spawn(move || work(comparison, &from, &there))?;
-        Ok(Self { id, since_us: now, model, to, shared, guard: settings.guard.clone() })
+        let (there, default) = (shared.clone(), serves_by_default);
+        std::thread::Builder::new()
+            .name("weir-challenger".into())
+            .spawn(move || work(comparison, default, &from, &there))?;
+        let suppressions = settings.suppressions.changes();
+        Ok(Self { id, since_us: now, model, to, shared, guard: settings.guard.clone(), suppressions })
     }
 
     pub fn id(&self) -> &str {
@@ -80,9 +88,16 @@ impl Challenger {
     }
 
     /// Passes on what the serving model has scored in an epoch.
-    pub fn epoch(&mut self, now: TimeUs, scored: Scored, guard: &Guard) {
+    pub fn epoch(&mut self, now: TimeUs, scored: Scored, guard: &Guard, suppressions: &Suppressions) {
         if self.guard != *guard && self.to.try_send(Message::Guard(guard.clone())).is_ok() {
             self.guard = guard.clone();
+        }
+        let changes = suppressions.changes();
+        if self.suppressions != changes {
+            let message = Message::Suppressions(Box::new(suppressions.clone()));
+            if self.to.try_send(message).is_ok() {
+                self.suppressions = changes;
+            }
         }
         let small = scored.records.len() <= MAX_RECORDS;
         if !small || self.to.try_send(Message::Epoch(Box::new(Epoch::of(now, scored)))).is_err() {
@@ -130,7 +145,7 @@ impl Drop for Challenger {
 /// How far a comparison gives way to everything else.
 const NICE: i32 = 10;
 
-fn work(mut comparison: Comparison, from: &Receiver<Message>, shared: &Shared) {
+fn work(mut comparison: Comparison, default: bool, from: &Receiver<Message>, shared: &Shared) {
     // Counting packets and acting on them goes first.
     priority::nice(NICE);
     while let Ok(message) = from.recv() {
@@ -149,10 +164,11 @@ fn work(mut comparison: Comparison, from: &Receiver<Message>, shared: &Shared) {
             }
             Message::Epoch(_) => {}
             Message::Guard(guard) => comparison.set_guard(&guard),
+            Message::Suppressions(wanted) => comparison.set_suppressions(&wanted),
             Message::Report(reply) => {
                 let mut report = comparison.report("live traffic");
                 report.epochs_left_out = shared.left_out.load(Ordering::Relaxed);
-                report.notes = notes(&shared.failed());
+                report.notes.extend(notes(&shared.failed(), default));
                 // Whoever asked may have hung up.
                 let _ = reply.send(Ok(report));
             }
@@ -160,9 +176,12 @@ fn work(mut comparison: Comparison, from: &Receiver<Message>, shared: &Shared) {
     }
 }
 
-fn notes(failed: &str) -> Vec<String> {
+fn notes(failed: &str, default: bool) -> Vec<String> {
     let stopped = "what is really dropped meanwhile never comes in again, so neither side sees more of it";
     let mut notes = vec![stopped.to_owned()];
+    if default {
+        notes.push("A is the default bundle, which came with the program and was not learned here".to_owned());
+    }
     if !failed.is_empty() {
         notes.insert(0, format!("the comparison ended: {failed}"));
     }

@@ -2,7 +2,8 @@
 //!
 //! Both sides are whole pipelines of their own behind the flow table: evidence, standing, policy and a table of decisions, which
 //! no kernel ever sees. Both begin with nothing held against anyone when the comparison begins, and are taken as promoted in mode
-//! enforce, so that what differs is due to the bundles alone. Nothing here writes entries or events.
+//! enforce, so that what differs is due to the bundles alone. What people called normal is so for both. Nothing here writes entries or
+//! events.
 //!
 //! Memory: evidence of each side as that of the agent, and [`MAX_SOURCES`] sources that something was decided about.
 
@@ -15,12 +16,13 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use nix::time::{ClockId, clock_gettime};
 use weir_core::addr::Addr;
 use weir_core::decisions::{Decisions, Limits};
-use weir_core::event::{Anomaly, Mode};
+use weir_core::event::{Anomaly, Event, Mode};
 use weir_core::guard::Guard;
 use weir_core::policy::PolicyConfig;
 use weir_core::profile::ProfileId;
 use weir_core::record::{FlowRecord, TimeUs};
 use weir_core::role::Role;
+use weir_core::suppression::Suppressions;
 use weir_core::table::TableConfig;
 use weir_core::window::SourceWindow;
 
@@ -43,6 +45,8 @@ pub struct Settings {
     /// As the agent has it; promoted and in mode enforce here.
     pub policy: PolicyConfig,
     pub guard: Guard,
+    /// What people called normal is held against nobody on either side.
+    pub suppressions: Suppressions,
 }
 
 /// What one epoch brought. Records are [`crate::pipeline::scorable`].
@@ -80,6 +84,8 @@ struct Side {
     drops: u64,
     limits: u64,
     shadows: u64,
+    /// Alerts that were not raised because people called normal what they were about.
+    suppressed: u64,
     cpu_us: u64,
 }
 
@@ -113,6 +119,7 @@ impl Side {
         });
         pipeline.tap = true;
         pipeline.serve(model.clone());
+        pipeline.suppressions.follow(&settings.suppressions);
         Self {
             model,
             pipeline,
@@ -122,6 +129,7 @@ impl Side {
             drops: 0,
             limits: 0,
             shadows: 0,
+            suppressed: 0,
             cpu_us: 0,
         }
     }
@@ -136,6 +144,8 @@ impl Side {
         let before = cpu_us();
         self.decisions.expire(now);
         let outcome = self.pipeline.observe(now, records, rows, scored, &self.decisions);
+        let suppressed = |e: &&Event| matches!(e, Event::Agent { kind: "suppressed", .. });
+        self.suppressed += outcome.events.iter().filter(suppressed).count() as u64;
         self.cpu_us += cpu_us().saturating_sub(before);
         outcome
     }
@@ -224,6 +234,15 @@ impl Comparison {
         }
     }
 
+    /// What people call normal, from now on. What was held against whom a change is about counts on neither side, as in the agent.
+    pub fn set_suppressions(&mut self, wanted: &Suppressions) {
+        for side in &mut self.sides {
+            for prefix in side.pipeline.suppressions.follow(wanted) {
+                side.pipeline.begin_anew(prefix);
+            }
+        }
+    }
+
     /// Takes an epoch; the reason where a bundle cannot score it.
     pub fn epoch(&mut self, epoch: Epoch) -> Result<(), String> {
         let before = cpu_us();
@@ -280,6 +299,14 @@ impl Comparison {
         self.told.values().filter(|t| differing(t)).count() as u64
     }
 
+    /// Alerts that suppressions kept from being raised, in words.
+    fn suppressed(&self) -> Option<String> {
+        let [a, b] = self.sides.each_ref().map(|s| s.suppressed);
+        let words =
+            || format!("suppressions hold for both: {a} alerts of A and {b} of B were not raised because of them");
+        (a + b > 0).then(words)
+    }
+
     pub fn report(&self, over: &str) -> pb::Comparison {
         let profiles = self.spreads.iter().map(|(name, spread)| {
             let certified = [self.sides[0].certified(name), self.sides[1].certified(name)];
@@ -299,7 +326,7 @@ impl Comparison {
             sources_left_out: self.left_out,
             epochs_left_out: 0,
             cpu_us: self.cpu_us,
-            notes: Vec::new(),
+            notes: self.suppressed().into_iter().collect(),
         }
     }
 }

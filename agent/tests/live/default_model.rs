@@ -1,7 +1,9 @@
 //! The bundle that came with the program, until one is learned here.
 
 use serde_json::Value;
+use weir_source::write::Form;
 
+use crate::common;
 use crate::site::*;
 use crate::support::*;
 
@@ -64,5 +66,57 @@ fn the_default_bundle_serves_while_learning_goes_on_and_is_named_everywhere() {
         agent.own_log()
     );
     assert!(site.status()["bundle"].is_null());
+    agent.stop();
+}
+
+#[test]
+fn a_bundle_challenges_the_default_one_and_waits_while_nothing_serves() {
+    if !ready("a_bundle_challenges_the_default_one_and_waits_while_nothing_serves") {
+        return;
+    }
+    let site = Site::new(&["10.77.0.66"]);
+    configure(&site, "learn:\n  duration: 1d\n");
+    let own = site.path("own");
+    let input = common::file(&site.path("."), "usual.json", Form::Json, (0..3_000).map(common::usual));
+    let words = ["train", common::str(&input), "--out", common::str(&own), "--window", "10s"];
+    common::ok(&common::run(&words));
+    let agent = site.start();
+    let hash = default_serves(&site)["bundle"]["hash"].clone();
+    let challenger = site.json(&format!("model challenge {}", own.display())).remove(0);
+    assert_eq!((&challenger["challenger"], &challenger["current"]), (&true.into(), &false.into()), "{challenger}");
+    // Both score what comes.
+    let compared = || {
+        wait_for("flows that both have scored", PATIENCE, || {
+            site.passes("10.77.0.66", 5353);
+            let c = site.json("model compare").remove(0);
+            (c["profiles"][0]["rows"].as_u64() > Some(0)).then_some(c)
+        })
+    };
+    let c = compared();
+    assert_eq!((&c["a"]["id"], &c["b"]["id"]), (&hash, &challenger["hash"]), "{c}");
+    assert!(c["notes"].to_string().contains("A is the default bundle"), "{c}");
+    let status = site.status();
+    assert_eq!((&status["bundle"]["id"], &status["learning"]["phase"]), (&"default".into(), &"collecting".into()));
+
+    // Nothing serves: it waits, and goes on once something does, also after a restart.
+    let challenges = || {
+        wait_for("the challenger's return", PATIENCE, || {
+            site.status()["challenger"]["id"].as_str().filter(|c| challenger["id"] == **c).map(drop)
+        })
+    };
+    configure(&site, "learn:\n  duration: 1d\ndefault_model: off\n");
+    site.ok("config reload");
+    assert!(site.status()["challenger"].is_null());
+    assert!(agent.own_log().contains("waits to challenge until a bundle serves"), "{}", agent.own_log());
+    configure(&site, "learn:\n  duration: 1d\n");
+    site.ok("config reload");
+    challenges();
+    agent.stop();
+    let agent = site.start();
+    challenges();
+    compared();
+    // Of two that learned nothing here, the one that a person loads serves, and is no challenger any more.
+    site.ok(&format!("model load {}", own.display()));
+    assert_eq!((&site.status()["bundle"]["id"], &site.status()["challenger"]), (&challenger["id"], &Value::Null));
     agent.stop();
 }

@@ -243,6 +243,27 @@ fn a_challenger_tells_what_it_would_do_and_does_nothing() {
     );
     assert!(site.ok("status").contains("challenger") && site.ok("model list").contains("challenges"));
 
+    // What a person calls normal meanwhile is held against nobody by the challenger either, and counts from there on.
+    site.ok("suppressions add 10.77.0.66 --for 1h");
+    site.ok(&format!("model challenge {}", id(&challenger)));
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|s| {
+        let scanning = s.spawn(|| scan(&site, "10.77.0.66", &stop));
+        let c = wait_for("an alert that the challenger would not raise", PATIENCE, || {
+            let c = site.json("model compare").remove(0);
+            c["notes"].to_string().contains("suppressions hold for both").then_some(c)
+        });
+        assert_eq!((&c["b"]["alerts"], &c["differences"]), (&0.into(), &Value::Array(vec![])), "{c}");
+        // Taken back while it challenges, it counts again.
+        let listed = site.json("suppressions list").remove(0);
+        site.ok(&format!("suppressions remove {}", listed["id"]));
+        wait_for("an alert of the challenger", PATIENCE, || {
+            (site.json("model compare").remove(0)["b"]["alerts"].as_u64() > Some(0)).then_some(())
+        });
+        stop.store(true, Ordering::Release);
+        scanning.join().unwrap();
+    });
+
     // It goes on after a restart, and begins anew.
     agent.stop();
     let agent = site.start();

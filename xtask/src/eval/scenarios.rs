@@ -199,11 +199,13 @@ const BENIGN_CAPTURES: Scenario = Scenario {
 };
 
 /// Prints the table; gives how many floors were missed, and how many scenarios were judged.
-pub fn run(weir: &Path, corpus: &Path, only: Option<&str>) -> Result<(usize, usize)> {
+pub fn run(weir: &Path, corpus: &Path, only: Option<&str>, seed: u64) -> Result<(usize, usize)> {
     println!(
         "\nSources, as an agent in mode enforce would judge them (weir eval). Each scenario is judged by a model of benign traffic \
          of other captures\nand logs; flows until alerted count from a source's first malicious flow, and seconds to the end of the \
-         epoch. Where a log has no\nsequence numbers nothing is proven, so nothing is blocked: the second line of a scenario is with \
+         epoch of 1 s at which it was decided.\nBehind the slash: flows before that epoch. An epoch's end is the first moment at which anything is \
+         decided: where the flow that a floor names began in the\ndeciding epoch, the floor is met at that epoch's end, however many flows \
+         began in it. Where a log has no\nsequence numbers nothing is proven, so nothing is blocked: the second line of a scenario is with \
          complete handshakes taken for proof\n(--trust-sources, in training too). In brackets: of the sources with ten \
          malicious flows or more.\n"
     );
@@ -247,7 +249,7 @@ pub fn run(weir: &Path, corpus: &Path, only: Option<&str>) -> Result<(usize, usi
                 Some(bundle) => bundle.clone(),
                 None => {
                     let bundle = target_dir().join(format!("eval/scenario-{n}"));
-                    train(weir, &taught, trust, &bundle)?;
+                    train(weir, &taught, (trust, seed), &bundle)?;
                     bundles.insert(key, bundle.clone());
                     bundle
                 }
@@ -258,7 +260,7 @@ pub fn run(weir: &Path, corpus: &Path, only: Option<&str>) -> Result<(usize, usi
                 bail!("{}: sources are not judged: {}", scenario.name, said["sources_not_judged"]);
             }
             let met = floor(scenario.asked, s);
-            ok &= met.is_empty();
+            ok &= !met.starts_with(MISSED);
             if matches!(scenario.asked, Asked { false_blocks: 1, .. }) && trust {
                 blocks += s["false_blocks"].as_f64().unwrap_or(0.0);
             }
@@ -280,12 +282,12 @@ pub fn run(weir: &Path, corpus: &Path, only: Option<&str>) -> Result<(usize, usi
 }
 
 fn row(cells: &[&str]) {
-    let widths = [40, 10, 10, 16, 16, 8, 13, 13, 0];
+    let widths = [40, 10, 10, 24, 16, 8, 13, 13, 0];
     let line: String = cells.iter().zip(widths).map(|(c, w)| format!("{c:<w$} ")).collect();
     println!("{}", line.trim_end());
 }
 
-fn print(scenario: &Scenario, trust: bool, s: &Value, missed: &str) {
+fn print(scenario: &Scenario, trust: bool, s: &Value, met: &str) {
     let number = |key: &str| s[key].as_f64().unwrap_or(0.0);
     let spread = |of: &str| {
         let u = &s["until_alerted"];
@@ -299,12 +301,15 @@ fn print(scenario: &Scenario, trust: bool, s: &Value, missed: &str) {
         &name,
         &format!("{:.0}", number("malicious")),
         &alerted(s),
-        &spread("flows"),
+        &match s["until_alerted"]["flows_before_worst"].as_u64() {
+            Some(before) => format!("{} / {before}", spread("flows")),
+            None => spread("flows"),
+        },
         &spread("seconds"),
         &format!("{:.0}", number("benign")),
         &format!("{:.0}", number("false_alerts")),
         &format!("{:.0} ({:.0} true)", number("false_blocks"), number("blocked")),
-        if missed.is_empty() { "met" } else { missed },
+        met,
     ]);
 }
 
@@ -323,10 +328,13 @@ fn alerted(s: &Value) -> String {
     format!("{n:.0} ({found}/{})", busy.len())
 }
 
-/// What is missed, in words; empty where everything asked for is met.
+/// How it begins where something is missed.
+const MISSED: &str = "MISSED: ";
+
+/// Whether everything asked for is met, or what is missed, in words.
 fn floor(asked: Asked, s: &Value) -> String {
     let number = |key: &str| s[key].as_f64().unwrap_or(0.0);
-    let mut missed = Vec::new();
+    let (mut missed, mut met) = (Vec::new(), "met");
     if asked.all_alerted && number("alerted") < number("malicious") {
         missed.push(format!("{:.0} not alerted about", number("malicious") - number("alerted")));
     }
@@ -334,12 +342,16 @@ fn floor(asked: Asked, s: &Value) -> String {
         && let Some(worst) = s["until_alerted"]["flows_worst"].as_f64()
         && worst > most as f64
     {
-        missed.push(format!("more than {most} flows"));
+        // The flow that was asked for began in the epoch at whose end it was decided.
+        match s["until_alerted"]["flows_before_worst"].as_f64() {
+            Some(before) if before < most as f64 => met = "met at the end of the epoch",
+            _ => missed.push(format!("more than {most} flows")),
+        }
     }
     if number("false_blocks") > asked.false_blocks as f64 {
         missed.push("blocks the benign".to_owned());
     }
-    if missed.is_empty() { String::new() } else { format!("MISSED: {}", missed.join(", ")) }
+    if missed.is_empty() { met.to_owned() } else { format!("{MISSED}{}", missed.join(", ")) }
 }
 
 /// The files of some corpora, in order. Folders that are not there have none.
@@ -377,13 +389,13 @@ fn is_benign(path: &Path) -> bool {
     capture && !NOT_BENIGN.iter().any(|w| name.contains(w))
 }
 
-fn train(weir: &Path, files: &[PathBuf], trust: bool, bundle: &Path) -> Result<()> {
+fn train(weir: &Path, files: &[PathBuf], (trust, seed): (bool, u64), bundle: &Path) -> Result<()> {
     if let Some(parent) = bundle.parent() {
         std::fs::create_dir_all(parent)?;
     }
     let mut args: Vec<String> =
         ["train", "--checkpoints", "--profile", "core,source", "-o", "json", "--out"].map(String::from).into();
-    args.push(bundle.display().to_string());
+    args.extend([bundle.display().to_string(), "--seed".into(), seed.to_string()]);
     if trust {
         args.push("--trust-sources".into());
     }
@@ -430,13 +442,14 @@ mod tests {
         let s = |alerted: u64, worst: u64, blocks: u64| {
             serde_json::json!({
                 "malicious": 2.0, "alerted": alerted, "false_blocks": blocks,
-                "until_alerted": { "flows_worst": worst },
+                "until_alerted": { "flows_worst": worst, "flows_before_worst": worst - 10 },
             })
         };
-        assert_eq!(floor(FAST, &s(2, 50, 0)), "");
-        assert_eq!(floor(FAST, &s(2, 51, 0)), "MISSED: more than 50 flows");
+        assert_eq!(floor(FAST, &s(2, 50, 0)), "met");
+        assert_eq!(floor(FAST, &s(2, 51, 0)), "met at the end of the epoch", "the 50th began in it");
+        assert_eq!(floor(FAST, &s(2, 60, 0)), "MISSED: more than 50 flows", "50 had begun before");
         assert_eq!(floor(ATTACK, &s(1, 900, 1)), "MISSED: 1 not alerted about, blocks the benign");
-        assert_eq!(floor(QUIET, &s(0, 900, 1)), "");
+        assert_eq!(floor(QUIET, &s(0, 900, 1)), "met");
     }
 
     #[test]

@@ -134,3 +134,26 @@ fn a_clock_that_steps_by_a_day_neither_ends_nor_prolongs_it() {
         assert_eq!(all.expire(now + 100 * S).len(), 1, "by {step}");
     }
 }
+
+#[test]
+fn who_follows_has_the_same_suppressions_and_learns_whom_a_change_is_about() {
+    let mut live = with(scope("192.0.2.0/24"));
+    let mut own = Suppressions::default();
+    let prefixes = |all: &[&str]| all.iter().map(|p| p.parse().unwrap()).collect::<Vec<Prefix>>();
+    assert_eq!(own.follow(&live), prefixes(&["192.0.2.0/24"]));
+    let odd = anomaly(Role::SourceAll, 0.001, None);
+    assert!(covers(&mut own, "192.0.2.9", &[80], &odd) && !covers(&mut own, "198.51.100.9", &[80], &odd));
+    assert_eq!(own.follow(&live), [], "counts alone are no change");
+    live.remove(1, 2 * S).unwrap();
+    live.add(new(scope("198.51.100.9")), 2 * S).unwrap();
+    assert_eq!(own.follow(&live), prefixes(&["192.0.2.0/24", "198.51.100.9"]));
+    assert!(!covers(&mut own, "192.0.2.9", &[80], &odd) && covers(&mut own, "198.51.100.9", &[80], &odd));
+}
+
+#[test]
+fn what_holds_throughout_holds_at_any_time_and_within_the_same_bounds() {
+    let mut all = Suppressions::throughout([scope("192.0.2.9")]).unwrap();
+    assert!(covers(&mut all, "192.0.2.9", &[80], &anomaly(Role::SourceAll, 0.001, None)));
+    assert_eq!((all.expire(u64::MAX - 1).len(), all.live().len()), (0, 1));
+    assert!(matches!(Suppressions::throughout([scope("10.0.0.0/8")]), Err(SuppressionError::TooWide { .. })));
+}

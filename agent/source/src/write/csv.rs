@@ -45,6 +45,7 @@ impl<W: Write> Writer for Csv<W> {
                 Cell::Real(v) => write!(text, "{v}"),
                 Cell::Time(v) => write!(text, "{}", Rfc3339(v)),
                 Cell::Text(t) => text.write_str(&t),
+                Cell::Ip(addr) => write!(text, "{addr}"),
             };
             self.out.write_field(text.as_bytes()).map_err(io_error)?;
         }

@@ -10,7 +10,7 @@ use std::io::{self, Write};
 
 pub use crate::columns::Row;
 pub use features::FeatureWriter;
-pub(crate) use parquet::physical_type;
+pub(crate) use parquet::{Values, physical_type};
 
 /// How flows are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -33,6 +33,11 @@ pub struct Shape {
 /// Takes rows in order. Memory is bounded whatever their number.
 pub trait Writer {
     fn write(&mut self, row: &Row<'_>) -> io::Result<()>;
+
+    /// Many rows at once, as one by one; some forms take them faster so.
+    fn write_all(&mut self, rows: &[Row<'_>]) -> io::Result<()> {
+        rows.iter().try_for_each(|row| self.write(row))
+    }
 
     /// Writes what is left; without it the output is not whole.
     fn finish(&mut self) -> io::Result<()>;

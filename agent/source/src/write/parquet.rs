@@ -1,50 +1,40 @@
 //! Parquet, by the crate's column writers: row groups of a bounded size, columns as `SCHEMA.md` lists them.
+//!
+//! What comes in many rows at once goes column by column: each column's values are then near each other, and how it is taken
+//! from a row is compiled into its loop.
 
-use std::collections::HashMap;
+mod values;
+
 use std::io::{self, Write};
 use std::sync::Arc;
 
 use parquet::basic::{Compression, Encoding, LogicalType, Repetition, TimeUnit, Type as Physical, ZstdLevel};
-use parquet::column::writer::ColumnWriter;
-use parquet::data_type::ByteArray;
 use parquet::errors::ParquetError;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::{ColumnPath, Type, TypePtr};
 
 use super::{Row, Shape, Writer};
-use crate::columns::{Cell, Column, Kind, columns};
+use crate::columns::{Column, Kind, columns};
+pub(crate) use values::Values;
 
 /// Rows of a row group: they wait in memory, about 700 bytes each, until it is written.
 const GROUP_ROWS: usize = 1 << 16;
 /// Text that waits at most, bytes, whatever the number of rows.
 const GROUP_TEXT: usize = 32 << 20;
-/// Texts of one column that are kept to be shared.
-const SHARED_TEXTS: usize = 4096;
+/// Rows that are taken column by column: they stay in the nearest caches meanwhile.
+const BLOCK: usize = 64;
 
-/// Columns in which hardly a value occurs twice: a dictionary would be made and thrown away.
-const UNIQUE: [&str; 4] = ["flow_id", "start", "end", "community_id"];
+/// A column of texts in which hardly one occurs twice: a dictionary would be made and thrown away.
+const UNIQUE: &str = "community_id";
+/// Columns by which readers pass over row groups, which takes their smallest and largest values.
+const RANGES: [&str; 2] = ["start", "end"];
 
 pub(super) struct Parquet<W: Write + Send> {
     /// `None` once finished.
     out: Option<SerializedFileWriter<W>>,
-    columns: Vec<(Column, Waiting)>,
+    columns: Vec<(Column, Values)>,
     rows: usize,
-    text: usize,
-}
-
-/// Values of a column that are not written yet, and for each row whether it has one.
-#[derive(Default)]
-struct Waiting {
-    present: Vec<i16>,
-    bools: Vec<bool>,
-    ints: Vec<i32>,
-    longs: Vec<i64>,
-    reals: Vec<f64>,
-    texts: Vec<ByteArray>,
-    shared: HashMap<String, ByteArray, foldhash::fast::RandomState>,
-    /// Hardly a value occurs twice: none is kept to be shared.
-    unique: bool,
 }
 
 /// The physical and the logical type of a column.
@@ -95,34 +85,42 @@ impl<W: Write + Send> Parquet<W> {
         let columns = columns(shape.scored);
         let mut properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(ZstdLevel::try_new(1).map_err(io_error)?))
-            .set_statistics_enabled(EnabledStatistics::Chunk)
+            .set_statistics_enabled(EnabledStatistics::None)
             .set_created_by(format!("weir {}", env!("CARGO_PKG_VERSION")));
-        for name in UNIQUE {
-            let path = ColumnPath::from(name);
-            properties = properties.set_column_dictionary_enabled(path.clone(), false);
-            if name != "community_id" {
-                properties = properties.set_column_encoding(path, Encoding::DELTA_BINARY_PACKED);
+        for c in &columns {
+            let path = ColumnPath::from(c.name.as_ref());
+            let number = matches!(types(c.kind).0, Physical::INT32 | Physical::INT64);
+            // A dictionary of numbers costs a look-up for each, and takes no less room than packed differences.
+            if number || c.name == UNIQUE {
+                properties = properties.set_column_dictionary_enabled(path.clone(), false);
+            }
+            if number {
+                properties = properties.set_column_encoding(path.clone(), Encoding::DELTA_BINARY_PACKED);
+            }
+            if RANGES.contains(&c.name.as_ref()) {
+                properties = properties.set_column_statistics_enabled(path, EnabledStatistics::Chunk);
             }
         }
         let schema = schema(&columns).map_err(io_error)?;
         let out = SerializedFileWriter::new(out, schema, Arc::new(properties.build())).map_err(io_error)?;
-        let waiting = |c: &Column| Waiting { unique: UNIQUE.contains(&c.name.as_ref()), ..Waiting::default() };
-        let columns = columns.into_iter().map(|c| (waiting(&c), c)).map(|(w, c)| (c, w)).collect();
-        Ok(Self { out: Some(out), columns, rows: 0, text: 0 })
+        let columns = columns.into_iter().map(|c| {
+            let values = Values::new(c.nullable, c.name == UNIQUE);
+            (c, values)
+        });
+        Ok(Self { out: Some(out), columns: columns.collect(), rows: 0 })
     }
 
     fn group(&mut self) -> Result<(), ParquetError> {
-        self.text = 0;
         if std::mem::take(&mut self.rows) == 0 {
             return Ok(());
         }
         let Some(out) = &mut self.out else { return Ok(()) };
         let mut group = out.next_row_group()?;
-        for (column, waiting) in &mut self.columns {
+        for (column, values) in &mut self.columns {
             let Some(mut to) = group.next_column()? else {
                 return Err(ParquetError::General(format!("no place for column `{}`", column.name)));
             };
-            waiting.write(to.untyped())?;
+            values.write(to.untyped())?;
             to.close()?;
         }
         group.close()?;
@@ -130,66 +128,27 @@ impl<W: Write + Send> Parquet<W> {
     }
 }
 
-impl Waiting {
-    /// Takes a value; returns the bytes of text that it holds on to.
-    fn push(&mut self, kind: Kind, cell: &Cell<'_>) -> usize {
-        self.present.push(i16::from(*cell != Cell::Null));
-        match (kind, cell) {
-            (_, Cell::Null) => {}
-            (_, Cell::Bool(b)) => self.bools.push(*b),
-            (_, Cell::Real(v)) => self.reals.push(*v),
-            // Unsigned values lie in signed ones, bit by bit (the format's INTEGER type).
-            (Kind::U8 | Kind::U16 | Kind::U32, Cell::Int(v) | Cell::Time(v)) => self.ints.push(*v as u32 as i32),
-            (Kind::Time, Cell::Int(v) | Cell::Time(v)) => self.longs.push(i64::try_from(*v).unwrap_or(i64::MAX)),
-            (_, Cell::Int(v) | Cell::Time(v)) => self.longs.push(*v as i64),
-            (_, Cell::Text(t)) if self.unique => {
-                self.texts.push(ByteArray::from(t.as_bytes().to_vec()));
-                return t.len();
-            }
-            (_, Cell::Text(t)) => {
-                if let Some(same) = self.shared.get(t.as_ref()) {
-                    self.texts.push(same.clone());
-                    return 0;
-                }
-                let text = ByteArray::from(t.as_bytes().to_vec());
-                if self.shared.len() < SHARED_TEXTS {
-                    self.shared.insert(t.as_ref().to_owned(), text.clone());
-                }
-                self.texts.push(text);
-                return 2 * t.len();
-            }
-        }
-        0
-    }
-
-    fn write(&mut self, to: &mut ColumnWriter<'_>) -> Result<(), ParquetError> {
-        let present = Some(self.present.as_slice());
-        match to {
-            ColumnWriter::BoolColumnWriter(to) => to.write_batch(&self.bools, present, None)?,
-            ColumnWriter::Int32ColumnWriter(to) => to.write_batch(&self.ints, present, None)?,
-            ColumnWriter::Int64ColumnWriter(to) => to.write_batch(&self.longs, present, None)?,
-            ColumnWriter::DoubleColumnWriter(to) => to.write_batch(&self.reals, present, None)?,
-            ColumnWriter::ByteArrayColumnWriter(to) => to.write_batch(&self.texts, present, None)?,
-            _ => return Err(ParquetError::General("a column of a type that Weir does not write".into())),
-        };
-        self.present.clear();
-        self.bools.clear();
-        self.ints.clear();
-        self.longs.clear();
-        self.reals.clear();
-        self.texts.clear();
-        self.shared.clear();
-        Ok(())
-    }
-}
-
 impl<W: Write + Send> Writer for Parquet<W> {
     fn write(&mut self, row: &Row<'_>) -> io::Result<()> {
-        for (column, waiting) in &mut self.columns {
-            self.text += waiting.push(column.kind, &column.get(row));
+        self.write_all(std::slice::from_ref(row))
+    }
+
+    fn write_all(&mut self, rows: &[Row<'_>]) -> io::Result<()> {
+        for block in rows.chunks(BLOCK) {
+            // Blocks have no say in where a row group ends.
+            let (now, later) = block.split_at(block.len().min(GROUP_ROWS - self.rows));
+            for part in [now, later].into_iter().filter(|part| !part.is_empty()) {
+                for (column, values) in &mut self.columns {
+                    column.fill(part, values);
+                }
+                self.rows += part.len();
+                let text = || self.columns.iter().map(|(_, v)| v.held()).sum::<usize>();
+                if self.rows >= GROUP_ROWS || text() >= GROUP_TEXT {
+                    self.group().map_err(io_error)?;
+                }
+            }
         }
-        self.rows += 1;
-        if self.rows >= GROUP_ROWS || self.text >= GROUP_TEXT { self.group().map_err(io_error) } else { Ok(()) }
+        Ok(())
     }
 
     fn finish(&mut self) -> io::Result<()> {

@@ -118,3 +118,34 @@ fn the_schema_document_names_every_column() {
         assert!(document.contains(&format!("| `{field}` |")), "SCHEMA.md lacks `{field}`");
     }
 }
+
+#[test]
+fn rows_at_once_are_written_as_one_by_one_also_across_row_groups() {
+    let mut all: Vec<_> = (1..70_000).map(plain).collect();
+    for (i, flow) in all.iter_mut().enumerate() {
+        // More sources than are kept to be shared, and columns with and without values.
+        flow.record.client = std::net::IpAddr::from(std::net::Ipv4Addr::from(0x0b00_0000 + i as u32 % 9_000)).into();
+        flow.label = (i % 3 == 0).then(|| format!("label {}", i % 10).into());
+        if i % 5 == 0 {
+            flow.record.stats = weir_common::flow::FlowStats::EMPTY;
+            flow.record.have = flow.record.have.without(Have::STATS);
+        }
+    }
+    let rows: Vec<_> = all.iter().map(|flow| Row { flow, anomaly: None, anomaly_p: 0.0 }).collect();
+    let together = |sizes: &[usize]| {
+        let out = crate::testkit::Memory::default();
+        let mut to = writer(Form::Parquet, Shape::default(), out.clone()).unwrap();
+        let (mut rest, mut sizes) = (rows.as_slice(), sizes.iter().cycle());
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(rest.len().min(*sizes.next().unwrap()));
+            to.write_all(now).unwrap();
+            rest = later;
+        }
+        to.finish().unwrap();
+        drop(to);
+        out.0.lock().unwrap().clone()
+    };
+    let one_by_one = flows(Form::Parquet, &all);
+    assert!(together(&[70_000]) == one_by_one && together(&[1, 1000, 77]) == one_by_one, "the same files");
+    assert!(crate::testkit::read_back(&one_by_one).0 == all, "and they read back as the flows were");
+}

@@ -73,7 +73,7 @@ pub enum ModelCmd {
 
 const COMPARE: &str = "Without --over and --recorded: the challenger of the running agent beside the bundle that serves. Everything that \
 `weir flows` reads can be compared over, without an agent. Both bundles begin with nothing held against anyone and are taken as \
-promoted in mode enforce. Flows labelled as attacks are counted apart from the rates.";
+promoted in mode enforce. Flows labelled as attacks are counted apart from the rates. What people called normal is held against nobody on either side: a challenger and --recorded follow the suppressions of the agent.";
 
 #[derive(Debug, Args)]
 pub struct CompareArgs {
@@ -89,6 +89,10 @@ pub struct CompareArgs {
     /// Of the record, only the last so long
     #[arg(long, value_name = "TIME", value_parser = human::parse_duration, requires = "recorded")]
     pub since: Option<Duration>,
+    /// A file that `weir suppressions list -o json` wrote: what they cover is held against nobody, whenever it was [default: with
+    /// --recorded, those of the agent; else none]
+    #[arg(long, value_name = "FILE", requires = "input")]
+    pub suppressions: Option<PathBuf>,
     /// The inner flows of tunnels instead of the outer ones
     #[arg(long, requires = "over")]
     pub decap: bool,

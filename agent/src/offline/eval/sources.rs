@@ -29,6 +29,9 @@ pub type Judges<'a> = &'a dyn Fn(Addr) -> bool;
 pub struct Until {
     /// Flows begun by then.
     pub flows: u64,
+    /// Of these, flows begun before the epoch at whose end it happened. Nothing happens but at the end of an epoch, so nothing
+    /// could have happened with as many, or fewer.
+    pub flows_before: u64,
     pub seconds: f64,
 }
 
@@ -42,6 +45,9 @@ struct Seen {
     first_us: Option<TimeUs>,
     /// Flows begun since, that one included.
     since: u64,
+    /// End of the latest epoch in which flows began, and `since` before that.
+    epoch_us: TimeUs,
+    before: u64,
     alerted: Option<Until>,
     blocked: Option<Until>,
     alerts: u64,
@@ -51,7 +57,8 @@ struct Seen {
 impl Seen {
     fn until(&self, now: TimeUs) -> Until {
         let seconds = self.first_us.map_or(0.0, |first| now.saturating_sub(first) as f64 / 1e6);
-        Until { flows: self.since, seconds }
+        let flows_before = if self.epoch_us == now { self.before } else { self.since };
+        Until { flows: self.since, flows_before, seconds }
     }
 }
 
@@ -167,10 +174,13 @@ impl<'a> SourceWatch<'a> {
 }
 
 impl Watcher for SourceWatch<'_> {
-    fn began(&mut self, _: TimeUs, flow: &Touched, label: Option<&Arc<str>>) {
+    fn began(&mut self, now: TimeUs, flow: &Touched, label: Option<&Arc<str>>) {
         let said = verdict(label.map(|l| &**l));
         let attack = said == Verdict::Attack || self.named(flow.client);
         let seen = self.seen.entry((self.timeline, flow.client)).or_default();
+        if seen.epoch_us != now {
+            (seen.epoch_us, seen.before) = (now, seen.since);
+        }
         seen.flows += 1;
         seen.labelled += u64::from(said != Verdict::Unlabelled);
         if attack {
@@ -214,6 +224,8 @@ impl Watcher for SourceWatch<'_> {
 pub struct Spread {
     pub flows_median: f64,
     pub flows_worst: u64,
+    /// Of the source with most of them, see [`Until::flows_before`].
+    pub flows_before_worst: u64,
     pub seconds_median: f64,
     pub seconds_worst: f64,
 }
@@ -232,6 +244,7 @@ impl Spread {
         Some(Self {
             flows_median: median(&|u| u.flows as f64),
             flows_worst: all.iter().map(|u| u.flows).max().unwrap_or(0),
+            flows_before_worst: all.iter().map(|u| u.flows_before).max().unwrap_or(0),
             seconds_median: median(&|u| u.seconds),
             seconds_worst: all.iter().map(|u| u.seconds).fold(0.0, f64::max),
         })
