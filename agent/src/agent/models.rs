@@ -345,7 +345,8 @@ impl Agent {
             policy: super::policy(&self.config, true),
             guard: self.decisions.guard().clone(),
         };
-        match Challenger::start(id, model, serving, &settings, wall_us()) {
+        let names = [self.models.serving.clone().unwrap_or_default(), id];
+        match Challenger::start(names, model, serving, &settings, wall_us()) {
             Ok(challenger) => {
                 self.models.challenger = Some(challenger);
                 self.pipeline.tap = true;

@@ -56,9 +56,9 @@ pub struct Challenger {
 }
 
 impl Challenger {
-    /// `serving` scores; `model` challenges it.
+    /// `serving` scores; `model` challenges it. `names` are those of both in the store, by which people know them.
     pub fn start(
-        id: String,
+        names: [String; 2],
         model: Model,
         serving: Model,
         settings: &Settings,
@@ -68,7 +68,11 @@ impl Challenger {
         let shared = Arc::new(Shared::default());
         let comparison = Comparison::new(serving, model.clone(), settings);
         let there = shared.clone();
-        std::thread::Builder::new().name("weir-challenger".into()).spawn(move || work(comparison, &from, &there))?;
+        std::thread::Builder::new().name("weir-challenger".into()).spawn({
+            let names = names.clone();
+            move || work(comparison, &names, &from, &there)
+        })?;
+        let [_, id] = names;
         Ok(Self { id, since_us: now, model, to, shared, guard: settings.guard.clone() })
     }
 
@@ -130,7 +134,7 @@ impl Drop for Challenger {
 /// How far a comparison gives way to everything else.
 const NICE: i32 = 10;
 
-fn work(mut comparison: Comparison, from: &Receiver<Message>, shared: &Shared) {
+fn work(mut comparison: Comparison, names: &[String; 2], from: &Receiver<Message>, shared: &Shared) {
     // Counting packets and acting on them goes first.
     priority::nice(NICE);
     while let Ok(message) = from.recv() {
@@ -153,6 +157,9 @@ fn work(mut comparison: Comparison, from: &Receiver<Message>, shared: &Shared) {
                 let mut report = comparison.report("live traffic");
                 report.epochs_left_out = shared.left_out.load(Ordering::Relaxed);
                 report.notes = notes(&shared.failed());
+                for (side, name) in [&mut report.a, &mut report.b].into_iter().zip(names) {
+                    side.iter_mut().for_each(|side| side.id.clone_from(name));
+                }
                 // Whoever asked may have hung up.
                 let _ = reply.send(Ok(report));
             }

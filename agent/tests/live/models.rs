@@ -221,7 +221,7 @@ fn a_challenger_tells_what_it_would_do_and_does_nothing() {
         })
     };
     let (c, d) = compared("an alert of the challenger");
-    assert_eq!((&c["a"]["id"], &c["b"]["id"]), (&serves["id"], &challenger["hash"]));
+    assert_eq!((&c["a"]["id"], &c["b"]["id"]), (&serves["id"], &challenger["id"]));
     assert_eq!(
         (&d["a"]["outcome"], &c["a"]["alerts"], &c["sources"]["alerted_a"]),
         (&"nothing".into(), &0.into(), &0.into())
