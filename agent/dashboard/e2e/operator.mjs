@@ -20,7 +20,7 @@ export async function taught(page, meanwhile) {
   await nav(page, "Models");
   await page.getByRole("button", { name: "Learn…" }).click();
   await page.locator("dialog select").selectOption("LEARN_FROM_LIVE");
-  await page.locator("dialog input").fill("10s");
+  await page.locator("dialog input").fill("16s");
   await agree(page, /Learning has begun/);
   const card = page.locator("section.card", { has: page.locator("h2", { hasText: "Learning" }) });
   await card.waitFor();
@@ -37,7 +37,7 @@ export async function taught(page, meanwhile) {
   const learned = await comes(async () => {
     id = (await status()).bundle.id;
     return id !== before;
-  }, 90);
+  }, 110);
   await bundle(id).locator(".pill", { hasText: "serves" }).waitFor({ timeout: 15_000 });
   const shown = await bundle(id).locator(".pill").allInnerTexts();
   point("what was learned serves", learned && shown.includes("alerts only"), `${id}: ${shown.join(", ")}`);
