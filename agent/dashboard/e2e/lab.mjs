@@ -22,6 +22,13 @@ const SCRIPT = `<img src=x onerror="window.__script=1"><script>window.__script=1
 
 /** @typedef {import("playwright-core").Page} Page */
 
+/** What was judged so far. */
+const judged = /** @type {import("./axe.mjs").Judged[]} */ ([]);
+/** @param {Page} page @param {string} name */
+async function look(page, name) {
+  judged.push(await judge(page, name));
+}
+
 /** What the browser complained of: errors, and breaches of the policy on scripts and styles. */
 const complaints = /** @type {string[]} */ ([]);
 
@@ -53,6 +60,16 @@ async function login(browser, role) {
   await page.locator("#heading").waitFor();
   await page.locator('.connection[data-phase="live"]').waitFor();
   return { page, url };
+}
+
+/** @param {Page} page */
+async function compressed(page) {
+  const { sent, held } = await page.evaluate(() => {
+    const files = /** @type {PerformanceResourceTiming[]} */ (performance.getEntriesByType("resource")).filter((e) => e.name.includes("/assets/"));
+    const sum = (/** @type {(e: PerformanceResourceTiming) => number} */ of) => files.reduce((n, e) => n + of(e), 0);
+    return { sent: sum((e) => e.encodedBodySize), held: sum((e) => e.decodedBodySize) };
+  });
+  point("the page is sent compressed", sent > 0 && sent * 2 < held, `${(sent / 1000).toFixed(0)} kB for files of ${(held / 1000).toFixed(0)} kB`);
 }
 
 /** @param {Page} page */
@@ -195,6 +212,7 @@ async function viewers(browser) {
   await nav(page, "Settings");
   await page.getByRole("button", { name: "Log out" }).click();
   await page.locator(".signed-out code").waitFor();
+  await look(page, "logged out");
   const out = await page.evaluate(async () => (await fetch("/api/v1/status")).status);
   await page.context().close();
   const good = buttons > 0 && enabled === 0 && !decide && !learn && refused.role === 403 && refused.token === 403 && used !== 303 && out === 401;
@@ -261,7 +279,8 @@ async function poured(browser) {
 
 await browse(async (browser) => {
   const { page } = await login(browser, "operator");
-  await taught(page, async () => {
+  await compressed(page);
+  await taught(page, () => look(page, "a dialog"), async () => {
     await allowed(page, NEIGHBOUR);
     await listed(page, NEIGHBOUR);
     await paused(page);
@@ -274,9 +293,7 @@ await browse(async (browser) => {
   // Now a question is open.
   await viewers(browser);
   heading("In the browser: every page as a picture, and by the rules for those who do not see it");
-  /** @type {import("./axe.mjs").Judged[]} */
-  const judged = [];
-  const files = await shots(page, env("WEIR_SHOTS"), async (name) => { judged.push(await judge(page, name)); });
+  const files = await shots(page, env("WEIR_SHOTS"), (name) => look(page, name));
   point("pictures", files.length >= 30, `${files.length} in ${env("WEIR_SHOTS")}`);
   point("accessibility", ...verdict(judged));
   await restarted(page);

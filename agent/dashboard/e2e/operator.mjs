@@ -12,15 +12,17 @@ const tab = (page, name) => page.locator(".tabs a", { hasText: name }).click();
 /**
  * Learns anew, promotes what was learned, compares the bundle of before with it, and rolls back to that.
  * @param {Page} page
+ * @param {() => Promise<void>} look at the dialog that asks
  * @param {() => Promise<void>} meanwhile what is done while it learns
  */
-export async function taught(page, meanwhile) {
+export async function taught(page, look, meanwhile) {
   heading("In the browser: a person has the agent learn what is normal");
   const before = (await status()).bundle.id;
   await nav(page, "Models");
   await page.getByRole("button", { name: "Learn…" }).click();
   await page.locator("dialog select").selectOption("LEARN_FROM_LIVE");
   await page.locator("dialog input").fill("16s");
+  await look();
   await agree(page, /Learning has begun/);
   const card = page.locator("section.card", { has: page.locator("h2", { hasText: "Learning" }) });
   await card.waitFor();
