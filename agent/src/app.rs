@@ -228,7 +228,8 @@ async fn measure(config: &Config) -> (Option<metrics::Server>, Option<String>) {
 /// The control socket, and TCP where it is configured.
 async fn open_doors(config: &Config) -> anyhow::Result<Doors> {
     let tracer = match &config.tracing.otlp {
-        Some(url) => Tracer::to(url).with_context(|| format!("`tracing.otlp` {url}"))?,
+        Some(url) => Tracer::to(url, config.tracing.ca_file.as_deref())
+            .map_err(|e| anyhow::anyhow!("`tracing.otlp` {url}: {e}"))?,
         None => Tracer::default(),
     };
     let access = Access::new(config.group.as_deref(), config.read_group.as_deref())?.traced(tracer);

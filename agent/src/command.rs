@@ -24,6 +24,7 @@ use weir_core::rate::RateLimit;
 use weir_core::record::TimeUs;
 use weir_core::render::Rfc3339;
 
+use crate::enforce::{HIT_STEP_US, HitCourse};
 use crate::model::Staging;
 use crate::proto as pb;
 use crate::store::StoreError;
@@ -290,13 +291,15 @@ pub struct DecisionReport {
     pub bytes: u64,
     pub last_hit_us: Option<TimeUs>,
     pub note: String,
+    /// How the packets came, in the last hour of this run of the agent.
+    pub course: Option<HitCourse>,
 }
 
-/// One flat object with the target as people write it and times as RFC 3339.
+/// One object, flat but for the course, with the target as people write it and times as RFC 3339.
 impl Serialize for DecisionReport {
     fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         let d = &self.decision;
-        let mut o = s.serialize_struct("decision", 17)?;
+        let mut o = s.serialize_struct("decision", 18)?;
         o.serialize_field("id", &d.id)?;
         o.serialize_field("target", &d.target.to_string())?;
         o.serialize_field("action", &d.action)?;
@@ -314,6 +317,20 @@ impl Serialize for DecisionReport {
         o.serialize_field("bytes", &self.bytes)?;
         o.serialize_field("last_hit", &self.last_hit_us.map(Rfc3339))?;
         o.serialize_field("note", &self.note)?;
+        o.serialize_field("hits", &self.course.as_ref().map(Hits))?;
+        o.end()
+    }
+}
+
+/// A course with its time as RFC 3339.
+struct Hits<'a>(&'a HitCourse);
+
+impl Serialize for Hits<'_> {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        let mut o = s.serialize_struct("hits", 3)?;
+        o.serialize_field("from", &Rfc3339(self.0.start_us))?;
+        o.serialize_field("step_s", &(HIT_STEP_US / 1_000_000))?;
+        o.serialize_field("packets", &self.0.packets)?;
         o.end()
     }
 }

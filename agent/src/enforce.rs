@@ -1,5 +1,7 @@
 //! The reconciler: makes the kernel's entries equal to the wanted state, and reads them back.
 
+mod course;
+
 use std::collections::HashMap;
 
 use weir_common::entry::{self, Entry, FOREVER, Hits};
@@ -13,6 +15,9 @@ use weir_core::rate::RateLimit;
 use weir_core::record::TimeUs;
 use weir_kernel::KernelError;
 use weir_kernel::lists::{Difference, EntryTable, Key, List};
+
+use course::Courses;
+pub use course::{HitCourse, STEP_US as HIT_STEP_US};
 
 /// Expiries that differ by less than this are the same, ns: clocks are read twice.
 const EXPIRY_SLACK_NS: u64 = 500_000_000;
@@ -56,6 +61,7 @@ pub struct Enforcer {
     table: EntryTable,
     /// Hits when last looked, and when any came that were seen to come, by target; only where there are any.
     seen: HashMap<Target, (Hits, Option<TimeUs>)>,
+    courses: Courses,
     /// Whose hits were looked at last; more than [`HITS_AT_ONCE`] take turns.
     turn: Option<Target>,
     /// The mode in which every entry was last compared with what is wanted; `None`: some may be missing.
@@ -64,7 +70,7 @@ pub struct Enforcer {
 
 impl Enforcer {
     pub fn new(table: EntryTable) -> Self {
-        Self { table, seen: HashMap::new(), turn: None, whole: None }
+        Self { table, seen: HashMap::new(), courses: Courses::default(), turn: None, whole: None }
     }
 
     /// Takes the hits that adopted entries have for old ones: they came while an earlier agent ran, or none.
@@ -115,6 +121,7 @@ impl Enforcer {
         pass.removed = allow_gone.len() + removed;
         if !few {
             self.seen.retain(|target, _| decisions.wanted_on(*target, now).is_some());
+            self.courses.retain(|target| decisions.has_single(target));
         }
         self.whole = Some(mode);
         Ok(pass)
@@ -157,6 +164,9 @@ impl Enforcer {
             }
             if decisions.wanted_on(*target, pen.now).is_none() {
                 self.seen.remove(target);
+            }
+            if !decisions.has_single(*target) {
+                self.courses.forget(*target);
             }
         }
         Blocks::Some { set, gone }
@@ -248,6 +258,11 @@ impl Enforcer {
         (hits, self.seen.get(&target).and_then(|(_, at)| *at))
     }
 
+    /// How hits of a single decision's target went in the last hour, as far as this process saw them.
+    pub fn course(&self, target: Target, now: TimeUs) -> Option<HitCourse> {
+        self.courses.of(target, now)
+    }
+
     /// Entries that met packets since they were last looked at.
     pub fn new_hits(&mut self, decisions: &Decisions, now: TimeUs) -> Result<Vec<NewHits>, KernelError> {
         let mut met = Vec::new();
@@ -265,6 +280,9 @@ impl Enforcer {
             *before = total;
             if packets > 0 {
                 *at = Some(now);
+                if decisions.has_single(w.target) {
+                    self.courses.note(w.target, now, packets);
+                }
                 let d = w.decision;
                 met.push(NewHits { decision_id: d.id, target: w.target, action: d.action, packets, total });
             }

@@ -1,4 +1,4 @@
-//! TLS towards other people's servers: syslog collectors, webhooks, brokers, CrowdSec.
+//! TLS towards other people's servers: syslog collectors, webhooks, brokers, CrowdSec, collectors of traces.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,7 +23,7 @@ pub struct Trust {
 }
 
 /// Reads the files anew each time, since they are replaced while the agent runs. Blocks for some small files.
-pub fn connector(trust: &Trust) -> Result<TlsConnector, String> {
+fn connector(trust: &Trust, protocols: &[&[u8]]) -> Result<TlsConnector, String> {
     let roots = match &trust.ca_file {
         Some(path) => certificates(path).and_then(|c| roots(c, path)).map_err(|e| e.to_string())?,
         None => host_roots()?,
@@ -32,7 +32,7 @@ pub fn connector(trust: &Trust) -> Result<TlsConnector, String> {
         .with_safe_default_protocol_versions()
         .map_err(|e| format!("TLS cannot be set up: {e}"))?
         .with_root_certificates(roots);
-    let config = match &trust.identity {
+    let mut config = match &trust.identity {
         None => builder.with_no_client_auth(),
         Some((cert, key_file)) => {
             let chain = certificates(cert).map_err(|e| e.to_string())?;
@@ -41,6 +41,7 @@ pub fn connector(trust: &Trust) -> Result<TlsConnector, String> {
             builder.with_client_auth_cert(chain, key).map_err(wrong)?
         }
     };
+    config.alpn_protocols = protocols.iter().map(|p| p.to_vec()).collect();
     Ok(TlsConnector::from(Arc::new(config)))
 }
 
@@ -60,7 +61,17 @@ fn host_roots() -> Result<RootCertStore, String> {
 
 /// Does the handshake. `host` is the name or address that the certificate must be for.
 pub async fn handshake(trust: &Trust, host: &str, stream: TcpStream) -> Result<TlsStream<TcpStream>, String> {
-    let connector = connector(trust)?;
+    shake(trust, host, stream, &[]).await
+}
+
+/// `protocols` are those that are offered within TLS (ALPN); none: it is not asked about.
+async fn shake(
+    trust: &Trust,
+    host: &str,
+    stream: TcpStream,
+    protocols: &[&[u8]],
+) -> Result<TlsStream<TcpStream>, String> {
+    let connector = connector(trust, protocols)?;
     let name = ServerName::try_from(host.to_owned()).map_err(|_| format!("`{host}` is no name for a certificate"))?;
     connector.connect(name, stream).await.map_err(|e| format!("TLS: {}", words(&e)))
 }
@@ -106,6 +117,19 @@ pub async fn connect(
     let shaken = tokio::time::timeout(patience, handshake(trust, host, stream)).await;
     let stream = shaken.map_err(|_| format!("TLS: no handshake within {patience:?}"))??;
     Ok(Box::new(stream))
+}
+
+/// Connects to a server of HTTP/2, as those of gRPC are: the connection and the handshake each within `patience`.
+pub async fn connect_http2(
+    host: &str,
+    port: u16,
+    trust: &Trust,
+    patience: Duration,
+) -> Result<TlsStream<TcpStream>, String> {
+    let stream = tcp(host, port, patience).await?;
+    let shaken = tokio::time::timeout(patience, shake(trust, host, stream, &[b"h2"])).await;
+    // A server that does not speak it refuses the handshake; one that says nothing is one that speaks nothing else.
+    shaken.unwrap_or_else(|_| Err(format!("TLS: no handshake within {patience:?}")))
 }
 
 /// `HOST:PORT`, `HOST` or `[IPV6]:PORT` taken apart; a port of 0 or what is no host is refused.

@@ -211,6 +211,7 @@ fn report(decision: Decision) -> DecisionReport {
         bytes: 0,
         last_hit_us: None,
         note: String::new(),
+        course: None,
     }
 }
 

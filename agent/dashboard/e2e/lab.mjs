@@ -2,11 +2,13 @@
  * A person at the page, beside an agent in the lab. Speaks in JSON lines: on standard output what was found and what is wanted of
  * the lab, on standard input the lab's answers.
  */
-import { createInterface } from "node:readline";
 import { browse, visitor } from "./browser.mjs";
-import { BOUNDS, serve, walk } from "./load.mjs";
-import { begin, end, words } from "./measure.mjs";
+import { serve, walk } from "./load.mjs";
+import { judge, verdict } from "./axe.mjs";
+import { begin, end, usable, words } from "./measure.mjs";
+import { allowed, listed, paused, taught } from "./operator.mjs";
 import { shots } from "./shots.mjs";
+import { comes, heading, nav, out, point, row, want } from "./talk.mjs";
 
 const env = (/** @type {string} */ name) => {
   const value = process.env[name];
@@ -18,41 +20,14 @@ const NEIGHBOUR = env("WEIR_NEIGHBOUR");
 const SECONDS = Number(env("WEIR_LOAD_SECONDS"));
 const SCRIPT = `<img src=x onerror="window.__script=1"><script>window.__script=1</script>`;
 
-const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
-const out = (/** @type {object} */ what) => process.stdout.write(`${JSON.stringify(what)}\n`);
-const heading = (/** @type {string} */ text) => out({ heading: text });
-const point = (/** @type {string} */ what, /** @type {boolean} */ good, /** @type {string} */ result) => out({ point: { what, good, result } });
-
-/**
- * Has the lab do something.
- * @param {string} what
- * @param {object} [of]
- * @returns {Promise<any>}
- */
-async function want(what, of = {}) {
-  out({ do: what, ...of });
-  const { value, done } = await lines.next();
-  if (done === true) throw new Error("the lab has gone");
-  const answer = JSON.parse(value);
-  if (answer.error !== undefined) throw new Error(`${what}: ${answer.error}`);
-  return answer;
-}
-
-/**
- * Waits until something holds; says whether it came to that.
- * @param {() => Promise<boolean>} holds
- * @param {number} seconds
- */
-async function comes(holds, seconds) {
-  const until = Date.now() + seconds * 1000;
-  for (;;) {
-    if (await holds()) return true;
-    if (Date.now() > until) return false;
-    await new Promise((r) => setTimeout(r, 100));
-  }
-}
-
 /** @typedef {import("playwright-core").Page} Page */
+
+/** What was judged so far. */
+const judged = /** @type {import("./axe.mjs").Judged[]} */ ([]);
+/** @param {Page} page @param {string} name */
+async function look(page, name) {
+  judged.push(await judge(page, name));
+}
 
 /** What the browser complained of: errors, and breaches of the policy on scripts and styles. */
 const complaints = /** @type {string[]} */ ([]);
@@ -87,10 +62,15 @@ async function login(browser, role) {
   return { page, url };
 }
 
-/** @param {Page} page @param {string} name */
-const nav = (page, name) => page.locator(".nav a", { hasText: name }).click();
-/** @param {Page} page @param {string} text */
-const row = (page, text) => page.locator(".row[data-id]", { hasText: text }).first();
+/** @param {Page} page */
+async function compressed(page) {
+  const { sent, held } = await page.evaluate(() => {
+    const files = /** @type {PerformanceResourceTiming[]} */ (performance.getEntriesByType("resource")).filter((e) => e.name.includes("/assets/"));
+    const sum = (/** @type {(e: PerformanceResourceTiming) => number} */ of) => files.reduce((n, e) => n + of(e), 0);
+    return { sent: sum((e) => e.encodedBodySize), held: sum((e) => e.decodedBodySize) };
+  });
+  point("the page is sent compressed", sent > 0 && sent * 2 < held, `${(sent / 1000).toFixed(0)} kB for files of ${(held / 1000).toFixed(0)} kB`);
+}
 
 /** @param {Page} page */
 async function attackAppears(page) {
@@ -137,6 +117,14 @@ async function approved(page) {
   const packets = async () => Number(((await entry.locator('[role="cell"].num span').first().getAttribute("title")) ?? "0").split(" ")[0]?.replaceAll(",", ""));
   const dropped = await comes(async () => (await packets()) > 0, 10);
   point("packets drop, live", dropped, `${await packets()} packets met the entry`);
+
+  const before = await packets();
+  await page.reload();
+  await nav(page, "Decisions");
+  await entry.locator("svg.spark").waitFor();
+  const course = (await entry.locator("svg.spark").getAttribute("aria-label")) ?? "";
+  const drawn = Number(/: ([\d,]+) packet/.exec(course)?.[1]?.replaceAll(",", "") ?? "0");
+  point("hits from before are there after a reload", before > 0 && drawn >= before, `${before} packets before; then “${course}”`);
 
   await nav(page, "Review");
   await page.locator("#heading").click();
@@ -209,6 +197,8 @@ async function viewers(browser) {
   await page.locator("#heading", { hasText: "Review" }).waitFor();
   await page.waitForTimeout(1500);
   const [buttons, enabled] = [await page.locator(".options button").count(), await page.locator(".options button:enabled").count()];
+  await nav(page, "Models");
+  const learn = await page.getByRole("button", { name: "Learn…" }).isEnabled();
   await nav(page, "Decisions");
   await page.locator(".card.add summary").click();
   await page.locator("#decide-target").fill("203.0.113.10");
@@ -222,9 +212,10 @@ async function viewers(browser) {
   await nav(page, "Settings");
   await page.getByRole("button", { name: "Log out" }).click();
   await page.locator(".signed-out code").waitFor();
+  await look(page, "logged out");
   const out = await page.evaluate(async () => (await fetch("/api/v1/status")).status);
   await page.context().close();
-  const good = buttons > 0 && enabled === 0 && !decide && refused.role === 403 && refused.token === 403 && used !== 303 && out === 401;
+  const good = buttons > 0 && enabled === 0 && !decide && !learn && refused.role === 403 && refused.token === 403 && used !== 303 && out === 401;
   point("a viewer", good, `${enabled} of ${buttons} answers enabled; a decision is refused with ${refused.role}, without the page's token ${refused.token}; the link a second time: ${used}; after logging out: ${out}`);
 }
 
@@ -247,8 +238,9 @@ async function loaded(page) {
   const r = await done;
   const felt = await end(page);
   const live = await page.locator('.connection[data-phase="live"]').count();
-  point("the page under load", felt.p95 <= BOUNDS.p95 && felt.input <= BOUNDS.input && live === 1, `${r.per_second} flows/s: ${words(felt)}`);
-  point("nothing is lost", r.told >= r.tries && r.lost.length === 0 && r.tries >= 800 * SECONDS, `${r.told} flows in the event log after ${r.tries} attempts; lost: ${r.lost.join(", ") || "nothing"}`);
+  point("the page under load", usable(felt) && live === 1, `${r.per_second} flows/s: ${words(felt)}`);
+  const all = r.told >= r.tries && r.unrecorded === 0 && r.alerts_not_stored === 0 && r.changes_not_stored === 0 && r.alerts > 0 && r.changes > 0;
+  point("nothing is lost", all && r.lost.length === 0 && r.tries >= 800 * SECONDS, `${r.told} flows in the event log after ${r.tries} attempts, ${r.unrecorded} of them not in the record; of ${r.alerts} alerts and ${r.changes} changes of decisions ${r.alerts_not_stored} and ${r.changes_not_stored} not in the store; lost: ${r.lost.join(", ") || "nothing"}`);
   point("memory", r.grown <= r.max_grown, `the agent grew by ${(r.grown / 1048576).toFixed(0)} MiB to ${(r.resident / 1048576).toFixed(0)}`);
 }
 
@@ -281,12 +273,18 @@ async function poured(browser) {
   const got = await walk(page, server.url, SECONDS);
   await page.context().close();
   await server.close();
-  const good = got.felt.p95 <= BOUNDS.p95 && got.felt.input <= BOUNDS.input && got.total >= 9_000 && got.drawn < 200 && got.rate >= 800;
+  const good = usable(got.felt) && got.total >= 9_000 && got.drawn < 200 && got.rate >= 800;
   point("many alerts", good, `${got.rate.toFixed(0)} events/s: ${words(got.felt)}; ${got.drawn} of ${got.total} rows drawn`);
 }
 
 await browse(async (browser) => {
   const { page } = await login(browser, "operator");
+  await compressed(page);
+  await taught(page, () => look(page, "a dialog"), async () => {
+    await allowed(page, NEIGHBOUR);
+    await listed(page, NEIGHBOUR);
+    await paused(page);
+  });
   const alert = await attackAppears(page);
   await approved(page);
   await labelled(page, alert);
@@ -294,8 +292,10 @@ await browse(async (browser) => {
   await loaded(page);
   // Now a question is open.
   await viewers(browser);
-  const files = await shots(page, env("WEIR_SHOTS"));
+  heading("In the browser: every page as a picture, and by the rules for those who do not see it");
+  const files = await shots(page, env("WEIR_SHOTS"), (name) => look(page, name));
   point("pictures", files.length >= 30, `${files.length} in ${env("WEIR_SHOTS")}`);
+  point("accessibility", ...verdict(judged));
   await restarted(page);
   // What was refused on purpose, and the agent's absence.
   const bad = complaints.filter((c) => !/status of (401|403|404)|ERR_(CONNECTION|EMPTY|INCOMPLETE|NETWORK)/.test(c));

@@ -1,4 +1,5 @@
-/** `node e2e/shoot.mjs URL DIR`: pictures of the page at a URL, such as that of `npm run mock`. */
+/** `node e2e/shoot.mjs URL DIR`: pictures of the page at a URL, such as that of `npm run mock`, and what is hard to use on them without eyes. */
+import { judge } from "./axe.mjs";
 import { browse, visitor } from "./browser.mjs";
 import { shots } from "./shots.mjs";
 
@@ -11,6 +12,9 @@ const files = await browse(async (browser) => {
   page.on("pageerror", (e) => console.error(e));
   await page.goto(url);
   await page.locator("#heading").waitFor();
-  return shots(page, dir);
+  return shots(page, dir, async (name) => {
+    const { bad, minor } = await judge(page, name);
+    for (const words of [...bad, ...minor]) console.error(words);
+  });
 });
 console.log(files.join("\n"));

@@ -8,9 +8,10 @@ const PAGES = ["now", "alerts", "review", "decisions", "decisions/allow", "decis
 /**
  * @param {import("playwright-core").Page} page
  * @param {string} dir
+ * @param {(name: string) => Promise<void>} [look] at each page, once it is drawn
  * @returns {Promise<string[]>} the files
  */
-export async function shots(page, dir) {
+export async function shots(page, dir, look) {
   await mkdir(dir, { recursive: true });
   const base = page.url().split("#")[0] ?? "";
   await page.goto(`${base}#/alerts`);
@@ -31,6 +32,7 @@ export async function shots(page, dir) {
       const file = join(dir, `${String(at + 1).padStart(2, "0")}-${plain}-${name}.png`);
       await page.screenshot({ path: file });
       files.push(file);
+      if (look !== undefined) await look(`${plain} (${name})`);
     }
   }
   await page.setViewportSize(DESKTOP);

@@ -2,6 +2,7 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Connect, Plugin } from "vite";
 import type { Event, Question } from "../src/api/types.ts";
+import { add } from "../src/lib/course.ts";
 import { SCRIPT, World, now } from "./world.ts";
 
 type Handler = (of: { id: string; query: URLSearchParams; body: Record<string, unknown> }) => unknown;
@@ -26,7 +27,10 @@ export function mock(): Plugin {
     send("scores", { points: scores });
     for (const d of world.decisions) {
       if (d.decision === undefined || Math.random() < 0.3) continue;
-      d.packets += Math.floor(Math.random() * 900);
+      const more = Math.floor(Math.random() * 900);
+      d.packets += more;
+      const course = add(d.course, now(), more);
+      if (course !== undefined) d.course = { ...course, packets: [...course.packets] };
       d.bytes = d.packets * 60;
       d.last_hit_us = now();
       tell("hits", { hits: { decision_id: d.decision.id, target: d.decision.target, action: d.decision.action, packets: d.packets, bytes: d.bytes } });

@@ -90,7 +90,7 @@ function Bar(): JSX.Element {
 
 function Notes(): JSX.Element {
   return (
-    <div class="notes" aria-label="Messages">
+    <div class="notes" role="status" aria-label="Messages">
       {notes.value.map((n) => (
         <div key={n.id} class={`toast ${n.level}`} role={n.level === "bad" ? "alert" : undefined}>
           <span>{n.text}</span>

@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { bytesOf, covers, hostOf } from "../src/lib/address.ts";
+import { STEPS, add, drawn } from "../src/lib/course.ts";
 import { clock, endpoint, number, odds, parseSpan, percent, plural, relative, si, span, word } from "../src/lib/format.ts";
 import { append, merge, without } from "../src/lib/merge.ts";
 import { along, rangeOf, strangeness, ticks } from "../src/lib/scale.ts";
@@ -31,6 +32,31 @@ describe("the window of a long list", () => {
     expect(revealing(2, 34, 340, 340)).toBe(68);
     expect(revealing(30, 34, 0, 340)).toBe(714);
     expect(revealing(12, 34, 340, 340)).toBe(340);
+  });
+});
+
+describe("how hits went", () => {
+  const S = 1_000_000;
+  const T = 1_800_000_000 * S;
+  const told = { start_us: T, step_us: 30 * S, packets: [7, 0, 5] };
+  test("goes on behind what the agent told of, in the step that it belongs to", () => {
+    expect(add(told, T + 61 * S, 2)).toEqual({ ...told, packets: [7, 0, 7] });
+    expect(add(told, T + 125 * S, 2)).toEqual({ ...told, packets: [7, 0, 5, 0, 2] });
+    expect(add(undefined, T + 40 * S, 3)).toEqual({ start_us: T + 30 * S, step_us: 30 * S, packets: [3] });
+    expect(add(told, T + 61 * S, 0)).toBe(told);
+    expect(told.packets).toEqual([7, 0, 5]);
+  });
+  test("is an hour at most, and begins anew after one without any", () => {
+    const late = add(told, T + 30 * S * (STEPS + 1), 1);
+    expect([late?.start_us, late?.packets.length, late?.packets[0]]).toEqual([T + 60 * S, STEPS, 5]);
+    expect(add(told, T + 2 * 3600 * S, 1)?.packets).toEqual([1]);
+    expect(add(told, T - 3600 * S, 1)?.packets).toEqual([7, 0, 6]);
+  });
+  test("is drawn up to now, with the steps in which nothing came", () => {
+    expect(drawn(told, T + 130 * S, 2)).toEqual([7, 0, 5, 0, 0]);
+    expect(drawn(told, T + 61 * S, 5)).toEqual([0, 0, 7, 0, 5]);
+    expect(drawn(told, T + 2 * 3600 * S, 5)).toEqual(Array(STEPS).fill(0));
+    expect(drawn(undefined, T, 5)).toEqual([]);
   });
 });
 

@@ -70,6 +70,7 @@ impl Agent {
     pub(super) fn report(&self, decision: Decision, note: String) -> DecisionReport {
         let enforcer = self.kernel.as_ref().map(|k| &k.enforcer);
         let (hits, last_hit_us) = enforcer.map(|e| e.hits(decision.target)).unwrap_or_default();
+        let course = enforcer.and_then(|e| e.course(decision.target, wall_us()));
         // An error reads as not enforced, which is what the list is looked at for.
         let enforced = enforcer.is_some_and(|e| e.holds(decision.target).unwrap_or(false)) && self.protects_any();
         let awaiting_confirmation = self.decisions.awaits_confirmation(decision.id);
@@ -81,6 +82,7 @@ impl Agent {
             bytes: hits.bytes,
             last_hit_us,
             note,
+            course,
         }
     }
 

@@ -346,7 +346,9 @@ impl Agent {
             guard: self.decisions.guard().clone(),
             suppressions: self.pipeline.suppressions.clone(),
         };
-        match Challenger::start(id, model, serving, &settings, wall_us()) {
+        let serves = self.models.serving.clone().unwrap_or_else(|| crate::default_bundle::ID.to_owned());
+        let names = [serves, id];
+        match Challenger::start(names, model, serving, &settings, wall_us()) {
             Ok(challenger) => {
                 self.models.challenger = Some(challenger);
                 self.pipeline.tap = true;

@@ -10,6 +10,7 @@ use crate::command::{
     DecisionReport, DriftStatus, EvidencePoint, FeatureDriftReport, InterfaceReport, LearnFrom, LearnReport, MapUse,
     NamedCount, NetflowReport, Packets, RecordReport, ReloadReport, RoleDriftReport, StatusReport, XdpMode,
 };
+use crate::enforce::{HIT_STEP_US, HitCourse};
 use crate::proto as pb;
 
 /// A message that does not mean anything to this version.
@@ -123,6 +124,7 @@ impl From<DecisionReport> for pb::DecisionState {
             bytes: r.bytes,
             last_hit_us: r.last_hit_us,
             note: r.note,
+            course: r.course.map(|c| pb::HitCourse { start_us: c.start_us, step_us: HIT_STEP_US, packets: c.packets }),
         }
     }
 }
@@ -137,6 +139,7 @@ impl TryFrom<pb::DecisionState> for DecisionReport {
             bytes: r.bytes,
             last_hit_us: r.last_hit_us,
             note: r.note,
+            course: r.course.map(|c| HitCourse { start_us: c.start_us, packets: c.packets }),
         })
     }
 }

@@ -2,6 +2,7 @@ use weir_core::decision::Target;
 
 use super::*;
 use crate::api::tests::full_status;
+use crate::enforce::HitCourse;
 
 const NOW: TimeUs = 1_800_000_000_000_000;
 const MINUTE: u64 = 60_000_000;
@@ -28,6 +29,7 @@ fn report(id: u64, target: &str) -> DecisionReport {
         bytes: 74_040,
         last_hit_us: Some(NOW - 3_000_000),
         note: String::new(),
+        course: Some(HitCourse { start_us: NOW - MINUTE, packets: vec![1_200, 34] }),
     }
 }
 
@@ -38,7 +40,15 @@ fn shadowed() -> DecisionReport {
     r.decision.sides = Sides::Both;
     r.decision.expires_us = None;
     r.decision.instead_of = Some(Action::Drop);
-    DecisionReport { enforced: false, packets: 0, bytes: 0, last_hit_us: None, note: "the map is full".into(), ..r }
+    DecisionReport {
+        enforced: false,
+        packets: 0,
+        bytes: 0,
+        last_hit_us: None,
+        note: "the map is full".into(),
+        course: None,
+        ..r
+    }
 }
 
 #[test]
@@ -140,14 +150,15 @@ ID  TARGET            ACTION                 SIDE  ORIGIN     EXPIRES  PACKETS  
 }
 
 #[test]
-fn decisions_are_flat_json() {
+fn decisions_are_json_objects_flat_but_for_how_hits_went() {
     let json = serde_json::to_string(&report(7, "192.0.2.7/tcp/22")).unwrap();
     assert_eq!(
         json,
         "{\"id\":7,\"target\":\"192.0.2.7/tcp/22\",\"action\":\"drop\",\"limit\":null,\"direction\":\"in\",\"origin\":\"automatic\",\
          \"created\":\"2027-01-15T07:59:00.000000Z\",\"expires\":\"2027-01-15T08:59:00.500000Z\",\"reason\":\"47 distinct ports\",\
          \"instead_of\":null,\"alert_id\":3,\"enforced\":true,\"awaiting_confirmation\":false,\"packets\":1234,\"bytes\":74040,\
-         \"last_hit\":\"2027-01-15T07:59:57.000000Z\",\"note\":\"\"}"
+         \"last_hit\":\"2027-01-15T07:59:57.000000Z\",\"note\":\"\",\
+         \"hits\":{\"from\":\"2027-01-15T07:59:00.000000Z\",\"step_s\":30,\"packets\":[1200,34]}}"
     );
 }
 

@@ -60,9 +60,9 @@ pub struct Challenger {
 }
 
 impl Challenger {
-    /// `serving` scores; `model` challenges it.
+    /// `serving` scores; `model` challenges it. `names` are those of both in the store, by which people know them.
     pub fn start(
-        id: String,
+        names: [String; 2],
         model: Model,
         serving: Model,
         settings: &Settings,
@@ -72,10 +72,12 @@ impl Challenger {
         let shared = Arc::new(Shared::default());
         let serves_by_default = serving.is_default;
         let comparison = Comparison::new(serving, model.clone(), settings);
-        let (there, default) = (shared.clone(), serves_by_default);
-        std::thread::Builder::new()
-            .name("weir-challenger".into())
-            .spawn(move || work(comparison, default, &from, &there))?;
+        let there = shared.clone();
+        std::thread::Builder::new().name("weir-challenger".into()).spawn({
+            let names = names.clone();
+            move || work(comparison, &names, serves_by_default, &from, &there)
+        })?;
+        let [_, id] = names;
         let suppressions = settings.suppressions.changes();
         Ok(Self { id, since_us: now, model, to, shared, guard: settings.guard.clone(), suppressions })
     }
@@ -145,7 +147,13 @@ impl Drop for Challenger {
 /// How far a comparison gives way to everything else.
 const NICE: i32 = 10;
 
-fn work(mut comparison: Comparison, default: bool, from: &Receiver<Message>, shared: &Shared) {
+fn work(
+    mut comparison: Comparison,
+    names: &[String; 2],
+    default: bool,
+    from: &Receiver<Message>,
+    shared: &Shared,
+) {
     // Counting packets and acting on them goes first.
     priority::nice(NICE);
     while let Ok(message) = from.recv() {
@@ -169,6 +177,9 @@ fn work(mut comparison: Comparison, default: bool, from: &Receiver<Message>, sha
                 let mut report = comparison.report("live traffic");
                 report.epochs_left_out = shared.left_out.load(Ordering::Relaxed);
                 report.notes.extend(notes(&shared.failed(), default));
+                for (side, name) in [&mut report.a, &mut report.b].into_iter().zip(names) {
+                    side.iter_mut().for_each(|side| side.id.clone_from(name));
+                }
                 // Whoever asked may have hung up.
                 let _ = reply.send(Ok(report));
             }

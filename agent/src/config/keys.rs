@@ -139,7 +139,8 @@ keys! {
     "web.role", Reload, [web.role], any, "what a login may that does not say so (`weir web login --role`): viewer or operator";
     "metrics.enabled", Restart, [metrics.enabled], any, "metrics for Prometheus at http://ADDRESS:PORT/metrics";
     "metrics.listen", Restart, [metrics.listen], any, "where they are served; beyond loopback whoever reaches it can read them";
-    "tracing.otlp", Restart, [tracing.otlp], super::tracing::collector, "collector of OTLP over gRPC, such as http://127.0.0.1:4317, for traces of the agent itself; none: there are none";
+    "tracing.otlp", Restart, [tracing.otlp], super::tracing::collector, "collector of OTLP over gRPC, such as http://127.0.0.1:4317 or https://otel.example.net:4317, for traces of the agent itself; none: there are none";
+    "tracing.ca_file", Restart, [tracing.ca_file], any, "PEM file with the authorities that are trusted where the collector's URL begins with https; none: those of this host";
 }
 
 /// What follows `prefix` in the table, in its order, each name once. `""` is the top.

@@ -117,7 +117,7 @@ sinks:
   - {name: bus, type: kafka, brokers: [k1, "k2:9999"], topic: weir, tls: true, ca_file: /t/ca.pem, user: weir, password_file: /s/k}
   - {name: arcsight, type: cef, server: 192.0.2.9, transport: tcp}
   - {name: cef-file, type: cef, path: /l/weir.cef}
-tracing: {otlp: "http://127.0.0.1:4317"}
+tracing: {otlp: "https://otel.example.net:4317", ca_file: /t/otel.pem}
 "#;
 
 fn sinks() -> Vec<SinkConfig> {
@@ -344,7 +344,7 @@ fn every_key_can_be_set() {
             idle: s(1800),
             role: Role::Viewer,
         },
-        tracing: Tracing { otlp: Some("http://127.0.0.1:4317".into()) },
+        tracing: Tracing { otlp: Some("https://otel.example.net:4317".into()), ca_file: Some("/t/otel.pem".into()) },
         metrics: Metrics { enabled: false, listen: MetricsAt("10.0.0.1:9470".parse().unwrap()) },
         sinks: sinks(),
     };
@@ -456,12 +456,20 @@ fn naming_the_section_turns_the_collector_on_loopback_unless_told_otherwise() {
 
 #[test]
 fn a_collector_of_traces_has_a_host_and_a_port() {
-    for wrong in
-        ["127.0.0.1:4317", "http://127.0.0.1", "https://127.0.0.1:4317", "http://a:4317/v1/traces", "http://a:0"]
-    {
+    for wrong in [
+        "127.0.0.1:4317",
+        "http://127.0.0.1",
+        "ftp://127.0.0.1:4317",
+        "http://a:4317/v1/traces",
+        "http://a:0",
+        "https://u@a:1",
+    ] {
         let said = errors(&format!("tracing: {{otlp: '{wrong}'}}"));
         assert!(said[0].contains("is no collector of traces: expected http://HOST:PORT"), "{said:?}");
     }
+    let said = parse("tracing: {otlp: 'https://a:4317'}").summary();
+    assert!(said.contains("https://a:4317, encrypted"), "{said}");
+    assert!(parse("tracing: {otlp: 'http://a:4317'}").summary().contains("without encryption"));
 }
 
 #[test]

@@ -195,6 +195,12 @@ impl Config {
         for (path, is_so) in changed {
             idle(!w.enabled && is_so, path, &format!("{path} does nothing: web.enabled is false"));
         }
+        let encrypted = self.tracing.otlp.as_ref().is_some_and(|url| url.starts_with("https:"));
+        idle(
+            self.tracing.ca_file.is_some() && !encrypted,
+            "tracing.ca_file",
+            "tracing.ca_file does nothing: tracing.otlp names no collector by https",
+        );
         let (c, cd) = (&self.crowdsec, &default.crowdsec);
         let changed = [
             ("crowdsec.api_key", c.api_key.is_some()),
@@ -243,6 +249,11 @@ mod tests {
                 "crowdsec: {interval: 5s}",
                 "crowdsec.interval",
                 "crowdsec: {url: 'http://127.0.0.1:8080', api_key: k, interval: 5s}",
+            ),
+            (
+                "tracing: {otlp: 'http://a:4317', ca_file: /c.pem}",
+                "tracing.ca_file",
+                "tracing: {otlp: 'https://a:4317', ca_file: /c.pem}",
             ),
             ("log: {flows: true, events: none}", "log.flows", "log: {flows: true}"),
             ("allow: [10.0.0.0/8, 10.1.0.0/16]", "allow[1]", "allow: [10.0.0.0/8, 11.1.0.0/16]"),

@@ -1,4 +1,4 @@
-//! Traces of the agent itself, sent by OTLP over gRPC to a collector where one is configured: how long the parts of an epoch take, and calls
+//! Traces of the agent itself, sent by OTLP over gRPC, with TLS or without, to a collector where one is configured: how long the parts of an epoch take, and calls
 //! of the API. Spans hold no addresses of traffic.
 //!
 //! Who records never waits: spans go into a bounded queue, and what finds no room, or no collector, is counted as lost.
@@ -7,6 +7,7 @@ mod export;
 mod wire;
 
 use std::hash::{BuildHasher, RandomState};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -102,12 +103,15 @@ struct Sender {
 }
 
 impl Tracer {
-    /// Sends to the collector at this address, `http://HOST:PORT`, from a task of the runtime that this is called in.
-    pub fn to(url: &str) -> Result<Self, tonic::transport::Error> {
-        let endpoint = tonic::transport::Endpoint::from_shared(url.to_owned())?;
+    /// Sends to the collector at this address, `http://HOST:PORT` or `https://HOST:PORT`, from a task of the runtime that this is called
+    /// in. `ca_file` (PEM) names the authorities that are trusted; `None`: those of this host.
+    ///
+    /// The error says what is wrong with the address or the file.
+    pub fn to(url: &str, ca_file: Option<&Path>) -> Result<Self, String> {
+        let channel = export::channel(url, ca_file)?;
         let (queue, spans) = mpsc::channel(QUEUE);
         let lost = Arc::new(AtomicU64::new(0));
-        tokio::spawn(export::run(endpoint, url.to_owned(), spans, lost.clone()));
+        tokio::spawn(export::run(channel, url.to_owned(), spans, lost.clone()));
         Ok(Self(Some(Arc::new(Sender { queue, lost }))))
     }
 

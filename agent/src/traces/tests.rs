@@ -11,9 +11,12 @@ use std::time::Instant;
 use http_body_util::{BodyExt, StreamBody};
 use prost::Message;
 use prost::bytes::{BufMut, Bytes, BytesMut};
-use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::server::TlsStream;
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::body::Body;
+use tonic::transport::server::Connected;
 
 use super::wire::{ExportRequest, ExportResponse, OneValue, PartialSuccess, WireSpan};
 use super::*;
@@ -68,6 +71,34 @@ impl tower::Service<http::Request<Body>> for Collector {
     }
 }
 
+/// The server is told nothing of who connects.
+struct Shaken(TlsStream<TcpStream>);
+
+impl Connected for Shaken {
+    type ConnectInfo = ();
+    fn connect_info(&self) {}
+}
+
+impl AsyncRead for Shaken {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, to)
+    }
+}
+
+impl AsyncWrite for Shaken {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, from: &[u8]) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, from)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
 impl Collector {
     async fn start(&self) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -75,6 +106,35 @@ impl Collector {
         let server = tonic::transport::Server::builder().add_service(self.clone());
         tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
         at
+    }
+
+    /// The same behind TLS, with a certificate for 127.0.0.1; the PEM of who has signed it.
+    async fn start_tls(&self) -> (SocketAddr, String) {
+        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let mut config = rustls::ServerConfig::builder_with_provider(crate::api::tls::provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap();
+        let (to, streams) = mpsc::channel(4);
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                // Whoever does not trust us hangs up.
+                let Ok(stream) = acceptor.accept(stream).await else { continue };
+                assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+                to.send(Ok::<_, std::io::Error>(Shaken(stream))).await.unwrap();
+            }
+        });
+        let server = tonic::transport::Server::builder().add_service(self.clone());
+        tokio::spawn(server.serve_with_incoming(ReceiverStream::new(streams)));
+        (at, made.cert.pem())
     }
 
     fn spans(&self) -> Vec<WireSpan> {
@@ -97,7 +157,7 @@ async fn a_collector_gets_spans_with_their_parents_and_attributes() {
     let collector = Collector::default();
     // One that restarts gets them later.
     collector.refuse.store(1, Ordering::SeqCst);
-    let tracer = Tracer::to(&format!("http://{}", collector.start().await)).unwrap();
+    let tracer = Tracer::to(&format!("http://{}", collector.start().await), None).unwrap();
     let whole = Span::new("epoch", 1_700_000_000_000_000, Duration::from_millis(30)).with("flows", Value::Int(7));
     tracer.record(whole.part("drain", 1_700_000_000_000_000, Duration::from_millis(10)));
     tracer.record(
@@ -128,7 +188,7 @@ async fn what_no_collector_takes_is_counted_and_holds_nobody_up() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let at = listener.local_addr().unwrap();
     drop(listener);
-    let tracer = Tracer::to(&format!("http://{at}")).unwrap();
+    let tracer = Tracer::to(&format!("http://{at}"), None).unwrap();
     let began = Instant::now();
     for _ in 0..3 * QUEUE {
         tracer.record(Span::ended("epoch", Duration::from_millis(1)));
@@ -137,8 +197,41 @@ async fn what_no_collector_takes_is_counted_and_holds_nobody_up() {
     assert!(tracer.lost() >= Some(QUEUE as u64), "{:?}", tracer.lost());
     let collector = Collector::default();
     collector.rejects.store(2, Ordering::SeqCst);
-    let other = Tracer::to(&format!("http://{}", collector.start().await)).unwrap();
+    let other = Tracer::to(&format!("http://{}", collector.start().await), None).unwrap();
     other.record(Span::ended("epoch", Duration::from_millis(1)));
     until("what it rejects", || other.lost() == Some(2)).await;
     assert_eq!((Tracer::default().lost(), Tracer::default().is_on()), (None, false));
+}
+
+#[tokio::test]
+async fn https_takes_spans_to_whom_the_authority_vouches_for_and_to_nobody_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let collector = Collector::default();
+    let (at, pem) = collector.start_tls().await;
+    let (_, other) = Collector::default().start_tls().await;
+    let file = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let (right, wrong) = (file("right.pem", &pem), file("wrong.pem", &other));
+    let send = async |url: String, ca: &Path| {
+        let channel = export::channel(&url, Some(ca)).unwrap();
+        let request = super::wire::request(vec![Span::ended("epoch", Duration::from_millis(1))]);
+        export::attempt(&channel, request).await.map_err(|e| export::reason(&e))
+    };
+    let refused = send(format!("https://{at}"), &wrong).await.unwrap_err();
+    assert!(refused.contains("an authority that is not trusted; name its PEM file as `ca_file`"), "{refused}");
+    // The certificate is for the address alone.
+    let refused = send(format!("https://localhost:{}", at.port()), &right).await.unwrap_err();
+    assert!(refused.contains("for other names"), "{refused}");
+    assert!(collector.spans().is_empty());
+    let tracer = Tracer::to(&format!("https://{at}"), Some(&right)).unwrap();
+    tracer.record(Span::ended("epoch", Duration::from_millis(1)));
+    until("a span over TLS", || collector.spans().len() == 1).await;
+    assert_eq!(tracer.lost(), Some(0));
+    // Said at the start rather than at the first span.
+    let empty = file("empty.pem", "");
+    let refused = Tracer::to(&format!("https://{at}"), Some(&empty)).unwrap_err();
+    assert!(refused.contains("`tracing.ca_file`") && refused.contains("empty.pem"), "{refused}");
 }

@@ -38,6 +38,42 @@ fn blocking_stops_the_target_alone_and_deleting_lets_it_pass_again() {
 }
 
 #[test]
+fn hits_are_told_by_when_they_came_and_those_of_a_list_are_not() {
+    if !ready("hits_are_told_by_when_they_came_and_those_of_a_list_are_not") {
+        return;
+    }
+    let (single, listed) = ("10.77.0.66", "10.77.0.67");
+    let site = Site::new(&[single, listed]);
+    let agent = site.start();
+    let file = site.path("list.txt");
+    std::fs::write(&file, format!("{listed}\n")).unwrap();
+    site.ok(&format!("decisions import {} --list ours", file.display()));
+    site.ok(&format!("decisions add {single} -a drop --for 1h"));
+    assert!(site.decision(single)["hits"].is_null(), "none yet");
+    assert!(!site.passes(single, 5353) && !site.passes(listed, 5353));
+    let packets = site.decision(single)["packets"].as_u64().unwrap();
+    // They are looked at once an epoch.
+    let hits = wait_for("the hits of the decision", PATIENCE, || {
+        let hits = site.decision(single)["hits"].clone();
+        let sum = hits["packets"].as_array().map(|p| p.iter().filter_map(|p| p.as_u64()).sum::<u64>());
+        (sum == Some(packets)).then_some(hits)
+    });
+    assert_eq!(
+        (hits["step_s"].as_u64(), hits["from"].as_str().map(|t| t.ends_with("Z"))),
+        (Some(30), Some(true)),
+        "{hits}"
+    );
+    let member = site.json("lists show ours").remove(0);
+    assert!(member["packets"].as_u64() > Some(0) && member["hits"].is_null(), "{member}");
+    agent.stop();
+    let agent = site.start();
+    let after = site.decision(single);
+    assert_eq!(after["packets"].as_u64(), Some(packets), "the sum outlives the agent");
+    assert!(after["hits"].is_null(), "what came before this run is not told as if it came now: {after}");
+    agent.stop();
+}
+
+#[test]
 fn a_direction_stops_that_direction_alone() {
     if !ready("a_direction_stops_that_direction_alone") {
         return;

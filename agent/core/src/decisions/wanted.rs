@@ -101,6 +101,11 @@ impl Decisions {
         std::mem::take(&mut self.touched)
     }
 
+    /// Whether there is a decision on exactly this target that is no list's.
+    pub fn has_single(&self, target: Target) -> bool {
+        self.by_target.contains_key(&target)
+    }
+
     /// The strictest live decision on exactly this target.
     pub fn wanted_on(&self, target: Target, now: TimeUs) -> Option<Held> {
         let single = self.by_target.get(&target).into_iter().flatten().filter_map(|id| self.held(*id, now));

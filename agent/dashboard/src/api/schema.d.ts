@@ -1558,6 +1558,8 @@ export interface components {
              * @description IP-layer bytes of these.
              */
             bytes: number;
+            /** @description How the packets came in the last hour, as far as this run of the agent saw. Absent: none did, or a list alone holds the target. */
+            course?: components["schemas"]["HitCourse"];
             /** @description The decision. */
             decision?: components["schemas"]["Decision"];
             /** @description Read back from the kernel. */
@@ -1802,6 +1804,21 @@ export interface components {
         GetQuestionResponse: {
             /** @description With options. */
             question?: components["schemas"]["QuestionDetail"];
+        };
+        /** @description Packets that met an entry, step by step. */
+        HitCourse: {
+            /** @description Of each step, at most an hour of them. The last one may go on; those behind it have none. */
+            packets: number[];
+            /**
+             * Format: int64
+             * @description When the first step began.
+             */
+            start_us: number;
+            /**
+             * Format: int64
+             * @description How long a step is.
+             */
+            step_us: number;
         };
         /** @description Packets met an entry. */
         HitsEvent: {

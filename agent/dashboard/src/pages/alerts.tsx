@@ -47,15 +47,15 @@ export function Truth({ of }: { of: string }): JSX.Element | null {
 }
 
 const COLUMNS: readonly Column<AlertRow>[] = [
-  { key: "time", title: "Raised", width: "6.5rem", cell: (a) => <Time us={a.time_us} /> },
+  { key: "time", title: "Raised", width: "5.8rem", cell: (a) => <Time us={a.time_us} /> },
   { key: "severity", title: "Severity", width: "5.5rem", cell: (a) => <Severity of={a.severity} /> },
-  { key: "source", title: "Source", width: "minmax(8rem, 1fr)", cell: (a) => <a class="address" href={href("alerts", a.id)} tabIndex={-1}>{a.source}</a> },
-  { key: "why", title: "What was strange", width: "minmax(14rem, 2.6fr)", cell: (a) => <span title={a.reasons.join("\n")}>{a.reasons[0] ?? ""}</span> },
-  { key: "ports", title: "Ports", width: "5rem", cell: (a) => <span title={a.ports.join(", ")}>{a.ports.slice(0, 3).join(" ")}{a.ports.length > 3 ? " …" : ""}</span> },
+  { key: "source", title: "Source", width: "minmax(10.5rem, 1fr)", cell: (a) => <a class="address" href={href("alerts", a.id)} tabIndex={-1}>{a.source}</a> },
+  { key: "why", title: "What was strange", width: "minmax(13rem, 2.6fr)", cell: (a) => <span title={a.reasons.join("\n")}>{a.reasons[0] ?? ""}</span> },
+  { key: "ports", title: "Ports", width: "5.6rem", cell: (a) => <span title={a.ports.join(", ")}>{a.ports.slice(0, 3).join(" ")}{a.ports.length > 3 ? " …" : ""}</span> },
   { key: "evidence", title: "Evidence", width: "5rem", numeric: true, cell: (a) => <span title={evidenceWords(a)}>{a.evidence.toFixed(1)}</span> },
   { key: "odds", title: "Rarity", width: "6.5rem", numeric: true, cell: (a) => odds(a.p_value) },
   { key: "outcome", title: "What was done", width: "minmax(10rem, 1.8fr)", cell: (a) => <span title={a.outcome}>{a.outcome}</span> },
-  { key: "said", title: "Feedback", width: "5.5rem", cell: (a) => <Truth of={labelled.value.get(a.id)?.truth ?? ""} /> },
+  { key: "said", title: "Feedback", width: "6.6rem", cell: (a) => <Truth of={labelled.value.get(a.id)?.truth ?? ""} /> },
 ];
 
 export function Alerts(): JSX.Element {

@@ -5,6 +5,7 @@ import { useEffect, useState } from "preact/hooks";
 import { del, get, post } from "../api/client.ts";
 import type { Action, AllowEntry, Decision, DecisionHistory, DecisionState, ListState } from "../api/types.ts";
 import { covers } from "../lib/address.ts";
+import { drawn } from "../lib/course.ts";
 import { grouped, parseSpan, plural, relative, si, span, word } from "../lib/format.ts";
 import { attempt } from "../state/news.ts";
 import { resource } from "../state/resource.ts";
@@ -27,9 +28,16 @@ const allow = resource(async () => (await get<{ entries: AllowEntry[] }>("allow"
 const lists = resource(async () => (await get<{ lists: ListState[] }>("lists")).lists);
 const history = resource(async () => (await get<{ entries: DecisionHistory[] }>("decisions/history", { limit: 500 })).entries);
 
-/** Hits between the points of a course. */
-function steps(row: DecisionRow): number[] {
-  return row.hits.slice(1).map((p, i) => Math.max(0, p.packets - (row.hits[i]?.packets ?? 0)));
+/** Of a chart, so that the hits of the last seconds are no line all across. */
+const LEAST_STEPS = 20;
+
+function Hits({ state }: { state: DecisionState }): JSX.Element {
+  const { course } = state;
+  if (course === undefined) return <span class="dim">–</span>;
+  const values = drawn(course, now.value, LEAST_STEPS);
+  const [over, most] = [span(values.length * course.step_us), Math.max(...values)];
+  const words = `${plural(values.reduce((a, b) => a + b, 0), "packet")} in the last ${over}, at most ${si(most)} within ${span(course.step_us)}`;
+  return <span title={words}><Spark values={values} label={`Hits on ${state.decision?.target ?? ""}: ${words}`} /></span>;
 }
 
 function left(d: Decision): JSX.Element {
@@ -39,7 +47,7 @@ function left(d: Decision): JSX.Element {
 }
 
 /** Sets the end anew: the same decision is made again, which extends one that was made by hand. */
-function extend(d: Decision, awaiting: boolean): void {
+function extend(d: Decision): void {
   const field = { current: "1h" };
   ask({
     title: `Extend the ${actionWord(d.action)} on ${d.target}`,
@@ -59,7 +67,7 @@ function extend(d: Decision, awaiting: boolean): void {
         lifetime_us,
         reason: d.reason.slice(0, 500),
         // What already holds needs no confirmation a second time.
-        no_confirm: !awaiting,
+        no_confirm: true,
         ...(d.limit === undefined ? {} : { limit: d.limit }),
       });
       await loadDecisions();
@@ -81,8 +89,9 @@ function Buttons({ row }: { row: DecisionRow }): JSX.Element {
   if (d === undefined) return <></>;
   return (
     <span class="row-actions">
-      {row.state.awaiting_confirmation && <Act tone="primary" onRun={() => confirm(row.state)} title="It lapses unless it is confirmed">Keep</Act>}
-      <Act tone="quiet" onRun={() => extend(d, row.state.awaiting_confirmation)} title={`Extend ${d.target}`}>Extend</Act>
+      {row.state.awaiting_confirmation
+        ? <Act tone="primary" onRun={() => confirm(row.state)} title="It lapses unless it is confirmed">Keep</Act>
+        : <Act tone="quiet" onRun={() => extend(d)} title={`Extend ${d.target}`}>Extend</Act>}
       <Act tone="quiet" onRun={() => confirmLift(d)} title={`Lift ${d.target}`}>Lift</Act>
     </span>
   );
@@ -93,12 +102,12 @@ const COLUMNS: readonly Column<DecisionRow>[] = [
   { key: "target", title: "Target", width: "minmax(9rem, 1.6fr)", cell: (r) => <span class="address" title={r.state.decision?.target}>{r.state.decision?.target}</span> },
   { key: "state", title: "Kernel", width: "5.5rem", cell: (r) => r.state.awaiting_confirmation ? <Pill tone="warn">confirm</Pill> : r.state.enforced ? <Pill tone="good">enforced</Pill> : <Pill tone="warn">not yet</Pill> },
   { key: "hits", title: "Packets", width: "5rem", numeric: true, cell: (r) => <span title={`${grouped(r.state.packets)} packets, ${si(r.state.bytes, "B")}`}>{si(r.state.packets)}</span> },
-  { key: "course", title: "Hits over time", width: "7rem", cell: (r) => <Spark values={steps(r)} label={`Hits on ${r.state.decision?.target ?? ""} since the page was opened`} /> },
+  { key: "course", title: "Hits over time", width: "7rem", cell: (r) => <Hits state={r.state} /> },
   { key: "last", title: "Last hit", width: "5.5rem", cell: (r) => <Time us={r.state.last_hit_us} /> },
   { key: "left", title: "Ends", width: "6rem", cell: (r) => (r.state.decision === undefined ? "" : left(r.state.decision)) },
   { key: "by", title: "By", width: "5.5rem", cell: (r) => word(r.state.decision?.origin ?? "", "ORIGIN_") },
   { key: "why", title: "Why", width: "minmax(8rem, 2fr)", cell: (r) => <span title={`${r.state.decision?.reason ?? ""}\n${r.state.note}`}>{limitWords(r.state.decision?.limit)} {r.state.decision?.reason}</span> },
-  { key: "do", title: "", width: "12.5rem", cell: (r) => <Buttons row={r} /> },
+  { key: "do", title: "", width: "8.5rem", cell: (r) => <Buttons row={r} /> },
 ];
 
 const shown = computed(() => {
@@ -256,7 +265,7 @@ function Allow(): JSX.Element {
             <Empty title="Nobody is on the list">Add who must never be blocked, such as your own monitoring.</Empty>
           ) : (
             <div class="scroll" tabIndex={0} role="region" aria-label="Allow list">
-              <table class="table">
+              <table class="table stack">
                 <thead>
                   <tr><th scope="col">Prefix</th><th scope="col">Who</th><th scope="col">From</th><th scope="col">Ends</th><th scope="col"><span class="hidden">Actions</span></th></tr>
                 </thead>
@@ -312,19 +321,19 @@ function Lists(): JSX.Element {
         ) : (
           <>
             <div class="scroll" tabIndex={0} role="region" aria-label="Lists">
-              <table class="table">
+              <table class="table stack">
                 <thead>
-                  <tr><th scope="col">Name</th><th scope="col">Kind</th><th scope="col">Does</th><th scope="col" class="num">Enforced</th><th scope="col" class="num">Protected</th><th scope="col">Changed</th><th scope="col">Read</th><th scope="col"><span class="hidden">Actions</span></th></tr>
+                  <tr><th scope="col">Name</th><th scope="col" class="roomy">Kind</th><th scope="col" class="roomy">Does</th><th scope="col" class="num">Enforced</th><th scope="col" class="num roomy">Protected</th><th scope="col" class="roomy">Changed</th><th scope="col">Read</th><th scope="col"><span class="hidden">Actions</span></th></tr>
                 </thead>
                 <tbody>
                   {all.map((l) => (
                     <tr key={l.name}>
                       <td><b>{l.name}</b> <span class="dim">{l.comment}</span></td>
-                      <td>{l.kind}</td>
-                      <td>{l.actions}</td>
+                      <td class="roomy">{l.kind}</td>
+                      <td class="roomy">{l.actions}</td>
                       <td class="num">{grouped(l.members)}</td>
-                      <td class="num">{grouped(l.protected)}</td>
-                      <td><Time us={l.replaced_us} /></td>
+                      <td class="num roomy">{grouped(l.protected)}</td>
+                      <td class="roomy"><Time us={l.replaced_us} /></td>
                       <td>{l.error === "" ? <Time us={l.last_success_us} /> : <Pill tone="bad" title={l.error}>{l.error}</Pill>}{l.left_out !== "" && <span class="dim"> {l.left_out}</span>}</td>
                       <td class="row-actions">
                         <button type="button" class="button quiet" onClick={() => void show(l.name)}>Members</button>
@@ -338,7 +347,7 @@ function Lists(): JSX.Element {
             {listed.value !== undefined && (
               <Card title={`Members of ${listed.value.name}`} extra={<span class="dim">{listed.value.more ? "the first " : ""}{grouped(listed.value.members.length)}</span>}>
                 <Rows
-                  items={listed.value.members.flatMap((state) => (state.decision === undefined ? [] : [{ id: state.decision.target, state, hits: [] as const }]))}
+                  items={listed.value.members.flatMap((state) => (state.decision === undefined ? [] : [{ id: state.decision.target, state }]))}
                   columns={[
                     { key: "a", title: "Action", width: "5rem", cell: (r) => <ActionPill action={actionWord(r.state.decision?.action)} /> },
                     { key: "t", title: "Target", width: "minmax(9rem, 1fr)", cell: (r) => <span class="address">{r.state.decision?.target}</span> },

@@ -6,7 +6,7 @@ import { get } from "../api/client.ts";
 import type { FoundFlows, RecordedFlow } from "../api/types.ts";
 import { clock, endpoint, grouped, parseSpan, plural, protocol, si, span } from "../lib/format.ts";
 import { resource } from "../state/resource.ts";
-import { flows as live } from "../state/stores.ts";
+import { type SeenFlow, flows as live } from "../state/stores.ts";
 import { now, refine, route } from "../state/view.ts";
 import { Card, Empty, Heading, Loaded, Time } from "../ui/basic.tsx";
 import { type Column, Rows } from "../ui/list.tsx";
@@ -16,6 +16,8 @@ const PROTOCOLS = [["", "any"], ["6", "TCP"], ["17", "UDP"], ["1", "ICMP"], ["58
 const SCORES = [["", "any"], ["0.9", "1 in 10"], ["0.99", "1 in 100"], ["0.999", "1 in 1,000"], ["0.9999", "1 in 10,000"]] as const;
 const SINCE = ["15m", "1h", "6h", "24h", "7d"] as const;
 const following = signal(false);
+/** What is shown while nothing new is let in. */
+const paused = signal<readonly SeenFlow[] | undefined>(undefined);
 
 const found = resource(async (): Promise<FoundFlows> => {
   const q = route.peek().query;
@@ -47,6 +49,18 @@ const COLUMNS: readonly Column<Shown>[] = [
   { key: "o", title: "Strangeness", width: "7rem", numeric: true, cell: (f) => <Odds p={f.p_value} /> },
 ];
 
+/** Flows come faster than anybody reads: this holds what is shown in its place. */
+function Pause(): JSX.Element {
+  const held = paused.value;
+  const since = held === undefined ? 0 : (live.value[0]?.id ?? 0) - (held[0]?.id ?? 0);
+  return (
+    <>
+      {held !== undefined && <span class="dim">{plural(since, "flow")} since </span>}
+      <button type="button" class="button quiet" onClick={() => { paused.value = held === undefined ? live.peek() : undefined; }}>{held === undefined ? "Pause" : "Resume"}</button>
+    </>
+  );
+}
+
 export function Flows(): JSX.Element {
   const { query } = route.value;
   const text = query.toString();
@@ -75,13 +89,13 @@ export function Flows(): JSX.Element {
   return (
     <>
       <Heading extra={<div class="switch" role="group" aria-label="What is shown">
-        <button type="button" class="button quiet" aria-pressed={!following.value} onClick={() => { following.value = false; }}>Recorded</button>
+        <button type="button" class="button quiet" aria-pressed={!following.value} onClick={() => { following.value = false; paused.value = undefined; }}>Recorded</button>
         <button type="button" class="button quiet" aria-pressed={following.value} onClick={() => { following.value = true; }}>As they come</button>
       </div>}>Flows</Heading>
       {following.value ? (
-        <Card title="A sample of what ends or goes on right now">
+        <Card title="A sample of what ends or goes on right now" extra={<Pause />}>
           {table(
-            live.value.map(({ id, flow }) => ({ ...flow, id, state: "", p_value: flow.anomaly?.p_value } as Shown)),
+            (paused.value ?? live.value).map(({ id, flow }) => ({ ...flow, id, state: "", p_value: flow.anomaly?.p_value } as Shown)),
             <Empty title="No flow was seen since the page was opened">Flows are told of when they end, and while they last once a minute.</Empty>,
             true,
           )}

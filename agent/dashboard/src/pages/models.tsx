@@ -139,21 +139,21 @@ function Learning(): JSX.Element | null {
 function Bundles({ all }: { all: readonly Bundle[] }): JSX.Element {
   if (all.length === 0) return <Empty title="No bundle is stored">Learn what is normal here, or load a bundle with `weir model load DIR`.</Empty>;
   return (
-    <div class="scroll" tabIndex={0} role="region" aria-label="Bundles">
-      <table class="table">
+    <div class="scroll" tabIndex={0} role="region" aria-label="Stored bundles">
+      <table class="table stack">
         <thead>
-          <tr><th scope="col">Bundle</th><th scope="col">State</th><th scope="col">From</th><th scope="col">Stored</th><th scope="col" class="num">Flows</th><th scope="col" class="num">Windows</th><th scope="col">Scores</th><th scope="col"><span class="hidden">Actions</span></th></tr>
+          <tr><th scope="col">Bundle</th><th scope="col">State</th><th scope="col" class="roomy">From</th><th scope="col" class="roomy">Stored</th><th scope="col" class="num roomy">Flows</th><th scope="col" class="num roomy">Windows</th><th scope="col" class="roomy">Scores</th><th scope="col"><span class="hidden">Actions</span></th></tr>
         </thead>
         <tbody>
           {all.map((b) => (
             <tr key={b.id}>
               <td><button type="button" class="link-button" onClick={() => void inspect(b.id)} title="What it is, in full">{b.id}</button></td>
               <td>{b.current && <Pill tone="good">serves</Pill>} {b.challenger && <Pill tone="calm">challenges</Pill>} <Pill tone={b.promoted ? "good" : "plain"}>{b.promoted ? "promoted" : "alerts only"}</Pill></td>
-              <td class="origin">{b.origin}</td>
-              <td><Time us={b.created_us} /></td>
-              <td class="num">{grouped(b.flows)}</td>
-              <td class="num">{grouped(b.windows)}</td>
-              <td>{b.profiles.join(", ")}</td>
+              <td class="origin roomy">{b.origin}</td>
+              <td class="roomy"><Time us={b.created_us} /></td>
+              <td class="num roomy">{grouped(b.flows)}</td>
+              <td class="num roomy">{grouped(b.windows)}</td>
+              <td class="roomy">{b.profiles.join(", ")}</td>
               <td class="row-actions">
                 {!(b.current && b.promoted) && <Act onRun={() => promote(b)} title={`Promote ${b.id}`}>Promote</Act>}
                 {!b.current && b.steps_back !== undefined && <Act onRun={() => rollback(b)} title={`Let ${b.id} serve again`}>Roll back</Act>}

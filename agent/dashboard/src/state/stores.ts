@@ -14,6 +14,7 @@ import type {
   TopSources,
   TrafficPoint,
 } from "../api/types.ts";
+import { add } from "../lib/course.ts";
 import { word } from "../lib/format.ts";
 import { append, merge, without } from "../lib/merge.ts";
 import { resource } from "./resource.ts";
@@ -26,7 +27,6 @@ const MAX_POINTS = 300;
 const MAX_SCORES = 3_000;
 const MAX_FLOWS = 300;
 const MAX_NEWS = 200;
-const MAX_HITS = 240;
 
 /** An alert as a list shows it. */
 export interface AlertRow {
@@ -49,18 +49,10 @@ export interface AlertRow {
   reasons: string[];
 }
 
-/** A decision with how its hits went on since the page was opened. */
+/** A decision; the stream carries its course on. */
 export interface DecisionRow {
   id: number;
   state: DecisionState;
-  hits: readonly HitPoint[];
-}
-
-/** Packets and bytes that met an entry so far, at one moment. */
-export interface HitPoint {
-  time_us: number;
-  packets: number;
-  bytes: number;
 }
 
 export interface News extends AgentEvent {
@@ -130,14 +122,6 @@ function rowOfEvent(event: Event): AlertRow | undefined {
   };
 }
 
-function decisionRow(state: DecisionState, time_us: number): DecisionRow | undefined {
-  const id = state.decision?.id;
-  if (id === undefined) return undefined;
-  const known = decisions.value.find((d) => d.id === id);
-  const point = { time_us, packets: state.packets, bytes: state.bytes };
-  return { id, state, hits: append(known?.hits ?? [], [point], MAX_HITS) };
-}
-
 /** Asks for everything that the stream then keeps up to date. */
 export async function loadAll(): Promise<void> {
   const settle = await Promise.allSettled([
@@ -174,8 +158,7 @@ export async function loadQuestions(): Promise<void> {
 
 export async function loadDecisions(): Promise<void> {
   const { decisions: all } = await get<{ decisions: DecisionState[] }>("decisions");
-  const now = Date.now() * 1000;
-  decisions.value = merge([], all.flatMap((s) => decisionRow(s, now) ?? []));
+  decisions.value = merge([], all.flatMap((state) => (state.decision === undefined ? [] : [{ id: state.decision.id, state }])));
 }
 
 /** Takes many events at once, so that the page is drawn once for all of them. */
@@ -220,19 +203,18 @@ export function take(events: readonly Event[]): void {
         if (change === "enforced") state.enforced = true;
         if (change === "extended") state.awaiting_confirmation = false;
         if (note !== "") state.note = note;
-        changed.set(decision.id, { id: decision.id, state, hits: before?.hits ?? [] });
+        changed.set(decision.id, { id: decision.id, state });
       }
     }
     if (event.hits !== undefined) {
       const { decision_id, packets, bytes } = event.hits;
       const before = changed.get(decision_id) ?? known.get(decision_id);
       if (before !== undefined) {
-        const hits = append(before.hits, [{ time_us: event.time_us, packets, bytes }], MAX_HITS);
-        changed.set(decision_id, {
-          ...before,
-          state: { ...before.state, packets, bytes, last_hit_us: event.time_us },
-          hits,
-        });
+        // Fewer than before: the entry was made anew.
+        const more = packets >= before.state.packets ? packets - before.state.packets : packets;
+        const course = add(before.state.course, event.time_us, more);
+        const state = { ...before.state, packets, bytes, last_hit_us: event.time_us, ...(course === undefined ? {} : { course: { ...course, packets: [...course.packets] } }) };
+        changed.set(decision_id, { id: decision_id, state });
       }
     }
   }

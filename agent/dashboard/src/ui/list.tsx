@@ -119,7 +119,7 @@ export function Rows<T extends { id: number | string }>({
         <div class="row head" role="row" aria-rowindex={1} style={{ gridTemplateColumns: tracks, height: `${row}px` }}>
           {columns.map((c) => (
             <div key={c.key} role="columnheader" class={c.numeric === true ? "num" : ""}>
-              {c.title}
+              {c.title === "" ? <span class="hidden">Actions</span> : c.title}
             </div>
           ))}
         </div>

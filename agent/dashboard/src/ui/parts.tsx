@@ -99,7 +99,7 @@ export function FlowTable({ flows, label }: { flows: readonly RecordedFlow[]; la
   if (flows.length === 0) return <Empty title="No recorded flows">Flows are recorded where `record` is enabled in the configuration.</Empty>;
   return (
     <div class="scroll" tabIndex={0} role="region" aria-label={label}>
-      <table class="table">
+      <table class="table dense">
         <thead>
           <tr>
             <th scope="col">Began</th>

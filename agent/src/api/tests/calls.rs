@@ -3,6 +3,7 @@
 use std::sync::Mutex;
 
 use super::*;
+use crate::enforce::HitCourse;
 
 #[tokio::test]
 async fn a_status_arrives_as_it_was_given() {
@@ -26,6 +27,7 @@ async fn decisions_carry_who_made_them() {
                 bytes: 2,
                 last_hit_us: Some(3),
                 note: "n".into(),
+                course: Some(HitCourse { start_us: 30_000_000, packets: vec![1, 0, 2] }),
             };
             drop(reply.send(Ok(report)));
         }
@@ -49,6 +51,7 @@ async fn decisions_carry_who_made_them() {
         (added.enforced, added.packets, added.bytes, added.last_hit_us, added.note.as_str()),
         (true, 1, 2, Some(3), "n")
     );
+    assert_eq!(added.course, Some(HitCourse { start_us: 30_000_000, packets: vec![1, 0, 2] }));
     let forever = client
         .add_decision(target, (Action::Drop, None), Sides::Both, None, "", (Some(Duration::from_secs(30)), false))
         .await

@@ -91,6 +91,7 @@ fn answering() -> mpsc::Sender<Command> {
                         bytes: 0,
                         last_hit_us: None,
                         note: String::new(),
+                        course: None,
                     };
                     drop(reply.send(Ok(report)));
                 }

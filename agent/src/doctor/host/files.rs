@@ -171,6 +171,9 @@ pub fn certificates(config: &Config) -> Vec<Certificate> {
     if let Some(ca) = &config.crowdsec.ca_file {
         add("crowdsec.ca_file".into(), ca, None);
     }
+    if let Some(ca) = &config.tracing.ca_file {
+        add("tracing.ca_file".into(), ca, None);
+    }
     for (i, sink) in config.sinks.iter().enumerate() {
         let Some(trust) = trust(&sink.to) else { continue };
         if let Some((cert, key)) = &trust.identity {

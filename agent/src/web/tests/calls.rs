@@ -31,6 +31,7 @@ fn report(id: u64, reason: &str) -> DecisionReport {
         bytes: 420,
         last_hit_us: None,
         note: String::new(),
+        course: None,
     }
 }
 

@@ -1,6 +1,7 @@
 //! The web page in a real browser, beside the agent. A script of agent/dashboard/e2e drives the browser as a person would, and
 //! asks this scene for what a person cannot do at a page: attacks, knocks at the door, links to log in.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::net::IpAddr;
@@ -22,7 +23,7 @@ use crate::lab::story::{Lab, plain};
 
 pub const DASHBOARD: Scene = Scene {
     name: "web",
-    about: "in a browser a person sees a scan come in, reads why, blocks it and takes that back, and labels a false alarm; then load",
+    about: "in a browser a person learns, promotes and rolls back, keeps lists, sees a scan come in, blocks it and takes that back; then load",
     // Every flow is an event: the last lines of the configuration are those about the log.
     site: |site| crate::lab::agent::Site { mode: "review", more: "  flows: true\n".to_owned(), ..site },
     play,
@@ -32,8 +33,9 @@ pub const DASHBOARD: Scene = Scene {
 const LOAD: u64 = 1000;
 /// By so much the agent may grow under load, bytes: flows that have not ended, and what waits to be written.
 const MAX_GROWTH: u64 = 256 << 20;
-/// The whole script.
-const LIMIT: Duration = Duration::from_secs(420);
+/// The whole script without its load, which comes twice and takes a while to be told; with the default one, five minutes.
+const LIMIT: Duration = Duration::from_secs(270);
+const LIMIT_BY_LOAD: u32 = 3;
 
 fn play(lab: &mut Lab) -> Result<Vec<Verdict>> {
     let host = Host::this();
@@ -60,7 +62,8 @@ fn play(lab: &mut Lab) -> Result<Vec<Verdict>> {
 
 /// Does what the script asks for, until it has done.
 fn serve(lab: &mut Lab, browser: &mut Proc) -> Result<Vec<Verdict>> {
-    let until = Instant::now() + LIMIT;
+    let limit = LIMIT + Duration::from_secs(lab.load_seconds) * LIMIT_BY_LOAD;
+    let until = Instant::now() + limit;
     let mut points = Vec::new();
     loop {
         lab.wait(Duration::from_millis(20))?;
@@ -91,7 +94,7 @@ fn serve(lab: &mut Lab, browser: &mut Proc) -> Result<Vec<Verdict>> {
             bail!("the browser's script ended before it had done");
         }
         if Instant::now() >= until {
-            bail!("the browser's script had not done after {} s", LIMIT.as_secs());
+            bail!("the browser's script had not done after {} s", limit.as_secs());
         }
     }
 }
@@ -107,6 +110,18 @@ fn act(lab: &mut Lab, what: &str, of: &Value) -> Result<Value> {
         }
         "knock" => json!({ "door": format!("{:?}", knock(lab, from()?)?) }),
         "load" => load(lab, number("seconds")?)?,
+        "ask" => {
+            let words = of.get("words").and_then(Value::as_array).context("no words")?;
+            let words: Vec<&str> = words.iter().filter_map(Value::as_str).collect();
+            json!({ "answer": lab.agent()?.ask(&words)? })
+        }
+        "import" => {
+            let file = lab.net.dir.join("list.txt");
+            std::fs::write(&file, format!("{}\n", from()?)).context("cannot write a list")?;
+            let file = file.display().to_string();
+            lab.agent()?.ask(&["decisions", "import", &file, "--list", "lab", "--for", "10m"])?;
+            json!({})
+        }
         "stop" => {
             lab.agent_mut()?.stop();
             json!({})
@@ -120,52 +135,95 @@ fn act(lab: &mut Lab, what: &str, of: &Value) -> Result<Value> {
     })
 }
 
-/// Many flows a second, and whether each of them is in the event log and nothing was lost.
+/// Many flows a second, and whether each of them is in the event log and in the record, each alert and change of a decision in the
+/// store, and nothing was lost.
 fn load(lab: &mut Lab, seconds: u64) -> Result<Value> {
     let source = IpAddr::from(plan::FLOODER);
     let before = lab.agent()?.resident()?;
     let outcome = attack(lab, "scan", &[source], LOAD, seconds)?;
     let loaded = lab.agent()?.resident()?;
-    // Flows that were reset are told after their linger; the last epoch, and the writer.
+    // Flows that were reset are told after their linger; the last epoch, and the writers.
     lab.wait(Duration::from_secs(5))?;
-    let told = flows_told(&lab.agent()?.events, source)?;
     let status = lab.agent()?.ask_one(&["status"])?;
-    let lost = losses(&status);
+    let agent = lab.agent()?;
+    // What is told meanwhile is in the store too, so the store is asked last.
+    let logged = Logged::read(&agent.events, source)?;
+    let recorded: HashSet<u64> = agent
+        .ask(&["flows", "--recorded"])?
+        .iter()
+        .filter(|f| f["src_ip"] == source.to_string().as_str())
+        .filter_map(|f| f["flow_id"].as_u64())
+        .collect();
+    let alerts = agent.ask(&["alerts", "list", "--limit", "0"])?;
+    let alerts: HashSet<u64> = alerts.iter().filter_map(|a| a["alert"]["id"].as_u64()).collect();
+    let changes = agent.ask(&["decisions", "history", "--limit", "0"])?;
+    let changes: HashSet<(u64, String)> =
+        changes.iter().filter_map(|c| Some((c["decision_id"].as_u64()?, plain(&c["change"])))).collect();
     Ok(json!({
         "tries": outcome.tries,
         "per_second": outcome.tries / seconds.max(1),
-        "told": told,
-        "lost": lost,
+        "told": logged.flows.len(),
+        "unrecorded": logged.flows.difference(&recorded).count(),
+        "alerts": logged.alerts.len(),
+        "alerts_not_stored": logged.alerts.difference(&alerts).count(),
+        "changes": logged.changes.len(),
+        "changes_not_stored": logged.changes.difference(&changes).count(),
+        "lost": losses(&status),
         "grown": loaded.saturating_sub(before),
         "max_grown": MAX_GROWTH,
         "resident": loaded,
     }))
 }
 
-/// Distinct flows of a source in the event log.
-fn flows_told(events: &Path, source: IpAddr) -> Result<u64> {
-    let of = format!("\"src_ip\":\"{source}\"");
-    let mut seen = std::collections::HashSet::new();
-    // What was rotated away is beside it.
-    let mut files: Vec<PathBuf> = Vec::new();
-    let name = events.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-    for entry in std::fs::read_dir(events.parent().context("the log lies in no folder")?)? {
-        let path = entry?.path();
-        if path.file_name().is_some_and(|n| n.to_string_lossy().starts_with(&name)) {
-            files.push(path);
-        }
-    }
-    for file in files {
-        let file = File::open(&file).with_context(|| format!("cannot open {}", file.display()))?;
-        for line in BufReader::new(file).lines() {
-            let line = line.context("cannot read the event log")?;
-            if line.contains("\"event_type\":\"flow\"") && line.contains(&of) {
-                let flow: Value = serde_json::from_str(&line).context("a line of the event log is no JSON")?;
-                seen.insert(flow["flow_id"].as_u64());
+/// What the event log tells.
+#[derive(Debug, Default)]
+struct Logged {
+    /// Of one source.
+    flows: HashSet<u64>,
+    alerts: HashSet<u64>,
+    /// Of decisions: which, and what became of it.
+    changes: HashSet<(u64, String)>,
+}
+
+impl Logged {
+    fn read(events: &Path, source: IpAddr) -> Result<Self> {
+        let of = format!("\"src_ip\":\"{source}\"");
+        let mut logged = Self::default();
+        // What was rotated away is beside it.
+        let mut files: Vec<PathBuf> = Vec::new();
+        let name = events.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        for entry in std::fs::read_dir(events.parent().context("the log lies in no folder")?)? {
+            let path = entry?.path();
+            if path.file_name().is_some_and(|n| n.to_string_lossy().starts_with(&name)) {
+                files.push(path);
             }
         }
+        for file in files {
+            let file = File::open(&file).with_context(|| format!("cannot open {}", file.display()))?;
+            for line in BufReader::new(file).lines() {
+                let line = line.context("cannot read the event log")?;
+                let flow = line.contains("\"event_type\":\"flow\"");
+                if (flow && !line.contains(&of)) || line.contains("\"event_type\":\"source\"") {
+                    continue;
+                }
+                let event: Value = serde_json::from_str(&line).context("a line of the event log is no JSON")?;
+                logged.take(&event);
+            }
+        }
+        Ok(logged)
     }
-    Ok(seen.len() as u64)
+
+    fn take(&mut self, event: &Value) {
+        match event["event_type"].as_str() {
+            Some("flow") => self.flows.extend(event["flow_id"].as_u64()),
+            Some("alert") => self.alerts.extend(event["alert"]["id"].as_u64()),
+            Some("decision") => {
+                let id = event["decision"]["id"].as_u64();
+                self.changes.extend(id.map(|id| (id, plain(&event["decision"]["change"]))));
+            }
+            _ => {}
+        }
+    }
 }
 
 /// What the agent says that it lost, in words.
@@ -193,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn flows_are_counted_once_each_and_by_their_source_alone() {
+    fn what_the_log_tells_is_counted_once_each_and_flows_by_their_source_alone() {
         let dir = std::env::temp_dir().join(format!("weir-told-{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
         let line = |id: u64, ip: &str, kind: &str| {
@@ -201,10 +259,14 @@ mod tests {
         };
         let text = [line(1, "192.0.2.1", "flow"), line(1, "192.0.2.1", "flow"), line(2, "192.0.2.1", "flow")].concat()
             + &line(3, "192.0.2.9", "flow")
-            + &line(4, "192.0.2.1", "alert");
+            + "{\"event_type\":\"alert\",\"src_ip\":\"192.0.2.9\",\"alert\":{\"id\":4}}\n"
+            + "{\"event_type\":\"decision\",\"decision\":{\"id\":5,\"change\":\"added\"}}\n"
+            + "{\"event_type\":\"decision\",\"decision\":{\"id\":5,\"change\":\"enforced\"}}\n";
         std::fs::write(dir.join("events.json"), text).unwrap();
         std::fs::write(dir.join("events.json.1"), line(7, "192.0.2.1", "flow")).unwrap();
-        assert_eq!(flows_told(&dir.join("events.json"), "192.0.2.1".parse().unwrap()).unwrap(), 3);
+        let logged = Logged::read(&dir.join("events.json"), "192.0.2.1".parse().unwrap()).unwrap();
+        assert_eq!((logged.flows, logged.alerts), (HashSet::from([1, 2, 7]), HashSet::from([4])));
+        assert_eq!(logged.changes, HashSet::from([(5, "added".to_owned()), (5, "enforced".to_owned())]));
         std::fs::remove_dir_all(&dir).unwrap();
     }
 }
