@@ -18,6 +18,8 @@ mod reviewing;
 mod risk;
 mod settings;
 mod sinking;
+#[cfg(test)]
+mod soak_tests;
 mod storing;
 mod watching;
 
@@ -40,7 +42,7 @@ use crate::api::access::Access;
 use crate::app::RunOptions;
 use crate::archive::Archive;
 use crate::bus::EventBus;
-use crate::clock::{boottime_us, wall_us};
+use crate::clock::{boottime_us, monotonic_ns, wall_us};
 use crate::collector::Collector;
 use crate::command::{Command, NamedCount, ReloadReport};
 use crate::config::{Config, OnStop};
@@ -216,7 +218,7 @@ impl Agent {
             config,
         };
         agent.pipeline.all_flows = agent.config.log.flows;
-        agent.pipeline.stopwatch = || Duration::from_nanos(weir_kernel::sys::monotonic_ns());
+        agent.pipeline.stopwatch = || Duration::from_nanos(monotonic_ns());
         agent.pipeline.suppressions = suppressions;
         agent.pipeline.exhibits = Some(Exhibits::default());
         agent.pipeline.gauge = Some(Gauge::default());
@@ -260,7 +262,7 @@ impl Agent {
             self.news(now, Level::Info, "adopted", words);
         }
         let offset = crate::drain::offset_us();
-        let end_us = weir_kernel::sys::monotonic_ns() / 1000;
+        let end_us = monotonic_ns() / 1000;
         let outcome =
             self.pipeline.epoch_on(&adoption.flows, &adoption.parts, Vec::new(), end_us, offset, &self.decisions);
         self.carry_out(now, outcome);

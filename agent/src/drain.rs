@@ -103,12 +103,12 @@ impl Drop for Drainer {
 
 /// An epoch where there are no programs: time passes, and the kernel counted nothing.
 pub fn nothing(_: &mut Counts) -> Result<DrainReport, KernelError> {
-    Ok(DrainReport { end_us: weir_kernel::sys::monotonic_ns() / 1000, ..DrainReport::default() })
+    Ok(DrainReport { end_us: clock::monotonic_ns() / 1000, ..DrainReport::default() })
 }
 
 /// Wall clock minus monotonic clock, µs.
 pub fn offset_us() -> i64 {
-    clock::wall_us() as i64 - (weir_kernel::sys::monotonic_ns() / 1000) as i64
+    clock::wall_us() as i64 - (clock::monotonic_ns() / 1000) as i64
 }
 
 fn wait_for_multiple_of(period: Duration, stopping: &AtomicBool) {

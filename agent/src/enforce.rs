@@ -105,7 +105,7 @@ impl Enforcer {
         let few = self.whole == Some(mode) && !read_back && !touched.all && touched.targets.len() <= AT_ONCE;
         // Until this pass is through, something may be missing.
         self.whole = None;
-        let pen = Pen { mode, now, monotonic_ns: weir_kernel::sys::monotonic_ns() };
+        let pen = Pen { mode, now, monotonic_ns: crate::clock::monotonic_ns() };
         let mut pass = Pass::default();
         if read_back {
             pass.drift = self.repair()?;

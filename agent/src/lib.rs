@@ -21,6 +21,8 @@ pub mod evidence;
 mod explaining;
 pub mod exported;
 pub mod fleet;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub mod http_client;
 pub mod human;
 pub mod learn;

@@ -552,6 +552,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "no unsafe code; too long for Miri")]
     fn hits_in_one_word_are_exact_however_many_they_are() {
         let mut cells = HitCells::default();
         let (mut packets, mut bytes) = (0_u64, 0_u64);

@@ -77,7 +77,7 @@ fn proven(s: &FlowStats, d: usize) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 4000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 10 } else { 4000 }, ..ProptestConfig::default() })]
 
     #[test]
     fn merging_any_contiguous_split_gives_the_whole(

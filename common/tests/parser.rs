@@ -230,7 +230,7 @@ fn cut_short_anywhere_a_frame_says_less_and_never_something_else() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 20_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 10 } else { 20_000 }, ..ProptestConfig::default() })]
 
     #[test]
     fn no_frame_is_too_odd(

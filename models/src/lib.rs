@@ -8,6 +8,8 @@ mod bundle;
 mod calibrate;
 mod explain;
 mod floats;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod isolation;
 pub mod metrics;
 mod normalise;

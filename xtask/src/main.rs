@@ -11,6 +11,7 @@ mod host;
 mod lab;
 mod needs;
 mod remap;
+mod sanitize;
 mod setup;
 mod sh;
 mod suite;
@@ -69,8 +70,10 @@ enum Task {
     Vm(vm::Options),
     /// Build what a release is made of into target/dist: program, packages, chart, image, bill of materials
     Dist(dist::Options),
-    /// Fuzz the readers of input formats
+    /// Fuzz whatever reads what others wrote: input formats, packets, the API, configuration, lists, models
     Fuzz(fuzz::Options),
+    /// Run the tests of unsafe code under AddressSanitizer, Miri and valgrind
+    Sanitize(sanitize::Options),
     /// A part of the lab: one host's processes
     #[command(hide = true)]
     LabRole {
@@ -94,6 +97,7 @@ fn main() -> std::process::ExitCode {
         Task::Vm(options) => vm::run(&options),
         Task::Dist(options) => dist::run(&options),
         Task::Fuzz(options) => fuzz::run(&options),
+        Task::Sanitize(options) => sanitize::main(&options),
         Task::LabRole { role } => lab::roles::run(role),
     };
     match result {

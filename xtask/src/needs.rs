@@ -14,14 +14,24 @@ pub enum Use {
     Lab,
     Check,
     Fuzz,
+    Sanitize,
     Dashboard,
     Vm,
     Dist,
 }
 
 impl Use {
-    pub const ALL: &[Use] =
-        &[Use::BuildEbpf, Use::Test, Use::Lab, Use::Check, Use::Fuzz, Use::Dashboard, Use::Vm, Use::Dist];
+    pub const ALL: &[Use] = &[
+        Use::BuildEbpf,
+        Use::Test,
+        Use::Lab,
+        Use::Check,
+        Use::Fuzz,
+        Use::Sanitize,
+        Use::Dashboard,
+        Use::Vm,
+        Use::Dist,
+    ];
 
     pub const fn name(self) -> &'static str {
         match self {
@@ -30,6 +40,7 @@ impl Use {
             Use::Lab => "lab",
             Use::Check => "check",
             Use::Fuzz => "fuzz",
+            Use::Sanitize => "sanitize",
             Use::Dashboard => "dashboard",
             Use::Vm => "vm",
             Use::Dist => "dist",
@@ -52,6 +63,8 @@ pub enum Install {
     BpfFs,
     /// A Python virtual environment below `target`.
     Venv(&'static Venv),
+    /// `rustup component add miri rust-src` for a nightly that is there.
+    Miri,
     /// Debian's `nodejs` and `npm`, where they are new enough.
     Node,
 }
@@ -138,6 +151,22 @@ pub const NEEDS: &[Need] = &[
         probe: |host| host.says("c++", &["--version"]),
         install: Install::Apt(&["g++"]),
         optional: false,
+    },
+    Need {
+        name: "valgrind",
+        why: "watches what system calls read and write, in tests",
+        used_by: &[Use::Test, Use::Sanitize],
+        probe: |host| host.says("valgrind", &["--version"]),
+        install: Install::Apt(&["valgrind"]),
+        optional: true,
+    },
+    Need {
+        name: "miri",
+        why: "finds undefined behaviour of unsafe code",
+        used_by: &[Use::Test, Use::Sanitize],
+        probe: |host| host.says("cargo", &["+nightly", "miri", "--version"]),
+        install: Install::Miri,
+        optional: true,
     },
     Need {
         name: "qemu",

@@ -66,6 +66,11 @@ fn install(need: &Need, host: &Host, apt: &mut Apt) -> Result<()> {
             "the kernel programs cannot be pinned without it; in a container, mount /sys/fs/bpf from the host",
         ),
         Install::Venv(venv) => venv.install(host, apt),
+        Install::Miri => {
+            let words = ["component", "add", "--toolchain", "nightly", "miri", "rust-src"];
+            host.says("rustc", &["+nightly", "--version"]).context("there is no nightly of rustup")?;
+            host.command("rustup", &words)?.loud().run()
+        }
         Install::Node => node(host, apt),
     }
 }

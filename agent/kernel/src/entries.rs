@@ -351,5 +351,9 @@ impl Store {
 
 /// Waits until no program holds what was taken out, and none reads the idle description or index.
 pub(crate) fn settle() -> Result<(), KernelError> {
+    // Which runs no programs, and knows no such system call.
+    if cfg!(miri) {
+        return Ok(());
+    }
     sys::wait_for_programs().map_err(KernelError::refused("membarrier(MEMBARRIER_CMD_GLOBAL)"))
 }

@@ -24,6 +24,8 @@ use key::{Span, V4_BITS};
 
 mod ends;
 mod key;
+#[cfg(test)]
+mod tests;
 
 /// The maps behind the lists.
 #[derive(Debug)]

@@ -64,6 +64,18 @@ impl<T: Pod> Mapped<T> {
     }
 }
 
+#[cfg(test)]
+impl<T: Pod> Mapped<T> {
+    /// So many values of zeroes in memory of this process alone, for tests without a kernel to share it with.
+    pub fn anonymous(len: u32) -> Self {
+        let (all, how) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        // SAFETY: a new mapping wherever there is room.
+        let at = unsafe { libc::mmap(std::ptr::null_mut(), len as usize * size_of::<T>(), all, how, -1, 0) };
+        assert_ne!(at, libc::MAP_FAILED, "{}", io::Error::last_os_error());
+        Self { at: NonNull::new(at.cast()).expect("a place in memory"), len, value: PhantomData }
+    }
+}
+
 impl<T> Drop for Mapped<T> {
     fn drop(&mut self) {
         // SAFETY: the mapping that `new` made, which nobody refers to any more.

@@ -7,7 +7,7 @@ use weir_core::event::Level;
 use weir_core::record::TimeUs;
 
 use super::Agent;
-use crate::clock::{boottime_us, wall_us};
+use crate::clock::{boottime_us, monotonic_ns, wall_us};
 use crate::drain::Epoch;
 use crate::human;
 
@@ -54,7 +54,7 @@ impl Agent {
     pub(super) fn at_epoch(&mut self, epoch: &Epoch) -> TimeUs {
         let end_us = epoch.report.end_us;
         // The boot-time clock goes on in suspend, the kernel's monotonic one does not.
-        let suspended = boottime_us().saturating_sub(weir_kernel::sys::monotonic_ns() / 1000);
+        let suspended = boottime_us().saturating_sub(monotonic_ns() / 1000);
         let now = end_us.saturating_add_signed(epoch.wall_offset_us);
         self.follow_clock(now, end_us.saturating_add(suspended));
         now

@@ -15,7 +15,7 @@ impl Agent {
             return;
         }
         let Some(Kernel { enforcer, .. }) = &self.kernel else { return };
-        let found = enforcer.found(weir_kernel::sys::monotonic_ns());
+        let found = enforcer.found(crate::clock::monotonic_ns());
         let mut allowed = 0;
         for (prefix, ttl_us) in found.allowed {
             let guard = self.decisions.guard();

@@ -145,7 +145,7 @@ impl Access {
     }
 
     /// Who connected to the socket, as the kernel says.
-    pub(super) fn local(&self, stream: &UnixStream) -> std::io::Result<Peer> {
+    pub(crate) fn local(&self, stream: &UnixStream) -> std::io::Result<Peer> {
         let cred = stream.peer_cred()?;
         let mut groups = peer_groups(stream)?;
         groups.push(Gid::from_raw(cred.gid()));

@@ -153,5 +153,25 @@ pub async fn serve(
     })
 }
 
+/// The calls behind the gate, and what the page is made of, without a socket in front. The last one ends streams when it is dropped.
+#[cfg(fuzzing)]
+pub(crate) fn in_memory(
+    commands: mpsc::Sender<Command>,
+    bus: EventBus,
+    render: Arc<dyn Render>,
+    access: Arc<Access>,
+    live: Arc<Live>,
+) -> (Inner, web::Page, watch::Sender<bool>) {
+    let (stop, stopped) = watch::channel(false);
+    let run: Arc<str> = "1".into();
+    let shared = (access.clone(), live.clone());
+    let service = service::Service::new(commands, bus.clone(), render.clone(), shared, run.clone(), stopped.clone());
+    let service = WeirServer::new(service).max_decoding_message_size(MAX_MESSAGE);
+    let gate = Gate::new(access.clone());
+    let inner = tower::Layer::layer(&gate, service);
+    let page = web::Page::new(inner.clone(), gate, access, live, bus, render, run, stopped);
+    (inner, page, stop)
+}
+
 #[cfg(test)]
 pub(crate) mod tests;

@@ -15,6 +15,7 @@ use rusqlite::Connection;
 use super::db::{Db, Durability};
 use super::retention::{self, Bounds};
 use super::rows::Row;
+use crate::clock::{boottime_us, wall_us};
 
 /// Rows, and bytes of them, that may wait for the disk.
 const MAX_ROWS: usize = 16_384;
@@ -148,7 +149,7 @@ impl Drop for Writer {
 fn run(shared: &Shared, path: PathBuf) {
     let mut db = Db::new(&path, Durability::Normal);
     let mut batch: Vec<Row> = Vec::with_capacity(BATCH);
-    let (mut pruned, mut since, mut bounds) = (None::<Instant>, 0, None);
+    let (mut pruned, mut since, mut bounds) = (None::<u64>, 0, None);
     loop {
         let (questions, closing) = {
             let mut queue = shared.lock();
@@ -177,10 +178,11 @@ fn run(shared: &Shared, path: PathBuf) {
             since += batch.len() as u64;
             batch.clear();
             if let Some(bounds) = bounds
-                && (pruned.is_none_or(|at| at.elapsed() >= PRUNE) || since >= PRUNE_ROWS)
+                && (pruned.is_none_or(|at| boottime_us().saturating_sub(at) >= PRUNE.as_micros() as u64)
+                    || since >= PRUNE_ROWS)
             {
-                outcome = db.with(|db| retention::prune(db, bounds, crate::clock::wall_us()));
-                (pruned, since) = (Some(Instant::now()), 0);
+                outcome = db.with(|db| retention::prune(db, bounds, wall_us()));
+                (pruned, since) = (Some(boottime_us()), 0);
             }
         }
         note(shared, outcome.as_ref().err());

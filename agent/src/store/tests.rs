@@ -210,6 +210,71 @@ fn what_enforces_is_read_from_a_file_whose_record_is_damaged() {
     assert_eq!(open(tmp.path()).state, state(), "it is in the new file");
 }
 
+/// Whatever a disk or a power cut makes of the files, an agent starts, says what is lost, and stores what it decides from then on.
+#[test]
+fn a_store_that_is_damaged_anywhere_lets_the_agent_start_and_store_again() {
+    const DAMAGES: u64 = 150;
+    let whole = tempfile::tempdir().unwrap();
+    let mut opened = open(whole.path());
+    save(&mut opened.store, &state());
+    (0..300).for_each(|n| opened.store.journal().add(called(n)));
+    (0..20).for_each(|n| opened.store.journal().add(Row::Alert(Box::new(alert(n, "192.0.2.7")))));
+    ask(&opened.store, |_| Ok(()));
+    // As a kill leaves them: the log of changes beside the file.
+    let files: Vec<(&str, Vec<u8>)> =
+        ["weir.db", "weir.db-wal"].map(|name| (name, fs::read(whole.path().join(name)).unwrap())).into();
+    assert!(files.iter().all(|(_, bytes)| bytes.len() > 4096), "both hold something");
+    drop(opened);
+
+    let mut random = 0x5eed_u64;
+    let mut dice = |below: usize| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (random >> 33) as usize % below.max(1)
+    };
+    let (mut told, mut read) = (0, 0);
+    for n in 0..DAMAGES {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, bytes) in &files {
+            let mut bytes = bytes.clone();
+            match dice(6) {
+                // Bits that turned.
+                0 | 1 => (0..=dice(8)).for_each(|_| {
+                    let at = dice(bytes.len());
+                    bytes[at] ^= 1 << dice(8);
+                }),
+                // A sector that reads as zeroes, or as another one.
+                2 | 3 => {
+                    let (from, to) = (dice(bytes.len() / 512) * 512, dice(bytes.len() / 512) * 512);
+                    let sector = if dice(2) == 0 { vec![0; 512] } else { bytes[from..from + 512].to_vec() };
+                    bytes[to..to + 512].copy_from_slice(&sector);
+                }
+                // Writes that never came.
+                4 => bytes.truncate(dice(bytes.len())),
+                _ => {}
+            }
+            fs::write(dir.path().join(name), bytes).unwrap();
+        }
+        let again =
+            Store::open(dir.path(), NOW).unwrap_or_else(|e| panic!("damage {n}: the agent does not start: {e}"));
+        told += u32::from(again.warning.is_some());
+        read += u32::from(again.warning.is_none() && again.state == state());
+        assert!(again.warning.is_none() || again.incomplete, "damage {n}: what is lost is known to be");
+        // What is decided now holds over the next start.
+        let mut store = again.store;
+        let later = State { next_alert_id: again.state.next_alert_id + 1, ..again.state };
+        save(&mut store, &later);
+        store.journal().add(called(1));
+        ask(&store, |_| Ok(()));
+        drop(store);
+        let last = Store::open(dir.path(), NOW).unwrap_or_else(|e| panic!("damage {n}: not a second time: {e}"));
+        assert_eq!(last.warning, None, "damage {n}: it is mended once and for all");
+        assert_eq!(last.state.table.decisions, later.table.decisions, "damage {n}");
+        assert_eq!(last.state.next_alert_id, later.next_alert_id, "damage {n}");
+    }
+    eprintln!("{DAMAGES} damages: {told} told of, {read} that hurt nothing");
+    assert!(told > 10 && read > 10, "{told} {read}");
+}
+
 #[test]
 fn a_newer_file_is_not_touched() {
     let tmp = tempfile::tempdir().unwrap();

@@ -5,7 +5,7 @@
 //! bounded: connections, the time for each part of a request, its size, streams of events.
 
 mod assets;
-mod descriptor;
+pub(crate) mod descriptor;
 mod events;
 mod guard;
 mod io;
@@ -223,7 +223,7 @@ fn network(from: SocketAddr) -> String {
     }
 }
 
-fn router(page: Arc<Page>) -> Router {
+pub(crate) fn router(page: Arc<Page>) -> Router {
     Router::new()
         .route("/login", get(guard::log_in))
         .route("/api/v1/session", get(guard::session).delete(guard::log_out))

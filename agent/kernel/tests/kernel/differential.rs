@@ -1,4 +1,5 @@
 //! A million mutated frames: the XDP program does what the shared parser says, and the shared parser what etherparse says.
+//! `WEIR_PACKETS` asks for another number of them (`cargo xtask fuzz --packets N`), each run with frames of its own.
 
 use std::collections::HashMap;
 
@@ -17,6 +18,53 @@ use crate::support::*;
 const FRAMES: usize = 1_000_000;
 const BATCH: usize = 20_000;
 const SEED: u64 = 0x5eed_0001;
+/// Frames of captures that are mutated beside our own, and the longest that is taken.
+const CAPTURED: usize = 5_000;
+const LONGEST: usize = 1514;
+/// From so many frames on, every rule must have been needed: one that is not excuses nothing and should go.
+const ENOUGH: usize = 1_000_000;
+
+/// How many frames, and where chance begins: the same for the usual number, so that a failure can be repeated.
+fn wanted() -> (usize, u64) {
+    let Ok(text) = std::env::var("WEIR_PACKETS") else { return (FRAMES, SEED) };
+    let frames = text.parse().unwrap_or_else(|_| panic!("WEIR_PACKETS is `{text}`, which is no number of frames"));
+    let seed = std::env::var("WEIR_PACKETS_SEED").ok().and_then(|t| t.parse().ok()).unwrap_or_else(|| {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        now.as_nanos() as u64
+    });
+    (frames, seed)
+}
+
+/// Ethernet frames of the public captures, a few of each, as far as there are any.
+fn captured() -> Vec<Vec<u8>> {
+    const EACH: usize = 50;
+    let mut frames = Vec::new();
+    for file in captures() {
+        let Ok(reader) = std::fs::File::open(&file).map(std::io::BufReader::new) else { continue };
+        let Ok(mut reader) = pcap_file::pcap::PcapReader::new(reader) else { continue };
+        if reader.header().datalink != pcap_file::DataLink::ETHERNET {
+            continue;
+        }
+        for _ in 0..EACH {
+            let Some(Ok(packet)) = reader.next_raw_packet() else { break };
+            if (14..=LONGEST).contains(&packet.data.len()) {
+                frames.push(packet.data.to_vec());
+            }
+        }
+        if frames.len() >= CAPTURED {
+            break;
+        }
+    }
+    frames
+}
+
+/// Classic captures of the corpus, in a fixed order.
+fn captures() -> Vec<std::path::PathBuf> {
+    let files = std::fs::read_dir(corpus().join("pcap/ndpi/pcap")).into_iter().flatten().flatten().map(|e| e.path());
+    let mut files: Vec<_> = files.filter(|f| f.extension().is_some_and(|x| x == "pcap")).collect();
+    files.sort();
+    files
+}
 
 /// Valid frames of every shape that the parser knows.
 fn base() -> Vec<Vec<u8>> {
@@ -104,11 +152,15 @@ fn xdp_parses_a_million_mutated_frames_as_the_reference_does() {
     }
     let capacity = Capacity { flows: 1 << 15, ..small() };
     let mut loaded = Loaded::new(Options { capacity, ..test_clock() });
-    let mut rng = SmallRng::seed_from_u64(SEED);
-    let base = base();
+    let (frames, seed) = wanted();
+    let mut rng = SmallRng::seed_from_u64(seed);
+    let mut base = base();
+    let captured = captured();
+    eprintln!("seed {seed}; {} frames of our own and {} of captures are mutated", base.len(), captured.len());
+    base.extend(captured);
     let mut by_definition = ByDefinition::default();
     let (mut not_ip, mut malformed, mut address_only) = (0, 0, 0);
-    for batch in 0..FRAMES / BATCH {
+    for batch in 0..frames.div_ceil(BATCH) {
         let now_us = 1_000_000 * (batch as u64 + 1);
         loaded.set_clock_us(now_us);
         let mut expected = Expected::default();
@@ -119,7 +171,7 @@ fn xdp_parses_a_million_mutated_frames_as_the_reference_does() {
             assert_eq!(
                 shared.as_ref().map(Seen::of).map_err(|e| *e),
                 reference::parse(&frame, &mut by_definition),
-                "seed {SEED:#x}, frame {frame:02x?}"
+                "seed {seed}, frame {frame:02x?}"
             );
             match shared {
                 Ok(meta) => {
@@ -143,8 +195,14 @@ fn xdp_parses_a_million_mutated_frames_as_the_reference_does() {
         assert_eq!(loaded.packets(Reason::InMalformed), malformed);
         assert_eq!(loaded.packets(Reason::InAddressOnly), address_only);
     }
-    assert_eq!(loaded.packets(Reason::InPass), FRAMES as u64 - not_ip - malformed);
+    assert_eq!(loaded.packets(Reason::InPass), (frames.div_ceil(BATCH) * BATCH) as u64 - not_ip - malformed);
     // Each kind must really have been met.
     assert!(not_ip > 1000 && malformed > 1000 && address_only > 1000, "{not_ip} {malformed} {address_only}");
-    eprintln!("{FRAMES} frames, no difference; different by definition: {by_definition:?}");
+    eprintln!(
+        "{frames} frames, no unexplained difference; {not_ip} not IP, {malformed} malformed, {address_only} by address alone"
+    );
+    for (rule, met) in by_definition.rules() {
+        eprintln!("  rule {rule}: {met}");
+        assert!(met > 0 || frames < ENOUGH, "rule {rule} explains nothing in {frames} frames");
+    }
 }

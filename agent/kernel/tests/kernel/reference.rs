@@ -23,6 +23,20 @@ pub struct ByDefinition {
     pub endless: u64,
 }
 
+impl ByDefinition {
+    /// Each rule, and how many frames it explained.
+    pub fn rules(&self) -> [(&'static str, u64); 5] {
+        let Self { third_tag, short_ihl, padded, short_auth, endless } = *self;
+        [
+            ("third VLAN tag", third_tag),
+            ("IPv4 header length below 20", short_ihl),
+            ("header ends behind the frame", padded),
+            ("authentication header below 12", short_auth),
+            ("more extension headers than are followed", endless),
+        ]
+    }
+}
+
 /// What is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seen {

@@ -139,3 +139,18 @@ fn take(config: &CrowdSec, state: &mut State, body: &[u8], whole: bool) -> Resul
     let brought = changed.any.then(|| state.brought(now));
     Ok(Step { brought, whole_next: changed.ambiguous })
 }
+
+/// What a local API might answer, one answer after the other: the first is a full one.
+#[cfg(fuzzing)]
+pub fn fuzz<'a>(answers: impl Iterator<Item = &'a [u8]>) {
+    let config = CrowdSec { url: Some("http://127.0.0.1:8080".into()), ..crate::config::Config::default().crowdsec };
+    let mut state = State::new(&config, None);
+    let mut whole = true;
+    for body in answers {
+        whole = take(&config, &mut state, body, whole).map_or(true, |step| step.whole_next);
+        let brought = state.brought(wall_us());
+        let draft = &brought.draft;
+        assert!(draft.members.iter().all(|m| usize::from(m.rule) < draft.rules.len()), "a member of no rule");
+        assert!(draft.members.iter().all(|m| usize::from(m.why) < draft.reasons.len()), "a member without its reason");
+    }
+}

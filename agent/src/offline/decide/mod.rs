@@ -8,7 +8,7 @@ pub mod book;
 mod entries;
 mod site;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub(super) mod told;
 
 use std::collections::BTreeMap;

@@ -32,7 +32,7 @@ fn addr(s: &str) -> Addr {
 
 /// Second by second, what a kernel would drain.
 #[derive(Default)]
-struct Wire(BTreeMap<u64, BTreeMap<FlowKey, FlowStats>>);
+pub(crate) struct Wire(BTreeMap<u64, BTreeMap<FlowKey, FlowStats>>);
 
 impl Wire {
     fn put(&mut self, at: u64, ends: [(Addr, u16); 2], flags: u8, len: u32) {
@@ -78,7 +78,7 @@ impl Wire {
     }
 
     /// Forty clients for some seconds, each with a request or two every few seconds.
-    fn benign(&mut self, from: u64, seconds: u64, salt: u64) {
+    pub(crate) fn benign(&mut self, from: u64, seconds: u64, salt: u64) {
         let dice =
             |n: u64, k: u64| ((n ^ salt).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ k.wrapping_mul(0xbf58_476d)) >> 40;
         for s in 0..seconds {
@@ -94,19 +94,19 @@ impl Wire {
     }
 
     /// Logins that each look like others, many of them.
-    fn guesses(&mut self, from: u64, seconds: u64, source: &str, per_second: u64) {
+    pub(crate) fn guesses(&mut self, from: u64, seconds: u64, source: &str, per_second: u64) {
         for n in 0..seconds * per_second {
             let at = from + n * (S / per_second) + 17;
             self.request(at, source, 2_000 + (n % 60_000) as u16, 3);
         }
     }
 
-    fn epochs(&self) -> impl Iterator<Item = (u64, Vec<(FlowKey, FlowStats)>)> {
+    pub(crate) fn epochs(&self) -> impl Iterator<Item = (u64, Vec<(FlowKey, FlowStats)>)> {
         self.0.iter().map(|(s, flows)| ((s + 1) * S, flows.iter().map(|(k, v)| (*k, *v)).collect()))
     }
 }
 
-fn config() -> Config {
+pub(crate) fn config() -> Config {
     let default = Config::default();
     Config {
         interface: Some("weir-none".into()),
@@ -145,7 +145,7 @@ impl Taker for Lent<'_> {
 }
 
 /// Trained once for all tests of this file.
-fn model() -> Model {
+pub(crate) fn model() -> Model {
     static MODEL: OnceLock<Model> = OnceLock::new();
     let made = || {
         let mut wire = Wire::default();

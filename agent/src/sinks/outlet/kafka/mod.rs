@@ -179,5 +179,20 @@ async fn connect(to: &Kafka, host: &str, port: u16) -> Result<Connection, String
     Connection::open(host, port, to.trust.as_ref(), to.login.as_ref(), to.timeout).await
 }
 
+/// What a broker might answer, to every question that it is asked.
+#[cfg(fuzzing)]
+pub fn fuzz(answer: &[u8]) {
+    let _ = wire::check_versions(answer);
+    let _ = wire::read_produced(answer, "weir", 1);
+    let _ = wire::read_sasl_handshake(answer);
+    let _ = wire::read_sasl_authenticate(answer);
+    if let Ok(found) = wire::read_metadata(answer, "weir") {
+        assert!(
+            !found.leaders.is_empty() && found.leaders.iter().all(|l| *l >= 0),
+            "a topic without leaders: {found:?}"
+        );
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -1,21 +1,16 @@
-//! One input of the format that `WEIR_FUZZ_FORMAT` names, through the reader, the flow table and the features.
-//!
-//! Beyond "does not panic, hang or eat memory" (libFuzzer's own limits), what a source promises its sink is checked.
-
-#![no_main]
+//! An input format, through the reader, the flow table and the features. What a source promises its sink is checked.
 
 use std::collections::HashSet;
 use std::io::Cursor;
 use std::sync::LazyLock;
 
-use libfuzzer_sys::fuzz_target;
 use weir_core::feature::core_matrix;
 use weir_core::table::TableConfig;
 use weir_source::{Flows, Format, Input, Observation, Options, Sink, Stop};
 
 static FORMAT: LazyLock<Format> = LazyLock::new(|| {
-    let name = std::env::var("WEIR_FUZZ_FORMAT").unwrap_or_default();
-    Format::from_name(&name).unwrap_or_else(|| panic!("WEIR_FUZZ_FORMAT is {name:?}, which is no format"))
+    let name = std::env::var("WEIR_FUZZ_TARGET").unwrap_or_default();
+    Format::from_name(&name).unwrap_or_else(|| panic!("WEIR_FUZZ_TARGET is {name:?}, which is no format"))
 });
 
 /// Checks what comes, and hands it on.
@@ -55,7 +50,7 @@ impl<S: Sink> Sink for Judge<S> {
     }
 }
 
-fuzz_target!(|data: &[u8]| {
+pub fn run(data: &[u8]) {
     // The first byte chooses what a person may choose.
     let Some((choice, data)) = data.split_first() else { return };
     let options = Options { decap: choice & 1 != 0, format: Some(*FORMAT), ..Options::default() };
@@ -72,4 +67,4 @@ fuzz_target!(|data: &[u8]| {
     let (report, _) = input.read(&options, &mut judge);
     assert!(judge.ended, "every input ends");
     assert_eq!(report.flows, judge.flows, "the report counts what was handed on");
-});
+}
