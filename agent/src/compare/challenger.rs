@@ -147,13 +147,7 @@ impl Drop for Challenger {
 /// How far a comparison gives way to everything else.
 const NICE: i32 = 10;
 
-fn work(
-    mut comparison: Comparison,
-    names: &[String; 2],
-    default: bool,
-    from: &Receiver<Message>,
-    shared: &Shared,
-) {
+fn work(mut comparison: Comparison, names: &[String; 2], default: bool, from: &Receiver<Message>, shared: &Shared) {
     // Counting packets and acting on them goes first.
     priority::nice(NICE);
     while let Ok(message) = from.recv() {
