@@ -162,11 +162,15 @@ fn the_oldest_goes_first_by_size_and_by_age() {
     let small = Record { max_size: 1_000_000, ..config() };
     let mut a = Archive::start(dir.path(), small.clone()).unwrap();
     for i in 0..40 {
-        // Dissimilar numbers, so that they take room.
+        // Numbers whose differences are dissimilar as well, so that they take room.
+        let mixed = |n: u64, by: u64| {
+            let product = n.wrapping_mul(by);
+            (product ^ (product >> 32)).wrapping_mul(by)
+        };
         let mut b = batch(now + i * S, 2_000);
         for (n, o) in b.flows.iter_mut().enumerate() {
-            o.record.fwd.bytes = (n as u64 + i).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            o.record.bwd.bytes = (n as u64 + i).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            o.record.fwd.bytes = mixed(n as u64 + i, 0x9e37_79b9_7f4a_7c15);
+            o.record.bwd.bytes = mixed(n as u64 + i, 0xbf58_476d_1ce4_e5b9);
         }
         a.add(b);
         flushed(&a);

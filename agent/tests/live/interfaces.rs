@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{Flock, FlockArg};
@@ -345,6 +346,74 @@ fn a_name_an_mtu_and_a_link_that_change_change_no_block() {
     assert!(holds());
     assert_eq!(xdp(), before, "it is the same program all the time");
     assert_eq!(yard.state("web9").unwrap()["reattached"], 0);
+    agent.stop();
+}
+
+#[test]
+fn a_link_that_flaps_and_an_interface_made_anew_over_and_over_change_no_block_and_leave_nothing_behind() {
+    if !ready("a_link_that_flaps_and_an_interface_made_anew_over_and_over_change_no_block_and_leave_nothing_behind") {
+        return;
+    }
+    const FLAPS: usize = 50;
+    const ANEW: usize = 12;
+    let yard = Yard::new("[weir0, \"weir1\"]");
+    let mut wing = yard.wing("weir1", 86);
+    let agent = yard.site.start();
+    yard.site.ok("decisions add 10.86.0.66 --for 1h");
+    assert!(!wing.passes(66) && wing.passes(67));
+    let before = yard.state("weir1").unwrap();
+
+    // Who is blocked sends all the time.
+    let to: SocketAddr = "10.86.0.1:5354".parse().unwrap();
+    let receiver = yard.site.server.udp(to);
+    let stop = AtomicBool::new(false);
+    let sent = std::thread::scope(|s| {
+        let sender = wing.far.udp("10.86.0.66:0".parse().unwrap());
+        let stop = &stop;
+        let sending = s.spawn(move || {
+            let begin = Instant::now();
+            let mut sent = 0;
+            while !stop.load(Ordering::Relaxed) && begin.elapsed() < PATIENCE {
+                // While the link is down nothing can be sent.
+                sent += u32::from(sender.send_to(b"weir", to).is_ok());
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            sent
+        });
+        for _ in 0..FLAPS {
+            yard.ip("link set weir1 down");
+            yard.ip("link set weir1 up");
+        }
+        wait_for("the link", PATIENCE, || wing.passes(67).then_some(()));
+        stop.store(true, Ordering::Relaxed);
+        sending.join().unwrap()
+    });
+    receiver.set_nonblocking(true).unwrap();
+    let came = std::iter::from_fn(|| receiver.recv(&mut [0; 16]).ok()).count();
+    assert!(sent > 100, "only {sent} datagrams could be sent");
+    assert_eq!(came, 0, "of {sent} datagrams of who is blocked, {came} came in while the link flapped");
+    let after = yard.state("weir1").unwrap();
+    assert_eq!((&after["reattached"], &after["protected"]), (&before["reattached"], &before["protected"]));
+
+    // Deleted and made anew, sometimes before the agent has looked.
+    let files = || std::fs::read_dir(format!("/proc/{}/fd", agent.pid())).unwrap().count();
+    let (held, mut indices) = (files(), Vec::new());
+    for round in 0..ANEW {
+        indices.push(yard.index_of("weir1"));
+        yard.ip("link del weir1");
+        drop(wing);
+        wing = yard.wing("weir1", 86);
+        if round % 3 == 0 {
+            yard.wait_until_protected("weir1");
+            assert!(!wing.passes(66) && wing.passes(67), "round {round}");
+        }
+    }
+    wait_for("the last one with programs", PATIENCE, || {
+        (yard.state("weir1")?["ifindex"] == yard.index_of("weir1") && yard.protected("weir1")).then_some(())
+    });
+    assert!(!wing.passes(66) && wing.passes(67));
+    wait_for("pins that are removed", PATIENCE, || indices.iter().all(|i| !yard.pins_of(*i).exists()).then_some(()));
+    wait_for("descriptors that are closed", PATIENCE, || (files() <= held + 2).then_some(()));
     agent.stop();
 }
 
