@@ -465,8 +465,13 @@ fn whoever_takes_the_programs_off_finds_them_back() {
     assert!(!wing.passes(66) && wing.passes(67));
     let pins = Pins::clone(&yard.site.server.enter(|| Pins::of(yard.index_of("weir1")).unwrap()));
     for (times, pin) in [(1, pins.link_xdp()), (2, pins.link_tc())] {
-        let link = weir_kernel::sys::obj_get(&pin).unwrap();
-        weir_kernel::sys::link_detach(link.as_fd()).unwrap();
+        if pin.exists() {
+            let link = weir_kernel::sys::obj_get(&pin).unwrap();
+            weir_kernel::sys::link_detach(link.as_fd()).unwrap();
+        } else {
+            // Without TCX there is no link to detach.
+            yard.site.tc("filter del dev weir1 egress");
+        }
         let begin = Instant::now();
         wait_for("the programs to be back", PATIENCE, || (yard.state("weir1")?["reattached"] == times).then_some(()));
         eprintln!("back after {:?}", begin.elapsed());
@@ -538,7 +543,9 @@ fn a_vlan_device_and_what_it_lies_on_count_each_packet_once() {
     yard.wait_until_protected("weir0");
     yard.wait_until_protected(MEMBERS[0]);
     assert_eq!(yard.counted(7310, 60), (60, 30));
-    assert_eq!(yard.site.status()["seen_twice"]["packets"], 90, "{}", yard.site.status());
+    // Besides the conversation's there are the neighbours' own messages.
+    let twice = yard.site.status()["seen_twice"]["packets"].as_u64().unwrap();
+    assert!((90..110).contains(&twice), "{twice} were seen twice");
     yard.site.ok(&format!("decisions add {BAD} --for 1h"));
     assert!(!yard.site.passes(BAD, 5353) && yard.site.passes(GOOD, 5353));
     assert_eq!(yard.site.decision(BAD)["packets"], 3, "stopped below, so met once");
