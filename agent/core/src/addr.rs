@@ -1,5 +1,6 @@
 //! Addresses and prefixes in the form the kernel keys use: 16 bytes, IPv4 as IPv4-mapped IPv6.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Ipv6Addr};
@@ -8,8 +9,20 @@ use std::str::FromStr;
 use weir_common::flow::V4_MAPPED_PREFIX;
 
 /// An IP address as it lies in kernel keys.
-#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct Addr(pub [u8; 16]);
+
+/// As bytes are ordered; as one word, since bytes would be compared through a call.
+impl Ord for Addr {
+    fn cmp(&self, other: &Self) -> Ordering {
+        u128::from_be_bytes(self.0).cmp(&u128::from_be_bytes(other.0))
+    }
+}
+impl PartialOrd for Addr {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
 
 impl Hash for Addr {
     /// As one word: an array of bytes would be hashed with its length, through a call.
@@ -167,6 +180,14 @@ serde_as_text!(Addr);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_are_in_the_order_of_their_bytes() {
+        let all = ["::", "::1", "0.0.0.1", "1.0.0.0", "2001:db8::1", "2001:db8:0:1::", "ff02::1"];
+        let mut all = all.map(|a| a.parse::<Addr>().unwrap());
+        all.sort_unstable();
+        assert!(all.is_sorted_by_key(|a| a.0), "{all:?}");
+    }
 
     #[test]
     fn prefixes_clear_host_bits_and_hold_their_addresses() {
