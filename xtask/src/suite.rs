@@ -60,40 +60,31 @@ pub fn run(args: &[String]) -> Result<()> {
         writeln!(out, "{skip}")?;
     }
     drop(out);
+    let mut worst = Ok(());
     // A filter asks for certain tests.
-    let fuzzed = if args.is_empty() { fuzz() } else { Ok(()) };
-    match &fuzzed {
-        Ok(()) => report.passed += u64::from(args.is_empty()),
-        Err(e) => {
-            report.failed += 1;
-            eprintln!("{e:#}");
+    if args.is_empty() {
+        let played = |report: &mut Report| scenes(&program, report);
+        let parts: [&Part<'_>; 4] = [&fuzzed, &sanitized, &played, &kernels];
+        for part in parts {
+            if let Err(e) = part(&mut report) {
+                eprintln!("{e:#}");
+                worst = worst.and(Err(e));
+            }
         }
-    }
-    let watched = if args.is_empty() { sanitized(&mut report) } else { Ok(()) };
-    if let Err(e) = &watched {
-        eprintln!("{e:#}");
-    }
-    let played = if args.is_empty() { scenes(&program, &mut report) } else { Ok(()) };
-    if let Err(e) = &played {
-        eprintln!("{e:#}");
-    }
-    let booted = if args.is_empty() { kernels(&mut report) } else { Ok(()) };
-    if let Err(e) = &booted {
-        eprintln!("{e:#}");
     }
     println!("\n{}", report.closing());
     if !status.success() {
         bail!("tests failed ({status})");
     }
-    fuzzed?;
-    watched?;
-    played?;
-    booted?;
+    worst?;
     if report.passed + report.failed == 0 {
         bail!("no test ran; does a test's name contain {:?}?", args.join(" "));
     }
     Ok(())
 }
+
+/// What belongs to the tests besides `cargo test`.
+type Part<'a> = dyn Fn(&mut Report) -> Result<()> + 'a;
 
 /// A test program that prints nothing for so long hangs; the others are still to run.
 const HUNG: Duration = Duration::from_secs(600);
@@ -115,21 +106,8 @@ fn end_children(parent: u32) {
 /// The short form of `cargo xtask vm`: what older kernels are first to break.
 fn kernels(report: &mut Report) -> Result<()> {
     eprintln!("+ cargo xtask vm --short");
-    let tally = match crate::vm::short() {
-        Ok(tally) => tally,
-        Err(e) => {
-            report.failed += 1;
-            return Err(e);
-        }
-    };
-    let skips: Vec<String> = tally.skips.iter().map(|s| format!("SKIP {s}")).collect();
-    for skip in &skips {
-        println!("{skip}");
-    }
-    // As above: a skip is counted as passed, and taken off at the end.
-    report.passed += tally.passed + skips.len() as u64;
-    report.failed += tally.failed;
-    report.skips.extend(skips);
+    let tally = report.done(crate::vm::short())?;
+    report.tell(tally.passed, tally.failed, &tally.skips);
     if tally.failed > 0 {
         bail!("{} tests failed on older kernels", tally.failed);
     }
@@ -152,10 +130,7 @@ fn scenes(program: &Path, report: &mut Report) -> Result<()> {
     let counts = text.lines().find_map(|l| l.strip_prefix("scenes: ")).and_then(scene_counts);
     let (passed, failed) = counts.unwrap_or((0, 1));
     let skips: Vec<String> = text.lines().filter(|l| l.starts_with("SKIP scene ")).map(str::to_owned).collect();
-    // Skips are counted as the test harness does: as passed, and taken off at the end.
-    let skipped = skips.len() as u64;
-    report.skips.extend(skips);
-    (report.passed, report.failed) = (report.passed + passed + skipped, report.failed + failed);
+    report.add(passed, failed, skips);
     if !out.status.success() || failed > 0 || passed == 0 {
         print!("{text}");
         bail!("the lab's scenes failed ({})", out.status);
@@ -174,21 +149,8 @@ fn scene_counts(words: &str) -> Option<(u64, u64)> {
 /// `cargo xtask sanitize`; each of its watchers counts as a test.
 fn sanitized(report: &mut Report) -> Result<()> {
     eprintln!("+ cargo xtask sanitize");
-    let tally = match crate::sanitize::run_all(&crate::sanitize::Options::ALL) {
-        Ok(tally) => tally,
-        Err(e) => {
-            report.failed += 1;
-            return Err(e);
-        }
-    };
-    let skips: Vec<String> = tally.skips.iter().map(|s| format!("SKIP {s}")).collect();
-    for skip in &skips {
-        println!("{skip}");
-    }
-    // As below: a skip is counted as passed, and taken off at the end.
-    report.passed += (tally.passed.len() + skips.len()) as u64;
-    report.failed += tally.failed.len() as u64;
-    report.skips.extend(skips);
+    let tally = report.done(crate::sanitize::run_all(&crate::sanitize::Options::ALL))?;
+    report.tell(tally.passed.len() as u64, tally.failed.len() as u64, &tally.skips);
     if !tally.failed.is_empty() {
         bail!("{}", tally.failed.join("\n"));
     }
@@ -198,8 +160,11 @@ fn sanitized(report: &mut Report) -> Result<()> {
 /// Seconds of fuzzing per target; `cargo xtask fuzz` takes longer.
 const FUZZ_SECONDS: u64 = 10;
 
-fn fuzz() -> Result<()> {
-    crate::fuzz::run(&crate::fuzz::Options::all(FUZZ_SECONDS))
+/// Counts as one test.
+fn fuzzed(report: &mut Report) -> Result<()> {
+    report.done(crate::fuzz::run(&crate::fuzz::Options::all(FUZZ_SECONDS)))?;
+    report.add(1, 0, Vec::new());
+    Ok(())
 }
 
 /// What is known so far from the lines of `cargo test -- --show-output`. A test that cannot run says `SKIP: ` and what
@@ -217,6 +182,25 @@ struct Report {
 }
 
 impl Report {
+    /// What could not be done at all counts as one that failed.
+    fn done<T>(&mut self, result: Result<T>) -> Result<T> {
+        result.inspect_err(|_| self.failed += 1)
+    }
+
+    /// Skips are counted as the test harness does: as passed, and taken off at the end.
+    fn add(&mut self, passed: u64, failed: u64, skips: Vec<String>) {
+        self.passed += passed + skips.len() as u64;
+        self.failed += failed;
+        self.skips.extend(skips);
+    }
+
+    /// The same, saying what was skipped.
+    fn tell(&mut self, passed: u64, failed: u64, skips: &[String]) {
+        let skips: Vec<String> = skips.iter().map(|s| format!("SKIP {s}")).collect();
+        skips.iter().for_each(|skip| println!("{skip}"));
+        self.add(passed, failed, skips);
+    }
+
     /// Takes one line; says whether it is to be shown.
     fn line(&mut self, line: &str) -> bool {
         if let Some(rest) = line.strip_prefix("test result: ") {
