@@ -479,10 +479,11 @@ impl EntryTable {
         }
         for (family, v6) in [("IPv4", false), ("IPv6", true)] {
             let counts = &self.lengths[list as usize][usize::from(v6)];
-            let mut lens = [false; 129];
-            let others = if beside { counts.len() } else { 0 };
-            counts.keys().take(others).for_each(|len| lens[usize::from(*len)] = true);
-            let mut used = others;
+            let (mut lens, mut used) = ([false; 129], 0);
+            if beside {
+                counts.keys().for_each(|len| lens[usize::from(*len)] = true);
+                used = counts.len();
+            }
             for key in &new {
                 let len = match (key, v6) {
                     (Key::V4(k), false) => k.len as u8,

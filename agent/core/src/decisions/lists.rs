@@ -417,8 +417,8 @@ impl Decisions {
             let known = behind.iter_mut().find_map(|all| {
                 let passed = all.iter().take_while(|old| old.prefix < m.prefix).count();
                 *all = &all[passed..];
-                let here = all.iter().take_while(|old| old.prefix == m.prefix);
-                rule.and_then(|rule| here.filter(|old| old.rule == rule).map(|old| old.id).next())
+                let mut here = all.iter().take_while(|old| old.prefix == m.prefix);
+                here.find(|old| Some(old.rule) == rule).map(|old| old.id)
             });
             m.id = known.unwrap_or(next);
             if known.is_some() {
