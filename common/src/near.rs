@@ -28,3 +28,25 @@ fn hint(at: *const u8) {
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     let _ = at;
 }
+
+/// Asks for large pages behind memory that is about to be used, so that going anywhere in it costs no walk through page tables: for
+/// tables of many megabytes. A hint: smaller pages serve as well.
+#[cfg(feature = "user")]
+pub fn ask_for_large_pages<T>(room: &mut [core::mem::MaybeUninit<T>]) {
+    const LARGE: usize = 2 << 20;
+    let begin = room.as_ptr().addr().next_multiple_of(LARGE);
+    let end = (room.as_ptr().addr() + size_of_val(room)) / LARGE * LARGE;
+    #[cfg(all(target_os = "linux", not(miri)))]
+    if begin < end {
+        use core::ffi::{c_int, c_void};
+        const MADV_HUGEPAGE: c_int = 14;
+        unsafe extern "C" {
+            fn madvise(addr: *mut c_void, length: usize, advice: c_int) -> c_int;
+        }
+        // SAFETY: whole pages of memory that is exclusively borrowed, whose contents this advice leaves as they are. Where the kernel
+        // does not take it, nothing is different.
+        unsafe { madvise(room.as_mut_ptr().with_addr(begin).cast(), end - begin, MADV_HUGEPAGE) };
+    }
+    #[cfg(not(all(target_os = "linux", not(miri))))]
+    let _ = (begin, end);
+}

@@ -284,10 +284,11 @@ fn update_owned(dir: &mut DirStats, other: &DirStats, p: &Packet) {
         size_owned(dir, p.seg_len, segs - 1);
     }
     size_owned(dir, p.last_len, 1);
-    dir.packets = dir.packets.saturating_add(segs);
-    dir.bytes = dir.bytes.saturating_add(u64::from(p.bytes()));
-    dir.payload = dir.payload.saturating_add(u64::from(p.payload));
-    dir.data_packets = dir.data_packets.saturating_add(segs * u64::from(p.payload != 0));
+    // 32 bits more at each packet: 64 are not filled by 2^32 packets.
+    dir.packets = dir.packets.wrapping_add(segs);
+    dir.bytes = dir.bytes.wrapping_add(u64::from(p.bytes()));
+    dir.payload = dir.payload.wrapping_add(u64::from(p.payload));
+    dir.data_packets = dir.data_packets.wrapping_add(segs * u64::from(p.payload != 0));
 
     // Of a packet without flags nothing of this holds.
     let has = |flag: u8| p.tcp_flags & flag != 0;
@@ -317,8 +318,9 @@ fn update_owned(dir: &mut DirStats, other: &DirStats, p: &Packet) {
 #[inline(always)]
 fn size_owned(dir: &mut DirStats, size: u32, n: u64) {
     dir.size_sq = dir.size_sq.saturating_add((u64::from(size) * u64::from(size)).wrapping_mul(n));
-    for (bin, limits) in dir.size_bins.iter_mut().zip([(0, 128), (129, 512), (513, 1024)]) {
-        *bin = bin.saturating_add(n * u64::from(limits.0 <= size && size <= limits.1));
+    let bin = usize::from(size > 128) + usize::from(size > 512) + usize::from(size > 1024);
+    for (i, held) in dir.size_bins.iter_mut().enumerate() {
+        *held = held.wrapping_add(if i == bin { n } else { 0 });
     }
     dir.size_min = dir.size_min.min(size);
     dir.size_max = dir.size_max.max(size);

@@ -9,6 +9,7 @@ mod config;
 mod judge;
 mod members;
 mod neighbours;
+mod packets;
 mod slots;
 mod timer;
 mod told;
@@ -23,6 +24,7 @@ pub use config::{TableConfig, TableCounts};
 use members::Owners;
 pub use members::{Part, SeenTwice, TAKE_OVER_US, say_who_opened};
 use neighbours::Neighbours;
+use packets::UnderWay;
 use slots::{Flow, Place, Slots};
 use timer::Timers;
 pub use told::{EpochOutput, Touched};
@@ -37,6 +39,9 @@ pub struct FlowTable {
     unanswered: VecDeque<(u32, u32)>,
     neighbours: Neighbours,
     next_id: u64,
+    /// Numbers the epochs, so that a flow tells whether it has had packets in this one ([`Flow::epoch`]). 0 is none of them.
+    epoch: u32,
+    under_way: UnderWay,
     counts: TableCounts,
     /// More than one interface has counted flows so far; until then, which one.
     several: bool,
@@ -53,6 +58,8 @@ impl FlowTable {
             slots: Slots::default(),
             timers: Timers::default(),
             unanswered: VecDeque::new(),
+            epoch: 1,
+            under_way: UnderWay::default(),
             counts: TableCounts::default(),
             several: false,
             only: 0,
@@ -100,14 +107,15 @@ impl FlowTable {
         drained: impl Iterator<Item = (FlowKey, FlowStats)>,
         out: &mut EpochOutput,
     ) {
-        self.neighbours.advance(end_us);
+        self.neighbours.advance(end_us, self.next_id, self.slots.removed());
         for (key, stats) in drained {
             self.take(end_us, wall_offset_us, self.slots.place(&key), &key, &stats, [0; 2], out);
         }
         self.work_off(end_us, out);
     }
 
-    /// [`FlowTable::epoch`] for what lies in memory already: nothing is copied, and memory is asked for a few flows ahead.
+    /// [`FlowTable::epoch`] for what [`FlowTable::count`] has taken, and for what lies in memory already: nothing is copied, and memory
+    /// is asked for a few flows ahead.
     pub fn epoch_of(
         &mut self,
         end_us: u64,
@@ -115,7 +123,10 @@ impl FlowTable {
         drained: &[(FlowKey, FlowStats)],
         out: &mut EpochOutput,
     ) {
-        self.neighbours.advance(end_us);
+        self.neighbours.advance(end_us, self.next_id, self.slots.removed());
+        if !self.under_way.is_empty() {
+            self.work_off_counted(end_us, wall_offset_us, out);
+        }
         let mut places = [Place::NOWHERE; AHEAD];
         for ahead in drained.chunks(AHEAD) {
             // Step by step for all of them: what each step reads from memory then does not depend on the read before.
@@ -135,10 +146,14 @@ impl FlowTable {
     /// The deadlines that have come up.
     fn work_off(&mut self, end_us: u64, out: &mut EpochOutput) {
         self.neighbours.take(&mut self.slots, &mut out.records);
+        self.epoch = self.epoch.wrapping_add(1).max(1);
         while let Some((tick, due)) = self.timers.pop_due(end_us) {
             for ahead in due.chunks(AHEAD) {
                 for &(slot, _) in ahead {
                     self.slots.ask_for(slot);
+                }
+                for &(slot, _) in ahead {
+                    self.slots.ask_for_way(slot);
                 }
                 for &(slot, generation) in ahead {
                     self.look(end_us, tick, slot, generation, out);
@@ -162,10 +177,10 @@ impl FlowTable {
         self.timers = Timers::default();
         self.unanswered.clear();
         let (counts, home) = (&mut self.counts, &self.config.home);
-        self.slots.drain(|flow| {
+        self.slots.drain(|flow, context| {
             counts.finished += 1;
             let reason = if judge::ended(&flow.key, &flow.stats) { EndReason::Ended } else { reason };
-            each(record(flow, home, reason));
+            each(record(flow, context, home, reason));
         });
     }
 
@@ -191,21 +206,24 @@ impl FlowTable {
             self.finish(slot, reason, out);
             known = None;
         }
-        let new = known.is_none();
         let slot = match known {
-            Some(slot) => {
-                if let Some(flow) = self.slots.get_mut(slot) {
-                    flow.stats.merge(stats);
-                }
-                slot
-            }
+            Some(slot) => slot,
             None => self.open(offset_us, place.hash, key, stats, out),
         };
         let Some(flow) = self.slots.get_mut(slot) else { return };
+        if known.is_some() {
+            flow.stats.merge(stats);
+        }
         for (owner, new) in flow.owners.iter_mut().zip(owners).filter(|(_, new)| *new != 0) {
             *owner = new;
         }
-        flow.fresh = self.neighbours.wanted();
+        flow.epoch = self.epoch;
+        self.settle(end_us, slot, known.is_none(), out);
+    }
+
+    /// All packets that a flow had in the epoch are counted: what follows from them at once.
+    fn settle(&mut self, end_us: u64, slot: u32, new: bool, out: &mut EpochOutput) {
+        let Some(flow) = self.slots.get_mut(slot) else { return };
         let packets = flow.stats.packets();
         let passed = self.config.checkpoints.iter().filter(|&&c| packets >= c).count() as u8;
         let due = passed > flow.passed || end_us >= flow.next_active_us;
@@ -248,24 +266,21 @@ impl FlowTable {
         if self.len() >= self.config.max_flows {
             self.evict(out);
         }
-        let flow = Flow {
-            key: *key,
-            id: self.next_id,
-            stats: *stats,
-            offset_us,
-            next_active_us: judge::first_us(stats).saturating_add(self.config.active_us),
-            recorded: false,
-            passed: 0,
-            queued_tick: u64::MAX,
-            owners: [0; 2],
-            context: None,
-            fresh: false,
-            waits: None,
-        };
+        let (slot, _) = self.slots.insert(hash, Flow::new(*key, *stats));
+        self.opened(offset_us, slot);
+        slot
+    }
+
+    /// A new flow lies in its slot.
+    fn opened(&mut self, offset_us: i64, slot: u32) {
+        let Some(flow) = self.slots.get_mut(slot) else { return };
+        flow.id = self.next_id;
+        flow.offset_us = offset_us;
+        flow.next_active_us = judge::first_us(&flow.stats).saturating_add(self.config.active_us);
+        let (generation, one_sided) = (flow.generation(), one_sided(&flow.stats));
         self.next_id = self.next_id.wrapping_add(1);
         self.counts.opened += 1;
-        let (slot, generation) = self.slots.insert(hash, flow);
-        if one_sided(stats) {
+        if one_sided {
             // No more stale entries than live flows: memory follows those, however long the input is.
             if self.unanswered.len() > 2 * self.slots.len().max(512) {
                 let slots = &self.slots;
@@ -273,7 +288,6 @@ impl FlowTable {
             }
             self.unanswered.push_back((slot, generation));
         }
-        slot
     }
 
     fn evict(&mut self, out: &mut EpochOutput) {
@@ -315,14 +329,15 @@ impl FlowTable {
     }
 
     fn checkpoint(&mut self, now_us: u64, slot: u32, out: &mut EpochOutput) {
+        let context = self.slots.context(slot);
         let Some(flow) = self.slots.get_mut(slot) else { return };
         if now_us >= flow.next_active_us {
             flow.next_active_us = now_us.saturating_add(self.config.active_us);
         }
-        if flow.fresh {
+        if flow.epoch == self.epoch {
             self.neighbours.before(out.records.len(), &flow.stats);
         }
-        out.records.push(record(flow, &self.config.home, EndReason::Checkpoint));
+        out.records.push(record(flow, context, &self.config.home, EndReason::Checkpoint));
         flow.recorded = true;
         self.counts.checkpoints += 1;
     }
@@ -330,10 +345,10 @@ impl FlowTable {
     fn finish(&mut self, slot: u32, reason: EndReason, out: &mut EpochOutput) {
         let Some(flow) = self.slots.get(slot) else { return };
         self.counts.finished += 1;
-        if flow.fresh {
+        if flow.epoch == self.epoch {
             self.neighbours.before(out.records.len(), &flow.stats);
         }
-        out.records.push(record(flow, &self.config.home, reason));
+        out.records.push(record(flow, self.slots.context(slot), &self.config.home, reason));
         self.slots.remove(slot);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use weir_common::flow::{FlowKey, FlowStats, Packet, tcp_flag};
+use weir_common::flow::{FlowKey, FlowStats, KeyWords, Packet, tcp_flag};
 
 use crate::addr::{Addr, Prefix};
 use crate::home::Home;
@@ -51,27 +51,47 @@ impl Pkt {
         };
         (key, dir)
     }
+
+    fn packet(&self) -> Packet {
+        Packet {
+            now_us: self.at,
+            dir: self.key().1,
+            segs: 1,
+            seg_len: self.len,
+            last_len: self.len,
+            payload: self.len.saturating_sub(40),
+            seq: self.seq,
+            ack: self.ack,
+            tcp_flags: self.flags,
+            ..Packet::default()
+        }
+    }
+
+    /// As it is counted at once.
+    pub fn words(&self) -> (KeyWords, Packet) {
+        let (key, _) = self.key();
+        let mut words = KeyWords::default();
+        let shorts = [key.port_a, key.port_b, key.vlan_outer, key.vlan_inner];
+        words.set(&key.addr_a.into(), &key.addr_b.into(), shorts, key.proto, key.family);
+        assert_eq!(*words.key(), key);
+        (words, self.packet())
+    }
 }
 
 /// What one drain of these packets gives, in the order of keys.
 pub(crate) fn drain(packets: &[Pkt]) -> Vec<(FlowKey, FlowStats)> {
     let mut flows: BTreeMap<FlowKey, FlowStats> = BTreeMap::new();
     for p in packets {
-        let (key, dir) = p.key();
-        flows.entry(key).or_insert(FlowStats::EMPTY).update(&Packet {
-            now_us: p.at,
-            dir,
-            segs: 1,
-            seg_len: p.len,
-            last_len: p.len,
-            payload: p.len.saturating_sub(40),
-            seq: p.seq,
-            ack: p.ack,
-            tcp_flags: p.flags,
-            ..Packet::default()
-        });
+        flows.entry(p.key().0).or_insert(FlowStats::EMPTY).update(&p.packet());
     }
     flows.into_iter().collect()
+}
+
+/// [`drain`] in the order of first packets.
+pub(crate) fn drain_in_turn(packets: &[Pkt]) -> Vec<(FlowKey, FlowStats)> {
+    let mut flows = drain(packets);
+    flows.sort_by_key(|(key, _)| packets.iter().position(|p| p.key().0 == *key));
+    flows
 }
 
 /// A TCP conversation in the making.

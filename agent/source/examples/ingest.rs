@@ -2,10 +2,11 @@
 //!
 //! ```text
 //! cargo run --release -p weir-source --example ingest -- make FILE [PACKETS [FLOWS]]   a capture, the same each time
-//! cargo run --release -p weir-source --example ingest -- read FILE [packets|epochs|flows]   one line of figures
+//! cargo run --release -p weir-source --example ingest -- read FILE [packets|epochs|plain|flows]   one line of figures
 //! cargo run --release -p weir-source --example ingest -- repeat FILE GIGABYTES   such a capture again and again, to stdout
 //! ```
-//! `packets` stops at the packets and `epochs` before the flow table; `-` is standard input. Peak memory is that of the whole
+//! `packets` stops at the packets, `epochs` before the flow table, and `plain` makes flows without what their sources were doing
+//! (see `weir_core::context`), as other tools do; `-` is standard input. Peak memory is that of the whole
 //! process. `repeat` lets time go on and gives each round clients of its own, so that no flow comes twice.
 
 use std::cmp::Reverse;
@@ -29,11 +30,13 @@ fn main() -> Outcome {
         ["make", file] => make(Path::new(file), 2_000_000, 200_000),
         ["make", file, packets] => make(Path::new(file), packets.parse()?, packets.parse::<u64>()? / 10),
         ["make", file, packets, flows] => make(Path::new(file), packets.parse()?, flows.parse()?),
-        ["read", file] | ["read", file, "flows"] => read(Path::new(file), true),
-        ["read", file, "epochs"] => read(Path::new(file), false),
+        ["read", file] | ["read", file, "flows"] => read(Path::new(file), Some(TableConfig::default())),
+        ["read", file, "plain"] => read(Path::new(file), Some(TableConfig { context: None, ..TableConfig::default() })),
+        ["read", file, "epochs"] => read(Path::new(file), None),
         ["read", file, "packets"] => packets(Path::new(file)),
         ["repeat", file, gigabytes] => repeat(Path::new(file), gigabytes.parse()?),
-        _ => Err("ingest make FILE [PACKETS [FLOWS]] | ingest read FILE [packets|epochs|flows] | ingest repeat FILE GIGABYTES"
+        _ => Err("ingest make FILE [PACKETS [FLOWS]] | ingest read FILE [packets|epochs|plain|flows] | \
+                ingest repeat FILE GIGABYTES"
             .into()),
     }
 }
@@ -63,13 +66,14 @@ impl Sink for Count {
     }
 }
 
-fn read(file: &Path, table: bool) -> Outcome {
+fn read(file: &Path, table: Option<TableConfig>) -> Outcome {
     let start = Instant::now();
     let options = Options::default();
     let input = Input::open(file, &options)?;
     let mut total = Count::default();
-    let (report, result) = if table {
-        let mut sink = Flows::new(TableConfig::default(), false, |o: Observation| {
+    let entries = if table.is_some() { "flows" } else { "entries of epochs" };
+    let (report, result) = if let Some(config) = table {
+        let mut sink = Flows::new(config, false, |o: Observation| {
             total.entries += 1;
             total.packets += o.record.fwd.packets + o.record.bwd.packets;
             total.bytes += o.record.fwd.bytes + o.record.bwd.bytes;
@@ -88,7 +92,7 @@ fn read(file: &Path, table: bool) -> Outcome {
         processor_seconds()?,
         peak_kib()?,
         total.entries,
-        if table { "flows" } else { "entries of epochs" },
+        entries,
         total.packets,
         total.bytes
     );

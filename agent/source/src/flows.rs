@@ -88,6 +88,10 @@ impl<T: Taker> Sink for Flows<T> {
         self.pass_on()
     }
 
+    fn table(&mut self) -> Option<&mut FlowTable> {
+        Some(&mut self.table)
+    }
+
     fn flow(&mut self, mut flow: Observation) -> Result<(), Stop> {
         // Weir's own files have numbers, and a checkpoint has that of its flow.
         if flow.record.flow_id == 0 {

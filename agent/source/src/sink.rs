@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use weir_common::flow::{FlowKey, FlowStats};
 use weir_core::record::FlowRecord;
+use weir_core::table::FlowTable;
 
 /// Nobody wants more (a closed pipe, Ctrl-C): the source ends quietly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +34,12 @@ pub trait Sink {
     /// packet in `drained`, and never goes back. An epoch without packets may be left out. The sink may take the contents
     /// of `drained` and need not empty it.
     fn epoch(&mut self, end_us: u64, drained: &mut Vec<(FlowKey, FlowStats)>) -> Result<(), Stop>;
+
+    /// The table that the sink's epochs go through, if they do nothing else: packets may be counted in it as they come
+    /// ([`FlowTable::count`]), and are then not among what their epoch has drained.
+    fn table(&mut self) -> Option<&mut FlowTable> {
+        None
+    }
 
     /// A flow that another tool counted: its `flow_id` is 0, the sink numbers flows. One of Weir's own files brings its number.
     fn flow(&mut self, flow: Observation) -> Result<(), Stop>;

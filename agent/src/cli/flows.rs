@@ -43,25 +43,26 @@ pub fn form(asked: Option<Format>, to: Option<&Path>) -> Form {
 /// What to read.
 pub fn reading(args: InputArgs) -> anyhow::Result<Reading> {
     let InputArgs { inputs, decap, read_as, home, checkpoints, trust_sources, recorded, since, socket } = args;
-    let malicious = Vec::new();
+    let plain = Reading {
+        inputs,
+        format: read_as,
+        decap,
+        home,
+        checkpoints,
+        trust_sources,
+        malicious: Vec::new(),
+        recorded_since: None,
+        without_context: false,
+    };
     if recorded {
         let recorded = super::recorded::open(socket.as_deref(), since)?;
         let (inputs, recorded_since) = (recorded.files, Some(recorded.since_us));
-        return Ok(Reading {
-            inputs,
-            format: None,
-            decap,
-            home,
-            checkpoints,
-            trust_sources,
-            malicious,
-            recorded_since,
-        });
+        return Ok(Reading { inputs, format: None, recorded_since, ..plain });
     }
-    if inputs.iter().filter(|p| p.as_os_str() == "-").count() > 1 {
+    if plain.inputs.iter().filter(|p| p.as_os_str() == "-").count() > 1 {
         return Err(usage("standard input (`-`) can be read once"));
     }
-    Ok(Reading { inputs, format: read_as, decap, home, checkpoints, trust_sources, malicious, recorded_since: None })
+    Ok(plain)
 }
 
 fn open(to: Option<&Path>, asked: Option<Format>, shape: Shape) -> anyhow::Result<(Output, Progress)> {
@@ -89,10 +90,12 @@ fn end(output: Output, failed: Option<anyhow::Error>, tally: &Tally, more: &str)
 }
 
 pub fn flows(args: FlowsArgs, asked: Option<Format>) -> anyhow::Result<ExitCode> {
-    let (reading, to) = (reading(args.input)?, args.out);
+    let (mut reading, to) = (reading(args.input)?, args.out);
     if args.explain_profile {
         return explain_profile(&reading, asked);
     }
+    // No column of the table shows it.
+    reading.without_context = form(asked, to.as_deref()) == Form::Table;
     let (mut output, progress) = open(to.as_deref(), asked, Shape::default())?;
     let (mut failed, mut tally) = (None, Tally::default());
     reading.read(&progress, &mut tally, |flow| {

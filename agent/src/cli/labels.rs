@@ -264,6 +264,7 @@ pub fn export(socket: Option<PathBuf>, to: Option<PathBuf>, asked: Option<Format
         trust_sources: Default::default(),
         malicious: Vec::new(),
         recorded_since: Some(since),
+        without_context: false,
     };
     let (mut failed, mut tally, mut written) = (None, Tally::default(), [0u64; 2]);
     reading.read(&progress, &mut tally, |mut flow| {

@@ -21,7 +21,7 @@ use weir_common::flow::{FlowKey, FlowStats};
 use weir_core::addr::Prefix;
 use weir_core::home::Home;
 use weir_core::record::{EndReason, Have, TimeUs};
-use weir_core::table::{TableConfig, Touched};
+use weir_core::table::{FlowTable, TableConfig, Touched};
 use weir_source::label::{Verdict, verdict};
 use weir_source::{Flows, Format, Input, Observation, Options, Stop, Taker};
 
@@ -48,6 +48,8 @@ pub struct Reading {
     /// The inputs are the agent's record, of which flows that ended before this time are left out. Numbers of flows stay as they
     /// are, since a flow that goes on is in several files.
     pub recorded_since: Option<TimeUs>,
+    /// What the sources of flows in captures were doing is not wanted: it takes a quarter of the work.
+    pub without_context: bool,
 }
 
 /// The label of flows that [`Reading::malicious`] names.
@@ -85,7 +87,10 @@ impl Reading {
         let malicious = &self.malicious;
         let wanted = self.recorded_since.map(|since_us| (since_us, self.checkpoints));
         let counted = Counted { taker, malicious, progress, counts: &mut counts, stopped: &mut stopped, wanted };
-        let config = TableConfig { home: self.home(), ..TableConfig::default() };
+        let mut config = TableConfig { home: self.home(), ..TableConfig::default() };
+        if self.without_context {
+            config.context = None;
+        }
         let mut flows = Flows::with(config, self.checkpoints, counted);
         if self.recorded_since.is_some() {
             flows = flows.keep_numbers();
@@ -203,6 +208,9 @@ impl weir_source::Sink for Watched<'_> {
             return Err(Stop);
         }
         self.inner.epoch(end_us, drained).inspect_err(|_| self.stopped = true)
+    }
+    fn table(&mut self) -> Option<&mut FlowTable> {
+        self.inner.table()
     }
     fn flow(&mut self, mut flow: Observation) -> Result<(), Stop> {
         let r = &mut flow.record;

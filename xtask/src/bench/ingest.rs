@@ -16,6 +16,10 @@ use crate::sh::{sh, target_dir};
 use measure::{Taken, measure};
 use peers::{LINK_HEADER, PEERS, Peer};
 
+/// Weir with all that its records hold, and with flows alone, as `weir flows` writes them as a table and the others make them: names
+/// of rows, and what they are for the example.
+const OURS: [(&str, &str); 2] = [("weir", "flows"), ("weir, flows alone", "plain")];
+
 /// The best of several runs of one program, and what it said each time alike.
 struct Row {
     name: String,
@@ -73,9 +77,9 @@ fn captures(options: &Options, ours: &Path, dir: &Path) -> Result<()> {
     let mut skips = Vec::new();
     // In turn, so that a machine that grows slower or faster meanwhile does so for all.
     for round in 1..=options.rounds.max(1) {
-        let mut one = vec![weir(ours, &file)?];
-        if one[0].packets != Some(options.packets) {
-            bail!("Weir counted {:?} packets of {}", one[0].packets, options.packets);
+        let mut one = OURS.iter().map(|(name, mode)| weir(ours, name, mode, &file)).collect::<Result<Vec<_>>>()?;
+        if let Some(wrong) = one.iter().find(|r| r.packets != Some(options.packets)) {
+            bail!("{} counted {:?} packets of {}", wrong.name, wrong.packets, options.packets);
         }
         for peer in PEERS.iter().filter(|p| round == 1 || rows.iter().any(|r| r.name == p.name)) {
             match ask(&host, peer, &file, dir) {
@@ -104,10 +108,10 @@ fn made(options: &Options, ours: &Path, dir: &Path) -> Result<PathBuf> {
     Ok(file)
 }
 
-fn weir(ours: &Path, file: &Path) -> Result<Row> {
-    let taken = measure(sh(ours, ["read"]).arg(file))?;
+fn weir(ours: &Path, name: &str, mode: &str, file: &Path) -> Result<Row> {
+    let taken = measure(sh(ours, ["read"]).arg(file).arg(mode))?;
     let read = totals(&taken.said).context("cannot read what the example printed")?;
-    Ok(Row { name: "weir".into(), packets: Some(read.packets), bytes: Some(read.bytes), best: taken })
+    Ok(Row { name: name.into(), packets: Some(read.packets), bytes: Some(read.bytes), best: taken })
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -148,18 +152,19 @@ fn ask(host: &Host, peer: &Peer, file: &Path, dir: &Path) -> Result<Row> {
 
 fn show(rows: &[Row], options: &Options) {
     let fastest = |of: fn(&Taken) -> f64| {
-        rows.iter().filter(|r| r.name != "weir").map(|r| of(&r.best)).min_by(f64::total_cmp).unwrap_or(f64::NAN)
+        let ours = |r: &&Row| OURS.iter().all(|(name, _)| r.name != *name);
+        rows.iter().filter(ours).map(|r| of(&r.best)).min_by(f64::total_cmp).unwrap_or(f64::NAN)
     };
     let (wall, cpu) = (fastest(|t| t.seconds), fastest(|t| t.cpu_seconds));
     println!("\nThe best of {} rounds; \"times\" is against the fastest peer.", options.rounds);
     println!(
-        "{:<10} {:>11} {:>6} {:>15} {:>6} {:>9} {:>10} {:>13}",
+        "{:<17} {:>11} {:>6} {:>15} {:>6} {:>9} {:>10} {:>13}",
         "", "packets/s", "times", "per CPU second", "times", "peak MiB", "packets", "IP bytes"
     );
     for r in rows {
         let said = |n: Option<u64>| n.map_or("?".into(), |n| n.to_string());
         println!(
-            "{:<10} {:>11.0} {:>6.2} {:>15.0} {:>6.2} {:>9.1} {:>10} {:>13}",
+            "{:<17} {:>11.0} {:>6.2} {:>15.0} {:>6.2} {:>9.1} {:>10} {:>13}",
             r.name,
             options.packets as f64 / r.best.seconds,
             wall / r.best.seconds,

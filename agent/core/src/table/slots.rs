@@ -9,33 +9,56 @@ use weir_common::near;
 
 use crate::context::Context;
 
+/// Six cache lines. The first is what finds the flow and what its deadline asks; packets and their epoch's end touch the others.
+#[repr(C, align(64))]
 pub(super) struct Flow {
     pub(super) key: FlowKey,
+    /// Rises with each flow that leaves the slot, so that what is remembered of the one before is known to be stale.
+    generation: u32,
     pub(super) id: u64,
+    pub(super) queued_tick: u64,
     /// Cumulative, oriented as the key.
     pub(super) stats: FlowStats,
-    /// Added to monotonic times to give wall times. Fixed at the start, so that a clock step does not stretch a flow.
-    pub(super) offset_us: i64,
     /// Monotonic, µs.
     pub(super) next_active_us: u64,
+    /// Added to monotonic times to give wall times. Fixed at the start, so that a clock step does not stretch a flow.
+    pub(super) offset_us: i64,
+    /// Whose counts each direction's are, oriented as the key.
+    pub(super) owners: super::Owners,
+    /// The latest epoch in which it had packets, as the table numbers them.
+    pub(super) epoch: u32,
     pub(super) recorded: bool,
     /// How many of the packet checkpoints are behind it.
     pub(super) passed: u8,
-    pub(super) queued_tick: u64,
-    /// Whose counts each direction's are, oriented as the key.
-    pub(super) owners: super::Owners,
-    /// As of the last epoch in which it had packets.
-    pub(super) context: Option<Context>,
-    /// It has packets in this epoch, at whose end its context is taken.
-    pub(super) fresh: bool,
-    /// The direction whose sender's context counts it as unanswered.
-    pub(super) waits: Option<u8>,
+    /// Whether the direction whose sender's context counts it as unanswered is that of `b`; `None`: no context does.
+    pub(super) waits: Option<bool>,
+    alive: bool,
 }
 
-struct Slot {
-    /// Rises with each flow that leaves, so that what is remembered of the one before is known to be stale.
-    generation: u32,
-    flow: Option<Flow>,
+const _: () = assert!(size_of::<Flow>() == 6 * 64 && std::mem::offset_of!(Flow, stats) == 64);
+
+impl Flow {
+    pub(super) fn new(key: FlowKey, stats: FlowStats) -> Self {
+        Self {
+            key,
+            generation: 0,
+            id: 0,
+            queued_tick: u64::MAX,
+            stats,
+            next_active_us: u64::MAX,
+            offset_us: 0,
+            owners: [0; 2],
+            epoch: 0,
+            recorded: false,
+            passed: 0,
+            waits: None,
+            alive: true,
+        }
+    }
+
+    pub(super) fn generation(&self) -> u32 {
+        self.generation
+    }
 }
 
 /// Where a flow is looked for.
@@ -50,15 +73,32 @@ impl Place {
     pub(super) const NOWHERE: Self = Self { hash: 0, likely: u32::MAX };
 }
 
+/// Flows that lie together: a table that grows moves none of them. 12 MiB, so that large pages find room in it.
+const TOGETHER: usize = 1 << 15;
+
 /// Flows by slot, and slots by key.
 #[derive(Default)]
 pub(super) struct Slots {
-    slots: Vec<Slot>,
+    /// Each but the last has [`TOGETHER`] flows.
+    slots: Vec<Vec<Flow>>,
+    /// What the source of each was doing as of the last epoch in which it had packets, by slot: written by itself, at epochs' ends.
+    contexts: Vec<Option<Context>>,
     free: Vec<u32>,
     /// The keys lie in the slots: a lookup then costs one place far away instead of two.
     index: HashTable<u32>,
     /// Seeded at random: who makes up addresses and ports cannot make them collide.
     hasher: RandomState,
+    removed: u64,
+}
+
+#[inline]
+fn at(slots: &[Vec<Flow>], slot: u32) -> Option<&Flow> {
+    slots.get(slot as usize / TOGETHER)?.get(slot as usize % TOGETHER)
+}
+
+#[inline]
+fn at_mut(slots: &mut [Vec<Flow>], slot: u32) -> Option<&mut Flow> {
+    slots.get_mut(slot as usize / TOGETHER)?.get_mut(slot as usize % TOGETHER)
 }
 
 impl Slots {
@@ -67,102 +107,143 @@ impl Slots {
         self.index.len()
     }
 
-    #[inline]
-    fn hash(&self, key: &FlowKey) -> u64 {
-        hash(&self.hasher, key)
+    /// Flows that have left so far: where there are no more than before, each slot still has the flow that it had.
+    pub(super) fn removed(&self) -> u64 {
+        self.removed
     }
 
     /// Where the flow of a key is, given where it probably is.
     #[inline]
     pub(super) fn find(&self, Place { hash, likely }: Place, key: &FlowKey) -> Option<u32> {
-        let slots = &self.slots;
-        let same = |&s: &u32| slots.get(s as usize).and_then(|s| s.flow.as_ref()).is_some_and(|f| f.key.is(key));
+        let same = |&s: &u32| at(&self.slots, s).is_some_and(|f| f.alive && f.key.is(key));
         if same(&likely) { Some(likely) } else { self.index.find(hash, same).copied() }
     }
 
     /// Where the flow of a key probably is, without a look at the flow there.
     #[inline]
     pub(super) fn place(&self, key: &FlowKey) -> Place {
-        let hash = self.hash(key);
+        let hash = hash(&self.hasher, key);
         Place { hash, likely: self.index.iter_hash(hash).next().copied().unwrap_or(u32::MAX) }
     }
 
     /// So that the flow is near by the time it is needed.
     #[inline]
     pub(super) fn ask_for(&self, slot: u32) {
-        if let Some(slot) = self.slots.get(slot as usize) {
-            near::ask_for(slot);
+        if let Some(flow) = at(&self.slots, slot) {
+            near::ask_for(flow);
+        }
+    }
+
+    /// So that what finds the flow in the slot is near by the time the flow leaves.
+    #[inline]
+    pub(super) fn ask_for_way(&self, slot: u32) {
+        if let Some(flow) = at(&self.slots, slot)
+            && let Some(way) = self.index.iter_hash(hash(&self.hasher, &flow.key)).next()
+        {
+            near::ask_for(way);
+        }
+    }
+
+    #[inline]
+    pub(super) fn ask_for_context(&self, slot: u32) {
+        if let Some(context) = self.contexts.get(slot as usize) {
+            near::ask_for(context);
         }
     }
 
     #[inline]
     pub(super) fn get(&self, slot: u32) -> Option<&Flow> {
-        self.slots.get(slot as usize).and_then(|s| s.flow.as_ref())
+        at(&self.slots, slot).filter(|f| f.alive)
     }
     #[inline]
     pub(super) fn get_mut(&mut self, slot: u32) -> Option<&mut Flow> {
-        self.slots.get_mut(slot as usize).and_then(|s| s.flow.as_mut())
+        at_mut(&mut self.slots, slot).filter(|f| f.alive)
+    }
+
+    #[inline]
+    pub(super) fn context(&self, slot: u32) -> Option<Context> {
+        self.contexts.get(slot as usize).copied().flatten()
+    }
+    #[inline]
+    pub(super) fn set_context(&mut self, slot: u32, context: Option<Context>) {
+        if let Some(place) = self.contexts.get_mut(slot as usize) {
+            *place = context;
+        }
     }
 
     /// In the order of their slots.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Flow> {
-        self.slots.iter().filter_map(|s| s.flow.as_ref())
+        self.slots.iter().flatten().filter(|f| f.alive)
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Flow> {
-        self.slots.iter_mut().filter_map(|s| s.flow.as_mut())
+        self.slots.iter_mut().flatten().filter(|f| f.alive)
     }
 
     #[inline]
     pub(super) fn generation(&self, slot: u32) -> Option<u32> {
-        self.slots.get(slot as usize).map(|s| s.generation)
+        at(&self.slots, slot).map(|f| f.generation)
     }
     /// The flow in the slot, if it is still the one of then.
     #[inline]
     pub(super) fn of_generation(&self, slot: u32, generation: u32) -> Option<&Flow> {
-        self.slots.get(slot as usize).filter(|s| s.generation == generation).and_then(|s| s.flow.as_ref())
+        self.get(slot).filter(|f| f.generation == generation)
+    }
+    #[inline]
+    pub(super) fn of_generation_mut(&mut self, slot: u32, generation: u32) -> Option<&mut Flow> {
+        self.get_mut(slot).filter(|f| f.generation == generation)
     }
 
     /// Puts a flow of a new key into a slot, which it returns with its generation.
     pub(super) fn insert(&mut self, hash: u64, flow: Flow) -> (u32, u32) {
         let slot = match self.free.pop() {
-            Some(slot) => slot,
+            Some(slot) => {
+                if let Some(place) = at_mut(&mut self.slots, slot) {
+                    *place = Flow { generation: place.generation, ..flow };
+                }
+                slot
+            }
             None => {
-                self.slots.push(Slot { generation: 0, flow: None });
-                (self.slots.len() - 1) as u32
+                if self.slots.last().is_none_or(|s| s.len() == TOGETHER) {
+                    let mut together = Vec::with_capacity(TOGETHER);
+                    near::ask_for_large_pages(together.spare_capacity_mut());
+                    self.slots.push(together);
+                }
+                if let Some(last) = self.slots.last_mut() {
+                    last.push(flow);
+                }
+                self.contexts.push(None);
+                (self.contexts.len() - 1) as u32
             }
         };
-        let place = &mut self.slots[slot as usize];
-        place.flow = Some(flow);
-        let generation = place.generation;
+        self.set_context(slot, None);
         let (slots, hasher) = (&self.slots, &self.hasher);
-        let rehash =
-            |&s: &u32| slots.get(s as usize).and_then(|s| s.flow.as_ref()).map_or(0, |f| self::hash(hasher, &f.key));
-        self.index.insert_unique(hash, slot, rehash);
-        (slot, generation)
+        self.index.insert_unique(hash, slot, |&s| at(slots, s).map_or(0, |f| self::hash(hasher, &f.key)));
+        (slot, self.generation(slot).unwrap_or_default())
     }
 
     /// Takes all flows out, in the order of their slots, after a last look at each where it lies.
-    pub(super) fn drain(&mut self, mut each: impl FnMut(&Flow)) {
+    pub(super) fn drain(&mut self, mut each: impl FnMut(&Flow, Option<Context>)) {
         self.index.clear();
-        for (at, place) in self.slots.iter_mut().enumerate() {
-            let Some(flow) = &place.flow else { continue };
-            each(flow);
-            place.flow = None;
-            place.generation = place.generation.wrapping_add(1);
+        let slots = self.slots.iter_mut().flatten().zip(&self.contexts).enumerate();
+        for (at, (flow, context)) in slots.filter(|(_, (flow, _))| flow.alive) {
+            each(flow, *context);
+            flow.alive = false;
+            flow.generation = flow.generation.wrapping_add(1);
+            self.removed += 1;
             self.free.push(at as u32);
         }
     }
 
     /// Takes the flow out of its slot.
     pub(super) fn remove(&mut self, slot: u32) {
-        let Some(place) = self.slots.get_mut(slot as usize) else { return };
-        let Some(Flow { key, .. }) = place.flow else { return };
-        place.flow = None;
-        place.generation = place.generation.wrapping_add(1);
-        if let Ok(entry) = self.index.find_entry(hash(&self.hasher, &key), |&other| other == slot) {
+        let Some(flow) = at_mut(&mut self.slots, slot).filter(|f| f.alive) else { return };
+        flow.alive = false;
+        flow.generation = flow.generation.wrapping_add(1);
+        if let Ok(entry) = self.index.find_entry(hash(&self.hasher, &flow.key), |&other| other == slot) {
             entry.remove();
         }
+        self.removed += 1;
         self.free.push(slot);
     }
 }

@@ -288,6 +288,27 @@ fn tcp_flag_psh() -> u8 {
     weir_common::flow::tcp_flag::PSH
 }
 
+#[test]
+fn an_epoch_with_more_flows_than_there_is_room_beside_the_table_is_worked_off_before_its_end() {
+    let mut t = FlowTable::new(TableConfig { max_flows: 1, context: None, touched: false, ..TableConfig::default() });
+    let (mut out, mut counted, mut packets) = (EpochOutput::default(), 0, 0);
+    for host in 0..5u32 {
+        let server = std::net::Ipv4Addr::from(0x0a00_0000 + host).to_string();
+        let all: Vec<_> =
+            (1..=u16::MAX).map(|p| Tcp::new("192.0.2.7", p, &server, 80).fwd(5, SYN, 60).words()).collect();
+        counted += all.len() as u64;
+        if !t.count(&all) {
+            t.epoch_of(S, 0, &[], &mut out);
+            packets += out.records.drain(..).map(|r| r.fwd.packets).sum::<u64>();
+            assert!(packets > 1 << 18 && t.len() == 1, "{packets}");
+        }
+    }
+    t.epoch_of(S, 0, &[], &mut out);
+    t.flush(EndReason::Flushed, &mut out);
+    packets += out.records.iter().map(|r| r.fwd.packets).sum::<u64>();
+    assert_eq!(packets, counted);
+}
+
 proptest! {
     #[test]
     fn any_split_into_epochs_gives_the_same_final_record(
@@ -346,4 +367,74 @@ proptest! {
         prop_assert_eq!(total, p.len() as u64);
         prop_assert_eq!(t.counts().opened, t.counts().finished);
     }
+
+    /// Packets that go straight to their flows give what packets give that were counted elsewhere first.
+    #[test]
+    fn where_packets_are_counted_makes_no_difference(
+        sends in sends(),
+        idle in 3u64..40,
+        linger in 1u64..6,
+    ) {
+        let config = TableConfig {
+            home: home(), idle_us: idle * S, linger_us: linger * S, checkpoints: [4, 9, 20], ..TableConfig::default()
+        };
+        let (mut aside, mut at_once) = (FlowTable::new(config.clone()), FlowTable::new(config));
+        let (mut a, mut b) = (EpochOutput::default(), EpochOutput::default());
+        for (end, epoch) in epochs(&sends) {
+            aside.epoch(end, 5, drain_in_turn(&epoch).into_iter(), &mut a);
+            for part in epoch.chunks(7) {
+                prop_assert!(at_once.count(&part.iter().map(Pkt::words).collect::<Vec<_>>()));
+            }
+            at_once.epoch_of(end, 5, &[], &mut b);
+            prop_assert_eq!(&a.records, &b.records);
+            prop_assert_eq!(&a.touched, &b.touched);
+            a.clear();
+            b.clear();
+        }
+        prop_assert_eq!((aside.len(), aside.counts()), (at_once.len(), at_once.counts()));
+        aside.flush(EndReason::Flushed, &mut a);
+        at_once.flush(EndReason::Flushed, &mut b);
+        prop_assert_eq!(&a.records, &b.records);
+    }
+
+    #[test]
+    fn no_packet_that_is_counted_at_once_is_lost_whatever_the_room(sends in sends(), max_flows in 1usize..6) {
+        let mut t = FlowTable::new(TableConfig { max_flows, home: home(), ..TableConfig::default() });
+        let mut out = EpochOutput::default();
+        for (end, epoch) in epochs(&sends) {
+            prop_assert!(t.count(&epoch.iter().map(Pkt::words).collect::<Vec<_>>()));
+            prop_assert!(t.len() <= max_flows);
+            t.epoch_of(end, 0, &[], &mut out);
+            prop_assert!(t.len() <= max_flows);
+        }
+        t.flush(EndReason::Flushed, &mut out);
+        let last = out.records.iter().filter(|r| r.end_reason != EndReason::Checkpoint);
+        prop_assert_eq!(last.map(|r| r.fwd.packets + r.bwd.packets).sum::<u64>(), sends.len() as u64);
+        prop_assert_eq!(t.counts().opened, t.counts().finished);
+        let mut ids: Vec<u64> = out.records.iter().filter(|r| r.first_record).map(|r| r.flow_id).collect();
+        ids.sort_unstable();
+        prop_assert_eq!(ids, (1..=t.counts().opened).collect::<Vec<_>>());
+    }
+}
+
+/// Tenths of a second, ports, directions and flags.
+fn sends() -> impl Strategy<Value = Vec<(u64, u16, bool, u8)>> {
+    let flags = prop_oneof![Just(SYN), Just(SYN_ACK), Just(ACK), Just(FIN_ACK), Just(RST), 0u8..64];
+    prop::collection::vec((0u64..900, 0u16..8, any::<bool>(), flags), 1..300).prop_map(|mut sends| {
+        sends.sort_by_key(|(at, ..)| *at);
+        sends
+    })
+}
+
+/// The packets of each second, and some seconds more.
+fn epochs(sends: &[(u64, u16, bool, u8)]) -> impl Iterator<Item = (u64, Vec<Pkt>)> {
+    let packets: Vec<Pkt> = sends
+        .iter()
+        .map(|&(at, port, forward, flags)| {
+            let c = Tcp::new("192.0.2.7", 1000 + port, "10.0.0.1", 80);
+            let at = at * S / 10;
+            if forward { c.fwd(at, flags, 100) } else { c.bwd(at, flags, 100) }
+        })
+        .collect();
+    (1..=100).map(move |end| (end * S, packets.iter().filter(|p| p.at / S == end - 1).copied().collect()))
 }

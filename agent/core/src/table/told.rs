@@ -6,7 +6,7 @@ use super::judge;
 use super::members::GONE;
 use super::slots::Flow;
 use crate::addr::Addr;
-use crate::context::Begun;
+use crate::context::{Begun, Context};
 use crate::home::Home;
 use crate::record::{EndReason, FlowRecord, FlowState, Have, TimeUs, Totals};
 use crate::role::Direction;
@@ -101,7 +101,7 @@ pub(super) fn ends(key: &FlowKey, client: usize) -> ((Addr, u16), (Addr, u16)) {
     if client == 0 { (a, b) } else { (b, a) }
 }
 
-pub(super) fn record(flow: &Flow, home: &Home, end_reason: EndReason) -> FlowRecord {
+pub(super) fn record(flow: &Flow, context: Option<Context>, home: &Home, end_reason: EndReason) -> FlowRecord {
     let (stats, turn) = oriented(flow, home);
     let ((client, client_port), (server, server_port)) = ends(&flow.key, turn);
     FlowRecord {
@@ -123,7 +123,7 @@ pub(super) fn record(flow: &Flow, home: &Home, end_reason: EndReason) -> FlowRec
         direction: home.direction(client, server),
         proven: judge::proven(flow.key.proto, &stats.dir[0], &stats.dir[1]),
         first_record: !flow.recorded,
-        context: flow.context,
+        context,
         seen_at: seen_at(flow, turn),
         stats,
     }

@@ -3,7 +3,7 @@
 use std::io::Read;
 
 use super::link::LinkType;
-use super::packets::{Next, Order, Record, corrupt, longest, part};
+use super::packets::{MAX_PACKET, Next, Order, Record, corrupt, longest, part};
 use super::window::Window;
 use crate::report::SourceError;
 
@@ -53,19 +53,39 @@ impl Classic {
         Ok(Some(Self { order, nanos, record_header, link, longest: longest(link), old: version.1 < 4 }))
     }
 
-    #[inline]
+    /// [`Classic::next`] where the whole packet is in the window and nothing is the matter with it, which is nearly always.
+    #[inline(always)]
+    pub(super) fn near<R: Read>(&self, window: &mut Window<R>) -> Option<Record> {
+        let h = window.bytes().first_chunk::<RECORD_HEADER>()?;
+        let [seconds, fraction, captured, wire_len] = self.fields(h);
+        let whole = self.record_header + captured as usize;
+        if captured > self.longest.min(MAX_PACKET) || captured > wire_len || window.bytes().len() < whole {
+            return None;
+        }
+        let (at_us, offset) = (self.at_us(seconds, fraction), window.offset());
+        let from = window.consume(whole) + self.record_header;
+        Some(Record { at_us, link: self.link, from, len: captured as usize, wire_len, offset })
+    }
+
+    #[inline(always)]
+    fn fields(&self, h: &[u8; RECORD_HEADER]) -> [u32; 4] {
+        let fields = [0, 4, 8, 12].map(|at| u32::from_le_bytes(part(h, at)));
+        if self.order == Order::Big { fields.map(u32::swap_bytes) } else { fields }
+    }
+
+    #[inline(always)]
+    fn at_us(&self, seconds: u32, fraction: u32) -> u64 {
+        let micros = if self.nanos { fraction / 1000 } else { fraction };
+        u64::from(seconds) * 1_000_000 + u64::from(micros)
+    }
+
     pub(super) fn next<R: Read>(&mut self, window: &mut Window<R>) -> Next {
         if !window.fill(self.record_header)? {
             return Ok(None);
         }
         let Some(h) = window.array::<RECORD_HEADER>(0) else { return Ok(None) };
         let offset = window.offset();
-        let mut fields = [0, 4, 8, 12].map(|at| u32::from_le_bytes(part(&h, at)));
-        if self.order == Order::Big {
-            fields = fields.map(u32::swap_bytes);
-        }
-        let [seconds, fraction, mut captured, mut wire_len] = fields;
-        let (seconds, fraction) = (u64::from(seconds), u64::from(fraction));
+        let [seconds, fraction, mut captured, mut wire_len] = self.fields(&h);
         if self.old && captured > wire_len {
             (captured, wire_len) = (wire_len, captured);
         }
@@ -73,16 +93,15 @@ impl Classic {
             let why = format!("claims {captured} bytes, and {} is the most", self.longest);
             return Err(corrupt("the packet", offset, why));
         }
-        let micros = if self.nanos { fraction / 1000 } else { fraction };
         let mut record = Record {
-            at_us: seconds * 1_000_000 + micros,
+            at_us: self.at_us(seconds, fraction),
             link: self.link,
             from: 0,
             len: captured as usize,
             wire_len: wire_len.max(captured),
             offset,
         };
-        if record.len > super::packets::MAX_PACKET as usize {
+        if record.len > MAX_PACKET as usize {
             if !window.skip((self.record_header + record.len) as u64)? {
                 return Ok(None);
             }

@@ -29,6 +29,8 @@ pub(super) struct Epochs {
     held: Option<(u64, PacketMeta)>,
     /// Packets whose time was not believed: counted with the packets around them.
     strays: u64,
+    /// The sink's table has counted packets of the current epoch.
+    counted: bool,
     /// In the order of their first packets: the order does not depend on the hashes.
     flows: Vec<(FlowKey, FlowStats)>,
     index: HashTable<u32>,
@@ -47,6 +49,7 @@ impl Epochs {
             gate_us: 0,
             held: None,
             strays: 0,
+            counted: false,
             flows: Vec::new(),
             index: HashTable::new(),
             hasher: RandomState::default(),
@@ -124,6 +127,11 @@ impl Epochs {
 
     /// Counts the packets that wait.
     fn count(&mut self, sink: &mut dyn Sink) -> Result<(), Stop> {
+        if let Some(table) = sink.table() {
+            let waits = std::mem::take(&mut self.waits).min(BATCH);
+            self.counted |= waits > 0;
+            return if table.count(&self.waiting[..waits]) { Ok(()) } else { self.hand_on(sink) };
+        }
         let mut places = [(0, 0); BATCH];
         let waits = std::mem::take(&mut self.waits).min(BATCH);
         for ((hash, likely), (key, _)) in places.iter_mut().zip(&self.waiting[..waits]) {
@@ -193,7 +201,7 @@ impl Epochs {
     }
 
     fn hand_on(&mut self, sink: &mut dyn Sink) -> Result<(), Stop> {
-        if !self.flows.is_empty() {
+        if !self.flows.is_empty() || std::mem::take(&mut self.counted) {
             sink.epoch(self.end_us, &mut self.flows)?;
             self.flows.clear();
             self.index.clear();

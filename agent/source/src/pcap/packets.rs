@@ -98,8 +98,29 @@ impl<R: Read> Packets<R> {
     ///
     /// # Errors
     /// [`SourceError::Corrupt`] where lengths make no sense: nothing can be read behind that. [`SourceError::Io`].
-    #[inline]
+    #[inline(always)]
     pub fn next_packet(&mut self) -> Result<Option<Packet<'_>>, SourceError> {
+        if let Some(Kind::Classic(c)) = &self.kind
+            && let Some(record) = c.near(&mut self.window)
+        {
+            return Ok(Some(self.packet(record)));
+        }
+        self.next_from_afar()
+    }
+
+    #[inline(always)]
+    fn packet(&self, record: Record) -> Packet<'_> {
+        Packet {
+            at_us: record.at_us.min(LATEST_US),
+            link: record.link,
+            data: self.window.taken(record.from, record.len),
+            wire_len: record.wire_len,
+            offset: record.offset,
+        }
+    }
+
+    #[inline(never)]
+    fn next_from_afar(&mut self) -> Result<Option<Packet<'_>>, SourceError> {
         let next = match &mut self.kind {
             None => Ok(None),
             Some(Kind::Classic(c)) => c.next(&mut self.window),
@@ -117,13 +138,7 @@ impl<R: Read> Packets<R> {
                 return Err(e);
             }
         };
-        Ok(Some(Packet {
-            at_us: record.at_us.min(LATEST_US),
-            link: record.link,
-            data: self.window.taken(record.from, record.len),
-            wire_len: record.wire_len,
-            offset: record.offset,
-        }))
+        Ok(Some(self.packet(record)))
     }
 
     fn close(&mut self) {
