@@ -1,4 +1,4 @@
-"""Judges the chart: `check.py CHART [PACKAGE_INTO]`.
+"""Judges the chart: `chart.py CHART [PACKAGE_INTO]`.
 
 Lints and renders it with Helm's engine for several values, holds every object against the schema of Kubernetes, and holds that values
 which mean nothing are refused. Prints one line per case; with PACKAGE_INTO, packages it there. Exit status 1 where something is wrong.
@@ -95,7 +95,7 @@ def by_hand(rendered, values):
     if ("api" in config) != values.get("api", {}).get("enabled", False):
         yield "weir.yaml and the values do not agree about the API"
     if rule := by_kind.get("PrometheusRule"):
-        groups = yaml.safe_load((Path(__file__).parents[2] / "prometheus/alerts.yml").read_text())["groups"]
+        groups = yaml.safe_load((Path(__file__).parents[1] / "prometheus/alerts.yml").read_text())["groups"]
         if rule["spec"]["groups"] != groups:
             yield "the rules are others than those of deploy/prometheus"
 

@@ -353,7 +353,7 @@ mod tests {
     fn on_an_empty_machine_every_need_is_reported_missing() {
         let scratch = Scratch::new("empty");
         // The requirements are in the repository, so an empty machine has them too.
-        for folder in ["workspace/models/python", "workspace/deploy/helm/python"] {
+        for folder in ["workspace/models/python", "workspace/deploy/python"] {
             let python = scratch.0.join(folder);
             std::fs::create_dir_all(&python).unwrap();
             std::fs::write(python.join("requirements.txt"), "onnx\n").unwrap();

@@ -113,9 +113,25 @@ fn the_chart_renders_what_kubernetes_takes_and_refuses_what_means_nothing() {
         println!("SKIP: no Helm engine in target/venv-deploy (cargo xtask test makes it)");
         return;
     }
-    let (fine, said) = says(Command::new(python).arg(deploy("helm/python/check.py")).arg(deploy("helm/weir")));
+    let (fine, said) = says(Command::new(python).arg(deploy("python/chart.py")).arg(deploy("helm/weir")));
     assert!(fine, "{said}");
     assert!(said.contains("refused"), "{said}");
+}
+
+#[test]
+fn workflows_are_what_github_takes() {
+    let judge = root().join("target/venv-deploy/bin/check-jsonschema");
+    if !judge.exists() {
+        println!("SKIP: no check-jsonschema in target/venv-deploy (cargo xtask test makes it)");
+        return;
+    }
+    let files = root().join(".github/workflows");
+    let (fine, said) = says(
+        Command::new(judge)
+            .args(["--builtin-schema", "vendor.github-workflows"])
+            .args([files.join("ci.yml"), files.join("release.yml")]),
+    );
+    assert!(fine, "{said}");
 }
 
 #[test]

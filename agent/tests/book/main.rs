@@ -133,6 +133,10 @@ fn every_alert_has_its_section_in_the_runbook() {
     let rules = std::fs::read_to_string(repository().join("deploy/prometheus/alerts.yml")).unwrap();
     let alerts: BTreeSet<&str> = rules.lines().filter_map(|l| l.trim().strip_prefix("- alert: ")).collect();
     assert!(alerts.len() > 10, "{alerts:?}");
+    for alert in &alerts {
+        let leads = format!("/docs/src/runbook.md#{}\n", alert.to_lowercase());
+        assert!(rules.contains(&leads), "{alert} does not lead to its section: no runbook_url that ends in {leads}");
+    }
     let pages = Page::all();
     let runbook = pages.iter().find(|p| p.name == "runbook.md").unwrap();
     let sections: BTreeSet<&str> = runbook.text.lines().filter_map(|l| l.strip_prefix("## ")).collect();

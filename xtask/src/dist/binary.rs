@@ -1,5 +1,6 @@
 //! The program: one file with the kernel programs, the default bundle and the web page inside.
 
+use std::net::UdpSocket;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -85,9 +86,13 @@ fn start(release: &Release, program: &Path) -> Result<Duration> {
     super::write(&dir.join("weir.yaml"), config)?;
     let manager = UnixDatagram::bind(link.join("notify")).context("cannot listen as a service manager does")?;
     manager.set_read_timeout(Some(Duration::from_secs(30)))?;
+    // One that was free a moment ago.
+    let free = UdpSocket::bind("127.0.0.1:0").and_then(|s| s.local_addr()).context("no free port on loopback")?;
     let began = Instant::now();
     let mut agent = Command::new(program)
-        .args(["--socket", &link.join("weir.sock").display().to_string(), "run", "--netflow=127.0.0.1:0", "--config"])
+        .arg("--socket")
+        .arg(link.join("weir.sock"))
+        .args(["run", &format!("--netflow={free}"), "--config"])
         .arg(link.join("weir.yaml"))
         .arg("--state-dir")
         .arg(link.join("state"))

@@ -46,7 +46,7 @@ pub fn package(release: &Release, version: &str, out: &Path, level: u32) -> Resu
     let doc = tree.join("usr/share/doc/weir");
     for (from, to) in [
         (root().join("README.md"), "README.md"),
-        (root().join("CHANGELOG.md"), "changelog"),
+        (root().join("CHANGELOG.md"), "NEWS.md"),
         (deploy.join("METRICS.md"), "METRICS.md"),
         (deploy.join("policy-limits.yaml"), "examples/policy-limits.yaml"),
         (deploy.join("prometheus/alerts.yml"), "examples/prometheus-alerts.yml"),
@@ -58,6 +58,12 @@ pub fn package(release: &Release, version: &str, out: &Path, level: u32) -> Resu
     if licences.exists() {
         install(&licences, &doc.join("THIRD-PARTY-LICENCES"), 0o644)?;
     }
+    let maintainer = maintainer();
+    let when = sh("date", ["-u", "-R", "-d", &format!("@{}", release.epoch)]).env("LC_ALL", "C").output()?;
+    let changes = "What has changed is told in NEWS.md.gz beside this file.";
+    let entry = format!("weir ({version}) unstable; urgency=medium\n\n  * {changes}\n\n -- {maintainer}  {when}\n");
+    write(&doc.join("changelog"), &entry)?;
+    install(&deploy.join("deb/lintian-overrides"), &tree.join("usr/share/lintian/overrides/weir"), 0o644)?;
     let read =
         |path: PathBuf| std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()));
     let mit = read(root().join("LICENSE-MIT"))?;
@@ -70,6 +76,7 @@ pub fn package(release: &Release, version: &str, out: &Path, level: u32) -> Resu
         sh("du", ["-sk", "--apparent-size"]).arg(&tree).output()?.split_whitespace().next().unwrap_or("0").parse()?;
     let control = read(deploy.join("deb/control"))?
         .replace("@VERSION@", version)
+        .replace("@MAINTAINER@", &maintainer)
         .replace("@ARCH@", &arch)
         .replace("@DEPENDS@", &libraries(release, &program)?)
         .replace("@HOMEPAGE@", "https://github.com/weir-project/weir")
@@ -93,6 +100,17 @@ pub fn package(release: &Release, version: &str, out: &Path, level: u32) -> Resu
     Ok(path)
 }
 
+/// Who answers for the package: as Debian's own tools are told.
+fn maintainer() -> String {
+    match (std::env::var("DEBFULLNAME"), std::env::var("DEBEMAIL")) {
+        (Ok(name), Ok(mail)) => format!("{name} <{mail}>"),
+        _ => {
+            eprintln!("nobody is named as the package's maintainer: set DEBFULLNAME and DEBEMAIL to give it to others");
+            "The Weir project <maintainers@weir.invalid>".to_owned()
+        }
+    }
+}
+
 /// Man pages and completions, as the program makes them.
 pub fn generated(program: &Path, tree: &Path) -> Result<()> {
     sh(program, ["man-pages"]).arg(tree.join("usr/share/man/man1")).run()?;
@@ -109,7 +127,7 @@ pub fn generated(program: &Path, tree: &Path) -> Result<()> {
 /// As Debian's policy wants it, without names and times inside.
 fn compress(tree: &Path) -> Result<()> {
     let find = "find \"$0/usr/share/man\" -type f -exec gzip -9n {} +; gzip -9n \"$0/usr/share/doc/weir/changelog\"; \
-                for f in THIRD-PARTY-LICENCES METRICS.md; do if [ -f \"$0/usr/share/doc/weir/$f\" ]; then gzip -9n \"$0/usr/share/doc/weir/$f\"; fi; done";
+                for f in THIRD-PARTY-LICENCES METRICS.md NEWS.md; do if [ -f \"$0/usr/share/doc/weir/$f\" ]; then gzip -9n \"$0/usr/share/doc/weir/$f\"; fi; done";
     sh("sh", ["-ec", find]).arg(tree).run()
 }
 

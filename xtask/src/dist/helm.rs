@@ -13,7 +13,7 @@ pub fn make(release: &Release) -> Result<Made> {
     if let Err(why) = crate::setup::venv::DEPLOY.probe(&host) {
         return Ok(Made::Skipped(format!("no Helm engine: {why:#}")));
     }
-    let out = sh(crate::setup::venv::DEPLOY.python(&host), [root().join("deploy/helm/python/check.py")])
+    let out = sh(crate::setup::venv::DEPLOY.python(&host), [root().join("deploy/python/chart.py")])
         .arg(root().join("deploy/helm/weir"))
         .arg(&release.out)
         .output()?;

@@ -5,6 +5,9 @@ use serde_json::{Value, json};
 
 use super::crates::Package;
 use super::{Made, Release, crates, sha256, write};
+use crate::host::Host;
+use crate::setup::venv::DEPLOY;
+use crate::sh::{root, sh};
 
 pub fn make(release: &Release) -> Result<Made> {
     let packages = crates::all()?;
@@ -13,6 +16,11 @@ pub fn make(release: &Release) -> Result<Made> {
     let path = release.out.join(format!("weir-{}.cdx.json", release.version));
     write(&path, &format!("{:#}\n", document(&release.version, hash, &packages)))?;
     println!("{} packages", packages.len());
+    let host = Host::this();
+    match DEPLOY.probe(&host) {
+        Ok(_) => println!("{}", sh(DEPLOY.python(&host), [root().join("deploy/python/sbom.py")]).arg(&path).output()?),
+        Err(why) => println!("SKIP: not held against the schema of CycloneDX: {why:#}"),
+    }
     Ok(Made::Files(vec![path]))
 }
 

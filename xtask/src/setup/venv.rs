@@ -19,7 +19,7 @@ pub struct Venv {
 /// Judges of models, of files and of what sinks send.
 pub const MODELS: Venv = Venv { dir: "target/venv", requirements: "models/python/requirements.txt" };
 /// Judges of what is deployed.
-pub const DEPLOY: Venv = Venv { dir: "target/venv-deploy", requirements: "deploy/helm/python/requirements.txt" };
+pub const DEPLOY: Venv = Venv { dir: "target/venv-deploy", requirements: "deploy/python/requirements.txt" };
 
 impl Venv {
     fn wanted(&self, host: &Host) -> PathBuf {
