@@ -38,7 +38,8 @@ pub fn make(release: &Release) -> Result<Made> {
         let places =
             [format!("--root={storage}/root"), format!("--runroot={storage}/run"), "--storage-driver=vfs".to_owned()];
         // Without a network for certain: with isolation by chroot, which works inside containers too, buildah knows only the host's.
-        let words = ["--net", "buildah"].into_iter().chain(places.iter().map(String::as_str)).chain(args.iter().copied());
+        let words =
+            ["--net", "buildah"].into_iter().chain(places.iter().map(String::as_str)).chain(args.iter().copied());
         sh_as_root("unshare", words).dir(&context)
     };
     let file = root().join("deploy/container/Containerfile").display().to_string();
@@ -46,16 +47,9 @@ pub fn make(release: &Release) -> Result<Made> {
     buildah(&["bud", "--isolation=chroot", "--pull=never", &time, "-f", &file, "-t", &image, "."]).run()?;
     // It starts, as the user that it names, and judges a configuration.
     let made = buildah(&["from", "--pull-never", &image]).output()?;
-    let said = buildah(&[
-        "run",
-        "--isolation=chroot",
-        "--user=65532:65532",
-        made.trim(),
-        "--",
-        "/usr/bin/weir",
-        "--version",
-    ])
-    .output();
+    let said =
+        buildah(&["run", "--isolation=chroot", "--user=65532:65532", made.trim(), "--", "/usr/bin/weir", "--version"])
+            .output();
     let _ = buildah(&["rm", made.trim()]).output();
     let said = said.context("the image does not start")?;
     if said != format!("weir {}", release.version) {
