@@ -1,7 +1,8 @@
 use weir_core::decisions::Limits;
+use weir_core::feature::source_matrix;
 use weir_core::guard::Guard;
 use weir_core::record::{FlowState, Have};
-use weir_core::role::Direction;
+use weir_core::role::{Direction, Role};
 
 use super::*;
 use crate::exported::FIRST_ID;

@@ -115,8 +115,8 @@ impl Keeper {
     }
 
     /// What becomes of the tags that an interface sees.
-    pub(super) fn tags(&self, link: &Interface) -> Tags {
-        let strips = |name: &str| Ethtool::open().and_then(|e| e.strips_tags(name)).unwrap_or(false);
+    pub(super) fn tags(&self, link: &Interface, ethtool: Option<&Ethtool>) -> Tags {
+        let strips = |name: &str| ethtool.is_some_and(|e| e.strips_tags(name).unwrap_or(false));
         match (link.vlan, link.below.and_then(|b| self.held.get(&b))) {
             (Some(_), Some(below)) if strips(&below.seen.name) => Tags::Without,
             (Some(tag), Some(_)) => Tags::Device(tag),
@@ -149,7 +149,8 @@ impl Keeper {
         let logger = member.take_logger(log::logger());
         let mut adoption = member.take_adoption();
         let (epochs, counters, programs) = member.into_parts();
-        let (tags, all) = (self.tags(link), 0..adoption.flows.len());
+        let tags = self.tags(link, Ethtool::open().ok().as_ref());
+        let all = 0..adoption.flows.len();
         tags.change(&mut adoption.flows, all);
         let left = if first { Vec::new() } else { std::mem::take(&mut adoption.flows) };
         self.counting.add(link.index, epochs, tags, left);
@@ -290,8 +291,9 @@ impl Keeper {
                 self.come(link);
             }
         }
+        let ethtool = Ethtool::open().ok();
         for (index, held) in &self.held {
-            self.counting.set_tags(*index, self.tags(&held.seen));
+            self.counting.set_tags(*index, self.tags(&held.seen, ethtool.as_ref()));
         }
         self.look_for_the_missing(links);
     }

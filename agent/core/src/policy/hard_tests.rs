@@ -6,9 +6,12 @@ use super::rule::{Ask, Detectors, Lasts, Measure, When};
 use super::tests::{NOW, anomaly, empty, enforce, level, thresholds};
 use super::time::{ALL_DAYS, Hours, Zone};
 use super::*;
+use crate::decision::Sides;
 use crate::decisions::Limits;
+use crate::event::Mode;
 use crate::guard::{Allow, Guard, Safe};
 use crate::home::Home;
+use crate::question::Unanswered;
 use crate::role::Role;
 use crate::testkit::{S, addr, prefix};
 

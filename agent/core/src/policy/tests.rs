@@ -1,6 +1,7 @@
 use super::*;
+use crate::decision::Sides;
 use crate::decisions::Limits;
-use crate::event::{Anomaly, Reason};
+use crate::event::{Anomaly, Mode, Reason};
 use crate::guard::{Allow, Guard, Safe};
 use crate::profile::ProfileId;
 use crate::role::{Direction, ProtoClass, Role, ServiceClass};

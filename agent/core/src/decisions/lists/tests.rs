@@ -1,5 +1,6 @@
 use super::*;
 use crate::addr::Addr;
+use crate::decision::{Action, Origin, Sides};
 use crate::decisions::{Limits, NewDecision};
 use crate::guard::{Allow, Guard, Safe};
 use crate::testkit::{S, prefix};
