@@ -82,6 +82,7 @@ pub struct Need {
 
 pub const BPF_LINKER: &str = "0.10.3";
 pub const CARGO_DENY: &str = "0.20.2";
+pub const MDBOOK: &str = "0.5.4";
 
 /// In the order in which they are installed.
 pub const NEEDS: &[Need] = &[
@@ -143,6 +144,14 @@ pub const NEEDS: &[Need] = &[
         probe: |host| version(host, "cargo-deny", &["--version"], CARGO_DENY),
         install: Install::Cargo { name: "cargo-deny", version: CARGO_DENY },
         optional: false,
+    },
+    Need {
+        name: "mdbook",
+        why: "makes pages of the book in docs/",
+        used_by: &[Use::Check],
+        probe: |host| version(host, "mdbook", &["--version"], MDBOOK),
+        install: Install::Cargo { name: "mdbook", version: MDBOOK },
+        optional: true,
     },
     Need {
         name: "C++ compiler",
@@ -295,7 +304,7 @@ pub const NEEDS: &[Need] = &[
 
 fn version(host: &Host, program: &str, args: &[&str], wanted: &str) -> Result<String> {
     let said = host.says(program, args)?;
-    if !said.split_whitespace().any(|word| word == wanted) {
+    if !said.split_whitespace().any(|word| word.trim_start_matches('v') == wanted) {
         bail!("`{program}` is {said:?}, wanted {wanted}");
     }
     Ok(said)
