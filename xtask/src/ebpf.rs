@@ -73,7 +73,10 @@ fn debian(host: &Host) -> Result<Compiler> {
 /// A cargo command in `ebpf/` that only sees what this build is to see.
 fn cargo(compiler: &Compiler, verb: &str) -> Result<Sh> {
     let host = Host::this();
-    let mut words = Vec::new();
+    // LLVM writes BTF's types that are only pointed to in the order of their addresses in its memory. Where a container does not let
+    // these be the same each time, the object may differ in a few bytes each time.
+    let same_addresses = sh("setarch", ["-R", "true"]).output().is_ok();
+    let mut words = if same_addresses { vec!["-R", "cargo"] } else { Vec::new() };
     if matches!(compiler, Compiler::Nightly { .. }) {
         words.push("+nightly");
     }
@@ -82,7 +85,7 @@ fn cargo(compiler: &Compiler, verb: &str) -> Result<Sh> {
         words.push("--locked");
     }
     let command = host
-        .command("cargo", &words)?
+        .command(if same_addresses { "setarch" } else { "cargo" }, &words)?
         .dir(root().join("ebpf"))
         .env("CARGO_TARGET_DIR", target_dir(compiler))
         .env("CARGO_ENCODED_RUSTFLAGS", RUSTFLAGS.join("\x1f"));
@@ -91,7 +94,8 @@ fn cargo(compiler: &Compiler, verb: &str) -> Result<Sh> {
         Compiler::Debian { rustc, .. } => sh(rustc, ["--print", "sysroot"]).without_cargo_env().output()?,
     };
     // The object names its sources for the verifier's messages; it is to be the same wherever it is built.
-    let command = crate::remap::here(command, &sysroot, &target_dir(compiler));
+    let command =
+        crate::remap::here(command, &sysroot, &target_dir(compiler)).env("WEIR_REMAP_NAMES", "weir_common weir_ebpf");
     Ok(match compiler {
         Compiler::Nightly { .. } => command,
         Compiler::Debian { rustc, .. } => command.env("RUSTC", rustc).env("RUSTC_BOOTSTRAP", "1"),

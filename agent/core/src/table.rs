@@ -174,6 +174,11 @@ impl FlowTable {
 
     /// [`FlowTable::flush`] without room for all the records at once.
     pub fn flush_each(&mut self, reason: EndReason, mut each: impl FnMut(FlowRecord)) {
+        if !self.under_way.is_empty() {
+            let mut out = EpochOutput::default();
+            self.break_off(&mut out);
+            out.records.into_iter().for_each(&mut each);
+        }
         self.timers = Timers::default();
         self.unanswered.clear();
         let (counts, home) = (&mut self.counts, &self.config.home);

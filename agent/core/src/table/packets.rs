@@ -101,6 +101,17 @@ impl FlowTable {
         beside[at as usize].1.update(packet);
     }
 
+    /// The epoch that is under way goes no further: it ends with its last packet.
+    pub(super) fn break_off(&mut self, out: &mut EpochOutput) {
+        let UnderWay { joined, beside, .. } = &self.under_way;
+        let stats = |joined: &Joined| match *joined {
+            Joined::Known(slot, _) | Joined::New(slot) => self.slots.get(slot).map(|flow| &flow.stats),
+            Joined::Beside(at) => beside.get(at as usize).map(|(_, stats)| stats),
+        };
+        let end_us = joined.iter().filter_map(stats).map(judge::last_us).max().unwrap_or_default();
+        self.epoch_of(end_us, 0, &[], out);
+    }
+
     /// The epoch has ended: what it brought counts.
     pub(super) fn work_off_counted(&mut self, end_us: u64, offset_us: i64, out: &mut EpochOutput) {
         let mut under_way = std::mem::take(&mut self.under_way);

@@ -309,6 +309,21 @@ fn an_epoch_with_more_flows_than_there_is_room_beside_the_table_is_worked_off_be
     assert_eq!(packets, counted);
 }
 
+#[test]
+fn an_epoch_that_is_broken_off_counts_as_far_as_it_went() {
+    let mut t = table();
+    let mut out = EpochOutput::default();
+    let all: Vec<_> = ssh().whole(10).iter().map(Pkt::words).collect();
+    assert!(t.count(&all[..4]));
+    t.epoch_of(S, 0, &[], &mut out);
+    let other = Tcp::new("192.0.2.7", 40_001, "10.0.0.1", 80);
+    assert!(t.count(&all[4..]) && t.count(&[other.fwd(S + 5, SYN, 60).words()]));
+    t.flush(EndReason::Flushed, &mut out);
+    let of: Vec<_> =
+        out.records.iter().map(|r| (r.flow_id, r.server_port, r.fwd.packets + r.bwd.packets, r.end_reason)).collect();
+    assert_eq!(of, [(1, 22, 7, EndReason::Ended), (2, 80, 1, EndReason::Flushed)]);
+}
+
 proptest! {
     #[test]
     fn any_split_into_epochs_gives_the_same_final_record(
