@@ -105,8 +105,8 @@ fn cargo(compiler: &Compiler, verb: &str) -> Result<Sh> {
 /// One folder per compiler, so that changing between them does not rebuild `core`.
 fn target_dir(compiler: &Compiler) -> PathBuf {
     crate::sh::target_dir().join(match compiler {
-        Compiler::Nightly { .. } => "bpf-nightly",
-        Compiler::Debian { .. } => "bpf-debian",
+        Compiler::Nightly { .. } => "kernel-nightly",
+        Compiler::Debian { .. } => "kernel-debian",
     })
 }
 

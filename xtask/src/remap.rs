@@ -30,3 +30,25 @@ pub fn c_flags(workspace: &Path, target: &Path) -> String {
     let map = |from: &Path, to: &str| format!("-ffile-prefix-map={}={to}", from.display());
     [map(&cargo_home(), "/cargo"), map(workspace, "/weir"), map(target, "/weir/target")].join(" ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sh::sh;
+
+    #[test]
+    fn crates_that_are_named_are_told_apart_by_name_and_no_others() {
+        let told = |name: &str| {
+            let words = ["echo", "--crate-name", name, "-C", "metadata=12ab", "-C", "extra-filename=-12ab", "a b"];
+            let wrapper = sh(root().join("xtask/rustc-remap.sh"), words);
+            wrapper.env("WEIR_REMAP_NAMES", "weir_common weir_ebpf").output().unwrap()
+        };
+        let begins = |name: &str, metadata: &str| {
+            format!("--crate-name {name} -C metadata={metadata} -C extra-filename=-12ab a b --remap-path-prefix ")
+        };
+        assert!(told("weir_ebpf").starts_with(&begins("weir_ebpf", "weir_ebpf")));
+        for other in ["weir", "core", "ebpf"] {
+            assert!(told(other).starts_with(&begins(other, "12ab")), "{}", told(other));
+        }
+    }
+}
