@@ -107,7 +107,7 @@ impl FlowTable {
         drained: impl Iterator<Item = (FlowKey, FlowStats)>,
         out: &mut EpochOutput,
     ) {
-        self.neighbours.advance(end_us, self.next_id, self.slots.removed());
+        self.neighbours.advance(end_us, self.next_id, self.counts.finished);
         for (key, stats) in drained {
             self.take(end_us, wall_offset_us, self.slots.place(&key), &key, &stats, [0; 2], out);
         }
@@ -123,7 +123,7 @@ impl FlowTable {
         drained: &[(FlowKey, FlowStats)],
         out: &mut EpochOutput,
     ) {
-        self.neighbours.advance(end_us, self.next_id, self.slots.removed());
+        self.neighbours.advance(end_us, self.next_id, self.counts.finished);
         if !self.under_way.is_empty() {
             self.work_off_counted(end_us, wall_offset_us, out);
         }
@@ -145,7 +145,7 @@ impl FlowTable {
 
     /// The deadlines that have come up.
     fn work_off(&mut self, end_us: u64, out: &mut EpochOutput) {
-        self.neighbours.take(&mut self.slots, &mut out.records);
+        self.neighbours.take(&mut self.slots, self.counts.finished, &mut out.records);
         self.epoch = self.epoch.wrapping_add(1).max(1);
         while let Some((tick, due)) = self.timers.pop_due(end_us) {
             for ahead in due.chunks(AHEAD) {
@@ -236,8 +236,8 @@ impl FlowTable {
         if due {
             self.checkpoint(end_us, slot, out);
         }
-        let Some(generation) = self.slots.generation(slot) else { return };
         let Some(flow) = self.slots.get(slot) else { return };
+        let generation = flow.generation();
         let deadline = deadline(&self.config, flow);
         let queued_tick = flow.queued_tick;
         let client = judge::client_dir(&flow.key, &flow.stats, &self.config.home);
@@ -271,7 +271,7 @@ impl FlowTable {
         if self.len() >= self.config.max_flows {
             self.evict(out);
         }
-        let (slot, _) = self.slots.insert(hash, Flow::new(*key, *stats));
+        let slot = self.slots.insert(hash, Flow::new(*key, *stats));
         self.opened(offset_us, slot);
         slot
     }

@@ -152,8 +152,8 @@ fn ask(host: &Host, peer: &Peer, file: &Path, dir: &Path) -> Result<Row> {
 
 fn show(rows: &[Row], options: &Options) {
     let fastest = |of: fn(&Taken) -> f64| {
-        let ours = |r: &&Row| OURS.iter().all(|(name, _)| r.name != *name);
-        rows.iter().filter(ours).map(|r| of(&r.best)).min_by(f64::total_cmp).unwrap_or(f64::NAN)
+        let peer = |r: &&Row| OURS.iter().all(|(name, _)| r.name != *name);
+        rows.iter().filter(peer).map(|r| of(&r.best)).min_by(f64::total_cmp).unwrap_or(f64::NAN)
     };
     let (wall, cpu) = (fastest(|t| t.seconds), fastest(|t| t.cpu_seconds));
     println!("\nThe best of {} rounds; \"times\" is against the fastest peer.", options.rounds);

@@ -63,7 +63,7 @@ impl FlowTable {
         if first != 0 {
             self.only = first;
         }
-        self.neighbours.advance(end_us, self.next_id, self.slots.removed());
+        self.neighbours.advance(end_us, self.next_id, self.counts.finished);
         if self.several {
             self.take_views(end_us, wall_offset_us, drained, parts, out);
         } else {

@@ -17,8 +17,8 @@ pub(super) struct Neighbours {
     begins: Vec<(u32, u32, Start)>,
     /// Flows that had packets: slot and generation, and what their contexts ask.
     fresh: Vec<(u32, u32, Begun)>,
-    /// Flows that had left before this epoch.
-    removed: u64,
+    /// Flows that had finished before this epoch.
+    finished: u64,
     /// Records of fresh flows, by their place in the output, and the starts of these flows (monotonic).
     early: Vec<(usize, u64)>,
 }
@@ -30,7 +30,7 @@ impl Neighbours {
             first_new: 0,
             begins: Vec::new(),
             fresh: Vec::new(),
-            removed: 0,
+            finished: 0,
             early: Vec::new(),
         }
     }
@@ -40,9 +40,9 @@ impl Neighbours {
         self.contexts.as_ref().map_or(0, Contexts::refused)
     }
 
-    /// A new epoch, whose first new flow gets the identifier `next_id`.
-    pub(super) fn advance(&mut self, end_us: u64, next_id: u64, removed: u64) {
-        (self.first_new, self.removed) = (next_id, removed);
+    /// A new epoch, whose first new flow gets the identifier `next_id`; so many flows have finished before it.
+    pub(super) fn advance(&mut self, end_us: u64, next_id: u64, finished: u64) {
+        (self.first_new, self.finished) = (next_id, finished);
         if let Some(contexts) = &mut self.contexts {
             contexts.advance(end_us);
         }
@@ -58,8 +58,8 @@ impl Neighbours {
     /// Tells the contexts of a flow that has just had packets.
     pub(super) fn tell(&mut self, slots: &mut Slots, slot: u32, client: usize, new: bool) {
         let Some(contexts) = &mut self.contexts else { return };
-        let Some(generation) = slots.generation(slot) else { return };
         let Some(flow) = slots.get_mut(slot) else { return };
+        let generation = flow.generation();
         let [fwd, bwd] = [&flow.stats.dir[client], &flow.stats.dir[1 - client]];
         let answered = judge::state(flow.key.proto, fwd, bwd) != FlowState::Unanswered;
         let begun = begun(flow, client);
@@ -78,8 +78,8 @@ impl Neighbours {
         }
     }
 
-    /// Every flow of the epoch is known: what their sources were doing can be told.
-    pub(super) fn take(&mut self, slots: &mut Slots, records: &mut [FlowRecord]) {
+    /// Every flow of the epoch is known: what their sources were doing can be told. So many have finished until now.
+    pub(super) fn take(&mut self, slots: &mut Slots, finished: u64, records: &mut [FlowRecord]) {
         let Some(contexts) = &mut self.contexts else { return };
         contexts.begin_each(self.begins.iter().map(|(.., start)| start), |i, counted| {
             let (slot, generation, _) = self.begins[i];
@@ -88,7 +88,7 @@ impl Neighbours {
             }
         });
         self.begins.clear();
-        let all_there = slots.removed() == self.removed;
+        let all_there = finished == self.finished;
         for ahead in self.fresh.chunks(AHEAD) {
             for &(slot, ..) in ahead {
                 slots.ask_for_context(slot);

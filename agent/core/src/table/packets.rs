@@ -77,7 +77,7 @@ impl FlowTable {
         if self.len() >= self.config.max_flows {
             return self.count_beside(hash, key, packet);
         }
-        let (slot, _) = self.slots.insert(hash, Flow::new(*key, FlowStats::EMPTY));
+        let slot = self.slots.insert(hash, Flow::new(*key, FlowStats::EMPTY));
         if let Some(flow) = self.slots.get_mut(slot) {
             flow.epoch = self.epoch;
             flow.stats.update(packet);

@@ -59,6 +59,11 @@ impl Flow {
     pub(super) fn generation(&self) -> u32 {
         self.generation
     }
+
+    fn leave(&mut self) {
+        self.alive = false;
+        self.generation = self.generation.wrapping_add(1);
+    }
 }
 
 /// Where a flow is looked for.
@@ -88,7 +93,6 @@ pub(super) struct Slots {
     index: HashTable<u32>,
     /// Seeded at random: who makes up addresses and ports cannot make them collide.
     hasher: RandomState,
-    removed: u64,
 }
 
 #[inline]
@@ -105,11 +109,6 @@ impl Slots {
     /// Flows.
     pub(super) fn len(&self) -> usize {
         self.index.len()
-    }
-
-    /// Flows that have left so far: where there are no more than before, each slot still has the flow that it had.
-    pub(super) fn removed(&self) -> u64 {
-        self.removed
     }
 
     /// Where the flow of a key is, given where it probably is.
@@ -194,8 +193,8 @@ impl Slots {
         self.get_mut(slot).filter(|f| f.generation == generation)
     }
 
-    /// Puts a flow of a new key into a slot, which it returns with its generation.
-    pub(super) fn insert(&mut self, hash: u64, flow: Flow) -> (u32, u32) {
+    /// Puts a flow of a new key into a slot, which it returns.
+    pub(super) fn insert(&mut self, hash: u64, flow: Flow) -> u32 {
         let slot = match self.free.pop() {
             Some(slot) => {
                 if let Some(place) = at_mut(&mut self.slots, slot) {
@@ -219,7 +218,7 @@ impl Slots {
         self.set_context(slot, None);
         let (slots, hasher) = (&self.slots, &self.hasher);
         self.index.insert_unique(hash, slot, |&s| at(slots, s).map_or(0, |f| self::hash(hasher, &f.key)));
-        (slot, self.generation(slot).unwrap_or_default())
+        slot
     }
 
     /// Takes all flows out, in the order of their slots, after a last look at each where it lies.
@@ -228,9 +227,7 @@ impl Slots {
         let slots = self.slots.iter_mut().flatten().zip(&self.contexts).enumerate();
         for (at, (flow, context)) in slots.filter(|(_, (flow, _))| flow.alive) {
             each(flow, *context);
-            flow.alive = false;
-            flow.generation = flow.generation.wrapping_add(1);
-            self.removed += 1;
+            flow.leave();
             self.free.push(at as u32);
         }
     }
@@ -238,12 +235,10 @@ impl Slots {
     /// Takes the flow out of its slot.
     pub(super) fn remove(&mut self, slot: u32) {
         let Some(flow) = at_mut(&mut self.slots, slot).filter(|f| f.alive) else { return };
-        flow.alive = false;
-        flow.generation = flow.generation.wrapping_add(1);
+        flow.leave();
         if let Ok(entry) = self.index.find_entry(hash(&self.hasher, &flow.key), |&other| other == slot) {
             entry.remove();
         }
-        self.removed += 1;
         self.free.push(slot);
     }
 }
