@@ -6,6 +6,7 @@
 //! comes first, with a record of its own and a count.
 
 mod config;
+mod gathered;
 mod judge;
 mod members;
 mod neighbours;
@@ -21,6 +22,7 @@ use weir_common::flow::{FlowKey, FlowStats};
 use crate::home::Home;
 use crate::record::{EndReason, FlowRecord};
 pub use config::{TableConfig, TableCounts};
+pub use gathered::Gathered;
 use members::Owners;
 pub use members::{Part, SeenTwice, TAKE_OVER_US, say_who_opened};
 use neighbours::Neighbours;

@@ -4,22 +4,17 @@
 //! its flow is new, or was certain to go on whatever else the epoch brings. Packets of flows that had ended, or had been silent for
 //! so long that they time out, and of new flows while the table is full, are counted beside it, and taken when the epoch ends.
 
-use hashbrown::HashTable;
 use weir_common::flow::{FlowKey, FlowStats, KeyWords, Packet};
 
 use super::slots::{Flow, Place};
-use super::{AHEAD, EpochOutput, FlowTable, judge};
-
-/// Flows counted beside the table in one epoch: with more of them it is worked off before its end.
-const MAX_BESIDE: usize = 1 << 18;
+use super::{AHEAD, EpochOutput, FlowTable, Gathered, judge};
 
 /// What the epoch that is under way has brought so far.
 #[derive(Default)]
 pub(super) struct UnderWay {
     /// In the order of their first packets.
     joined: Vec<Joined>,
-    beside: Vec<(FlowKey, FlowStats)>,
-    index: HashTable<u32>,
+    beside: Gathered,
 }
 
 #[derive(Clone, Copy)]
@@ -54,7 +49,7 @@ impl FlowTable {
                 self.count_one(place, key.key(), packet);
             }
         }
-        self.under_way.beside.len() < MAX_BESIDE
+        self.under_way.beside.len() < Gathered::MANY
     }
 
     #[inline]
@@ -65,7 +60,7 @@ impl FlowTable {
         if flow.epoch != epoch {
             let gap = packet.now_us.saturating_sub(judge::last_us(&flow.stats));
             if judge::ended(&flow.key, &flow.stats) || gap >= self.config.idle_us {
-                return self.count_beside(place.hash, key, packet);
+                return self.count_beside(key, packet);
             }
             flow.epoch = epoch;
             self.under_way.joined.push(Joined::Known(slot, flow.generation()));
@@ -75,7 +70,7 @@ impl FlowTable {
 
     fn begin(&mut self, hash: u64, key: &FlowKey, packet: &Packet) {
         if self.len() >= self.config.max_flows {
-            return self.count_beside(hash, key, packet);
+            return self.count_beside(key, packet);
         }
         let slot = self.slots.insert(hash, Flow::new(*key, FlowStats::EMPTY));
         if let Some(flow) = self.slots.get_mut(slot) {
@@ -86,27 +81,18 @@ impl FlowTable {
     }
 
     #[cold]
-    fn count_beside(&mut self, hash: u64, key: &FlowKey, packet: &Packet) {
-        let UnderWay { joined, beside, index } = &mut self.under_way;
-        let at = match index.find(hash, |&i| beside[i as usize].0.is(key)) {
-            Some(&at) => at,
-            None => {
-                let at = beside.len() as u32;
-                beside.push((*key, FlowStats::EMPTY));
-                index.insert_unique(hash, at, |&i| self.slots.place(&beside[i as usize].0).hash);
-                joined.push(Joined::Beside(at));
-                at
-            }
-        };
-        beside[at as usize].1.update(packet);
+    fn count_beside(&mut self, key: &FlowKey, packet: &Packet) {
+        let UnderWay { joined, beside } = &mut self.under_way;
+        let hash = beside.ask_for(key);
+        joined.extend(beside.count(hash, key, packet).map(Joined::Beside));
     }
 
     /// The epoch that is under way goes no further: it ends with its last packet.
     pub(super) fn break_off(&mut self, out: &mut EpochOutput) {
-        let UnderWay { joined, beside, .. } = &self.under_way;
+        let UnderWay { joined, beside } = &self.under_way;
         let stats = |joined: &Joined| match *joined {
             Joined::Known(slot, _) | Joined::New(slot) => self.slots.get(slot).map(|flow| &flow.stats),
-            Joined::Beside(at) => beside.get(at as usize).map(|(_, stats)| stats),
+            Joined::Beside(at) => beside.get(at).map(|(_, stats)| stats),
         };
         let end_us = joined.iter().filter_map(stats).map(judge::last_us).max().unwrap_or_default();
         self.epoch_of(end_us, 0, &[], out);
@@ -134,15 +120,15 @@ impl FlowTable {
                         self.settle(end_us, slot, true, out);
                     }
                     Joined::Beside(at) => {
-                        let (key, stats) = &under_way.beside[at as usize];
-                        self.take(end_us, offset_us, self.slots.place(key), key, stats, [0; 2], out);
+                        if let Some((key, stats)) = under_way.beside.get(at) {
+                            self.take(end_us, offset_us, self.slots.place(key), key, stats, [0; 2], out);
+                        }
                     }
                 }
             }
         }
         under_way.joined.clear();
         under_way.beside.clear();
-        under_way.index.clear();
         self.under_way = under_way;
     }
 }

@@ -244,7 +244,7 @@ impl Slots {
 }
 
 #[inline]
-fn hash(state: &RandomState, key: &FlowKey) -> u64 {
+pub(super) fn hash(state: &RandomState, key: &FlowKey) -> u64 {
     let mut h = state.build_hasher();
     key.words().into_iter().for_each(|w| h.write_u128(w));
     h.finish()

@@ -1,18 +1,12 @@
 //! Packets of one epoch, as the kernel keeps them: statistics per flow, handed on when the epoch ends.
 
-use std::hash::{BuildHasher, Hasher};
-
-use foldhash::fast::RandomState;
-use hashbrown::HashTable;
-use weir_common::flow::{FlowKey, FlowStats, KeyWords, Packet};
-use weir_common::near;
+use weir_common::flow::{KeyWords, Packet};
 use weir_common::parse::{Offload, PacketMeta};
+use weir_core::table::Gathered;
 
 use super::common;
 use crate::sink::{Sink, Stop};
 
-/// Flows of one epoch. Where there are more, what was counted so far is handed on before the epoch's end.
-const MAX_FLOWS: usize = 1 << 18;
 /// A packet that is further ahead of the clock than this moves it only if the packet behind it does not go back by as much:
 /// otherwise one wrong time would hold up the timeouts of everything that follows.
 const LEAP_US: u64 = 3_600_000_000;
@@ -31,11 +25,8 @@ pub(super) struct Epochs {
     strays: u64,
     /// The sink's table has counted packets of the current epoch.
     counted: bool,
-    /// In the order of their first packets: the order does not depend on the hashes.
-    flows: Vec<(FlowKey, FlowStats)>,
-    index: HashTable<u32>,
-    /// Seeded at random: who makes up addresses and ports cannot make them collide.
-    hasher: RandomState,
+    /// Where the sink has no table.
+    flows: Gathered,
     /// Packets of the current epoch that are not counted yet: the first so many.
     waiting: [(KeyWords, Packet); BATCH],
     waits: usize,
@@ -50,9 +41,7 @@ impl Epochs {
             held: None,
             strays: 0,
             counted: false,
-            flows: Vec::new(),
-            index: HashTable::new(),
-            hasher: RandomState::default(),
+            flows: Gathered::default(),
             waiting: [Default::default(); BATCH],
             waits: 0,
         }
@@ -132,55 +121,15 @@ impl Epochs {
             self.counted |= waits > 0;
             return if table.count(&self.waiting[..waits]) { Ok(()) } else { self.hand_on(sink) };
         }
-        let mut places = [(0, 0); BATCH];
         let waits = std::mem::take(&mut self.waits).min(BATCH);
-        for ((hash, likely), (key, _)) in places.iter_mut().zip(&self.waiting[..waits]) {
-            *hash = self::hash(&self.hasher, key.key());
-            *likely = self.index.iter_hash(*hash).next().map_or(usize::MAX, |&i| i as usize);
-            if let Some(flow) = self.flows.get(*likely) {
-                near::ask_for(flow);
-            }
+        let mut hashes = [0; BATCH];
+        for (hash, (key, _)) in hashes.iter_mut().zip(&self.waiting[..waits]) {
+            *hash = self.flows.ask_for(key.key());
         }
-        for (i, &(hash, likely)) in places[..waits].iter().enumerate() {
-            let (key, packet) = &self.waiting[i];
-            if let Some((k, stats)) = self.flows.get_mut(likely)
-                && k.is(key.key())
-            {
-                stats.update(packet);
-                continue;
-            }
-            let at = self.find_or_insert(hash, *key.key(), sink)?;
-            if let Some((_, stats)) = self.flows.get_mut(at) {
-                stats.update(&self.waiting[i].1);
-            }
+        for (hash, (key, packet)) in hashes.into_iter().zip(&self.waiting[..waits]) {
+            self.flows.count(hash, key.key(), packet);
         }
-        Ok(())
-    }
-
-    fn find_or_insert(&mut self, hash: u64, key: FlowKey, sink: &mut dyn Sink) -> Result<usize, Stop> {
-        if let Some(at) = self.find(hash, &key) {
-            return Ok(at);
-        }
-        if self.flows.len() == MAX_FLOWS {
-            self.hand_on(sink)?;
-        }
-        Ok(self.insert(hash, key))
-    }
-
-    #[inline]
-    fn find(&self, hash: u64, key: &FlowKey) -> Option<usize> {
-        let flows = &self.flows;
-        let same = |&i: &u32| flows.get(i as usize).is_some_and(|(k, _)| k.is(key));
-        self.index.find(hash, same).map(|&i| i as usize)
-    }
-
-    fn insert(&mut self, hash: u64, key: FlowKey) -> usize {
-        let at = self.flows.len();
-        self.flows.push((key, FlowStats::EMPTY));
-        let (flows, hasher) = (&self.flows, &self.hasher);
-        let rehash = |&i: &u32| flows.get(i as usize).map_or(0, |(k, _)| self::hash(hasher, k));
-        self.index.insert_unique(hash, at as u32, rehash);
-        at
+        if self.flows.len() < Gathered::MANY { Ok(()) } else { self.hand_on(sink) }
     }
 
     /// Ends the current epoch, and those without packets up to the one that `at_us` is in.
@@ -192,7 +141,7 @@ impl Epochs {
         self.hand_on(sink)?;
         // After a silence: what timed out meanwhile is over before the new packets count.
         if !first && begin > self.end_us {
-            sink.epoch(begin, &mut self.flows)?;
+            sink.epoch(begin, self.flows.flows_mut())?;
             self.flows.clear();
         }
         self.end_us = begin.saturating_add(self.epoch_us);
@@ -202,9 +151,8 @@ impl Epochs {
 
     fn hand_on(&mut self, sink: &mut dyn Sink) -> Result<(), Stop> {
         if !self.flows.is_empty() || std::mem::take(&mut self.counted) {
-            sink.epoch(self.end_us, &mut self.flows)?;
+            sink.epoch(self.end_us, self.flows.flows_mut())?;
             self.flows.clear();
-            self.index.clear();
         }
         Ok(())
     }
@@ -218,11 +166,4 @@ impl Epochs {
         self.count(sink)?;
         self.hand_on(sink)
     }
-}
-
-#[inline]
-fn hash(state: &RandomState, key: &FlowKey) -> u64 {
-    let mut h = state.build_hasher();
-    key.words().into_iter().for_each(|w| h.write_u128(w));
-    h.finish()
 }
