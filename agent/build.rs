@@ -11,9 +11,10 @@ const PAGE_SOURCE: &str = "dashboard/package.json";
 const BUNDLE: &str = "../models/default/bundle";
 
 /// Reports that are made to be read: nothing else is computed from them, so these messages are the only form they have.
-const REPORTS: [&str; 21] = [
+const REPORTS: [&str; 22] = [
     "BundleDetail",
     "CorpusDetail",
+    "CarrierDetail",
     "EvidenceDetail",
     "ProfileDetail",
     "FeatureDetail",

@@ -157,6 +157,14 @@ pub fn bytes(n: u64) -> String {
     if v < 9.95 { format!("{v:.1} {unit}") } else { format!("{v:.0} {unit}") }
 }
 
+/// Who carried much of a baseline, `(who, share)` in descending order of share: the first five in words, and what comes of it.
+pub fn carriers<N: std::fmt::Display>(all: impl Iterator<Item = (N, f64)>) -> String {
+    let all: Vec<String> = all.map(|(who, share)| format!("{who} ({:.0}%)", 100.0 * share)).collect();
+    let (named, others) = all.split_at(all.len().min(5));
+    let more = if others.is_empty() { String::new() } else { format!(" and {} more", others.len()) };
+    format!("{}{more}; above `policy.busy_share`, never dropped automatically", named.join(", "))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

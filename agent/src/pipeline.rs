@@ -277,6 +277,7 @@ impl Pipeline {
         let config = DriftConfig { seed: self.drift_seed, calibrated_on, ..DriftConfig::default() };
         self.drift = Drift::new(config, usual(&model.bundle));
         self.policy.suspend(Vec::new());
+        self.busy.set_carriers(model.thresholds.carriers.clone());
         self.exhibits.iter_mut().for_each(Exhibits::clear);
         self.gauge.iter_mut().for_each(Gauge::begin_anew);
         self.model = Some(model);
@@ -288,7 +289,7 @@ impl Pipeline {
         self.model = None;
     }
 
-    /// Share of the sources of a network in the recent benign proven flows, 0 to 1.
+    /// Share of the sources of a network in what is normal, 0 to 1: [`Busy::share_within`].
     pub fn share_within(&self, net: Prefix) -> f64 {
         self.busy.share_within(net)
     }

@@ -169,20 +169,61 @@ fn what_drifts_suspends_drops_until_another_model_serves_and_one_source_drifts_n
 /// A pipeline with a model of what hosts usually fetch, and the folder that it lies in.
 fn taught(hosts: u8) -> (Pipeline, tempfile::TempDir) {
     let mut p = pipeline();
-    let config = crate::learn::LearnConfig {
-        duration: std::time::Duration::from_secs(600),
-        min_flows: 0,
-        min_windows: 0,
-        window_us: 10 * S,
-        alert_budget_per_day: 10.0,
-    };
-    p.record(Recorder::new(config, NOW));
+    p.record(Recorder::new(ten_minutes(), NOW));
     fetches(&mut p, NOW + S, 600, hosts, |_| 1);
     let dir = tempfile::tempdir().unwrap();
     let recording = p.take_recorder().unwrap().close(NOW + 601 * S);
     recording.train(dir.path().join("bundle"), 1).unwrap();
     p.serve(learned(&dir));
     (p, dir)
+}
+
+#[test]
+fn who_carried_the_baseline_is_known_as_soon_as_its_bundle_serves() {
+    let mut p = pipeline();
+    p.record(Recorder::new(ten_minutes(), NOW));
+    // Of 24 visitors, 6 come from one site. What nobody proved, and what the hosts at home fetch, carries nothing.
+    let visitor = |i: u8| match i {
+        0..6 => format!("2001:db8:77:c::{i:x}"),
+        _ => format!("203.0.{i}.7"),
+    };
+    for t in 0..600 {
+        let now = NOW + S + t * S;
+        let some = (0..24u8).filter(|i| (u64::from(*i) + t).is_multiple_of(4));
+        let visits: Vec<FlowRecord> = some
+            .map(|i| {
+                let mut r = fetch(i, now / S * 251 + u64::from(i), now, 1).record;
+                (r.client, r.server) = (visitor(i).parse().unwrap(), "10.0.0.1".parse().unwrap());
+                (r.direction, r.proven) = (Direction::In, true);
+                r
+            })
+            .collect();
+        p.recorder.as_mut().unwrap().add(now, &visits, &[]);
+        let others = (0..8).map(|i| fetch(i, now / S * 251 + 100 + u64::from(i), now, 1)).chain([told(443)]);
+        p.epoch(&[], others.collect(), now - NOW + S, (NOW - S) as i64, &decisions());
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let learned_of = p.take_recorder().unwrap().close(NOW + 601 * S).train(dir.path().join("bundle"), 1).unwrap();
+    let says = "carry much: 2001:db8:77:c::/64 (25%), ";
+    assert!(learned_of.summary.contains(says), "{}", learned_of.summary);
+
+    // An agent that has only just started.
+    let mut p = pipeline();
+    let share = |p: &Pipeline, net: &str| (100.0 * p.share_within(net.parse().unwrap())).round();
+    assert_eq!(share(&p, "2001:db8:77:c::/64"), 0.0);
+    p.serve(learned(&dir));
+    assert_eq!(share(&p, "2001:db8:77:c::/64"), 25.0);
+    assert_eq!((share(&p, "203.0.7.7"), share(&p, "10.0.0.0/24")), (4.0, 0.0));
+}
+
+fn ten_minutes() -> crate::learn::LearnConfig {
+    crate::learn::LearnConfig {
+        duration: std::time::Duration::from_secs(600),
+        min_flows: 0,
+        min_windows: 0,
+        window_us: 10 * S,
+        alert_budget_per_day: 10.0,
+    }
 }
 
 fn learned(dir: &tempfile::TempDir) -> Model {

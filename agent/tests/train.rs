@@ -42,10 +42,14 @@ fn a_bundle_is_trained_on_what_is_benign_and_finds_what_is_not() {
         "core: false-alarm rates down to 0.",
         "source: ",
         "thresholds: ",
+        "carry much: 192.0.2.0/24 (100%); above `policy.busy_share`, never dropped automatically\n",
     ] {
         assert!(said.contains(part), "`{part}` is not in\n{said}");
     }
     assert!(text(&out.stderr).contains("1 input read: 3,042 flows"), "{}", text(&out.stderr));
+
+    let shown = ok(&run(&["model", "inspect", str(&bundle)]));
+    assert!(shown.contains("carry much  192.0.2.0/24 (100%); above"), "{shown}");
 
     let fresh = file(dir.path(), "fresh.json", Form::Json, (10_000..10_400).map(usual).chain((0..5).map(strange)));
     let out = run(&["replay", str(&fresh), "--bundle", str(&bundle), "--only-anomalies", "-o", "json"]);

@@ -115,6 +115,7 @@ fn a_written_bundle_scores_as_before() {
         benign_windows: 400,
         benign_sources: 64,
         strange: Vec::new(),
+        carriers: Vec::new(),
         note: "too few windows to certify one alert a day".to_owned(),
     };
     trained.set_evidence(Some(evidence.clone())).expect("a manifest");
@@ -394,6 +395,7 @@ fn manifests_that_do_not_fit_are_refused() {
             benign_windows: 1,
             benign_sources: 64,
             strange: Vec::new(),
+            carriers: Vec::new(),
             note,
         });
     };

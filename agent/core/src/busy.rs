@@ -1,8 +1,14 @@
 //! Which sources carry a good part of what is normal here: a proxy, a NAT, a crawler one wants.
+//!
+//! Two things tell: the proven flows of the last hour or so that turned out benign, and those that the bundle in service was
+//! made of ([`carriers`]). The first follow what changes; the second hold from an agent's first moment on, and where somebody
+//! who carries much falls silent for a while.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use crate::addr::{Addr, Prefix};
+use serde::{Deserialize, Serialize};
+
+use crate::addr::{Addr, NET6_LEN, Prefix};
 use crate::record::TimeUs;
 
 /// How long a proven flow waits before it counts as benign, µs: 5 minutes. It counts only if its source has no
@@ -14,8 +20,62 @@ pub const RECENT_HALF_LIFE_US: u64 = 3_600_000_000;
 pub const MIN_FLOWS: f64 = 50.0;
 /// Sources that are counted apart; more than 20 of them cannot have over 5%.
 pub const MAX_SOURCES: usize = 4096;
+/// The smallest share of a baseline that is remembered, 0 to 1.
+pub const MIN_CARRIED: f64 = 0.01;
+/// Length of the IPv4 networks whose share of a baseline is remembered, bits; of IPv6 it is [`NET6_LEN`].
+const NET4_LEN: u8 = 24;
 /// Span that waiting flows are gathered over, µs.
 const SPAN_US: u64 = 10_000_000;
+
+/// A host, or a network of several (a /24, an IPv6 /64), and its share of the proven flows of a baseline.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Carrier {
+    pub net: Prefix,
+    /// 0 to 1.
+    pub share: f64,
+}
+
+/// Who carried at least [`MIN_CARRIED`] of a baseline, and [`MIN_FLOWS`] flows, in descending order of share: hosts, and networks
+/// of which several hosts had a part. `clients`: of its proven flows, one per flow. At most 200.
+pub fn carriers(clients: impl IntoIterator<Item = Addr>) -> Vec<Carrier> {
+    let mut hosts: BTreeMap<Addr, u64> = BTreeMap::new();
+    clients.into_iter().for_each(|c| *hosts.entry(c).or_default() += 1);
+    let total = hosts.values().sum::<u64>() as f64;
+    let mut nets: BTreeMap<Prefix, (u64, usize)> = BTreeMap::new();
+    for (host, n) in &hosts {
+        let (flows, members) = nets.entry(net_of(*host)).or_default();
+        *flows += n;
+        *members += 1;
+    }
+    let hosts = hosts.into_iter().map(|(host, n)| (Prefix::host(host), n));
+    let nets = nets.into_iter().filter(|(_, (_, members))| *members > 1).map(|(net, (n, _))| (net, n));
+    let mut all: Vec<Carrier> = hosts
+        .chain(nets)
+        .filter(|(_, n)| *n as f64 >= MIN_FLOWS)
+        .map(|(net, n)| Carrier { net, share: n as f64 / total })
+        .filter(|c| c.share >= MIN_CARRIED)
+        .collect();
+    all.sort_by(|a, b| b.share.total_cmp(&a.share).then(a.net.cmp(&b.net)));
+    all
+}
+
+fn net_of(host: Addr) -> Prefix {
+    Prefix::new(host, if host.is_v4() { NET4_LEN } else { NET6_LEN })
+}
+
+/// Share of a baseline that lies in `net`.
+fn carried(carriers: &[Carrier], net: Prefix) -> f64 {
+    let whole = |c: &Carrier| c.net.len() >= net.len() && net.contains(c.net.addr());
+    // A network that is counted as one holds the hosts that are counted beside it, and more.
+    let within = |c: &Carrier| {
+        whole(c)
+            && !carriers
+                .iter()
+                .any(|o| o.net != c.net && whole(o) && o.net.overlaps(c.net) && o.net.len() < c.net.len())
+    };
+    carriers.iter().filter(|c| within(c)).map(|c| c.share).sum::<f64>().min(1.0)
+}
 
 #[derive(Debug, Default)]
 struct Waiting {
@@ -25,10 +85,11 @@ struct Waiting {
     others: u64,
 }
 
-/// Recent benign proven flows per source. At most [`MAX_SOURCES`] sources per 10 s of waiting flows, and as many that
-/// are counted.
+/// Recent benign proven flows per source, and who carried the baseline. At most [`MAX_SOURCES`] sources per 10 s of waiting
+/// flows, and as many that are counted.
 #[derive(Debug, Default)]
 pub struct Busy {
+    carriers: Vec<Carrier>,
     waiting: VecDeque<Waiting>,
     counted: HashMap<Addr, f64>,
     total: f64,
@@ -38,6 +99,11 @@ pub struct Busy {
 impl Busy {
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Who carried the baseline of the bundle in service.
+    pub fn set_carriers(&mut self, carriers: Vec<Carrier>) {
+        self.carriers = carriers;
     }
 
     /// A proven flow of `source` gave its last record at `now`.
@@ -89,18 +155,21 @@ impl Busy {
         self.waiting.is_empty()
     }
 
-    /// Share of `source` in the recent benign proven flows, 0 to 1; 0 for one with fewer than [`MIN_FLOWS`] of them.
+    /// Share of `source` in the recent benign proven flows, or in those of the baseline, whichever is larger, 0 to 1; 0 for one
+    /// with fewer than [`MIN_FLOWS`] of them.
     pub fn share(&self, source: Addr) -> f64 {
-        match self.counted.get(&source) {
-            Some(&n) if n >= MIN_FLOWS && self.total > 0.0 => (n / self.total).min(1.0),
-            _ => 0.0,
-        }
+        self.share_within(Prefix::host(source))
     }
 
-    /// Share of all sources in a network, 0 to 1: of those with fewer than [`MIN_FLOWS`] flows together, 0.
+    /// The same of all sources in a network: of those with fewer than [`MIN_FLOWS`] flows together, 0.
     pub fn share_within(&self, net: Prefix) -> f64 {
-        let n: f64 = self.counted.iter().filter(|(a, _)| net.contains(**a)).map(|(_, n)| n).sum();
-        if n >= MIN_FLOWS && self.total > 0.0 { (n / self.total).min(1.0) } else { 0.0 }
+        let n: f64 = if net.is_host() {
+            self.counted.get(&net.addr()).copied().unwrap_or_default()
+        } else {
+            self.counted.iter().filter(|(a, _)| net.contains(**a)).map(|(_, n)| n).sum()
+        };
+        let recent = if n >= MIN_FLOWS && self.total > 0.0 { (n / self.total).min(1.0) } else { 0.0 };
+        recent.max(carried(&self.carriers, net))
     }
 }
 
@@ -157,5 +226,46 @@ mod tests {
         busy.advance(1000 * S, |_| false);
         assert!(busy.counted.len() <= MAX_SOURCES);
         assert_eq!(busy.total, 50_000.0);
+    }
+
+    #[test]
+    fn who_carried_the_baseline_is_busy_from_the_first_moment_on() {
+        let clients = |net: &str, hosts: u64, each: u64| {
+            let base: Addr = net.parse().unwrap();
+            let host = move |i| Addr((u128::from_be_bytes(base.0) + u128::from(i)).to_be_bytes());
+            (1..=hosts).flat_map(move |i| (0..each).map(move |_| host(i)))
+        };
+        let proxy = clients("203.0.113.0", 1, 300);
+        let campus = clients("2001:db8:77:c::", 16, 20);
+        let others = (0..38).flat_map(|i| clients(&format!("198.51.{i}.0"), 1, 10));
+        let found = carriers(proxy.chain(campus).chain(others));
+        let named: Vec<String> = found.iter().map(|c| format!("{} {:.2}", c.net, c.share)).collect();
+        assert_eq!(named, ["2001:db8:77:c::/64 0.32", "203.0.113.1 0.30"], "of the small ones, nobody is named");
+
+        let mut busy = Busy::new();
+        busy.set_carriers(found);
+        let share = |busy: &Busy, net: &str| (100.0 * busy.share_within(net.parse().unwrap())).round();
+        assert_eq!(share(&busy, "2001:db8:77:c::/64"), 32.0);
+        assert_eq!(share(&busy, "2001:db8:77::/48"), 32.0, "a network around it");
+        assert_eq!(share(&busy, "2001:db8:77:c::5"), 0.0, "one of its hosts is not the network");
+        assert_eq!(share(&busy, "203.0.113.1"), 30.0);
+        assert_eq!(share(&busy, "203.0.113.0/28"), 30.0);
+        assert_eq!(share(&busy, "203.0.113.2"), 0.0);
+        // What is seen counts as well, and whichever is more.
+        (0..100).for_each(|_| busy.add(0, "203.0.113.2".parse().unwrap()));
+        busy.advance(500 * S, |_| false);
+        assert_eq!((share(&busy, "203.0.113.2"), share(&busy, "203.0.113.1")), (100.0, 30.0));
+    }
+
+    #[test]
+    fn a_share_of_a_baseline_counts_once_where_a_host_and_its_network_are_named() {
+        let many = |host: &str, n: usize| std::iter::repeat_n(host.parse::<Addr>().unwrap(), n);
+        let found = carriers(many("192.0.2.1", 100).chain(many("192.0.2.2", 100)).chain(many("198.51.100.1", 200)));
+        assert_eq!(found.len(), 4, "{found:?}");
+        for (net, share) in [("192.0.2.0/24", 0.5), ("192.0.2.1", 0.25), ("192.0.0.0/16", 0.5), ("192.0.2.0/30", 0.5)] {
+            assert_eq!(carried(&found, net.parse().unwrap()), share, "{net}");
+        }
+        assert!(carriers(many("192.0.2.1", 49)).is_empty(), "a few flows on a quiet network are no standing");
+        assert!(carriers([]).is_empty());
     }
 }

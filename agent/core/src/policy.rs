@@ -68,7 +68,7 @@ pub struct Case<'a> {
     pub level: &'a Level,
     /// The level of the /64 it lies in, for IPv6.
     pub net: Option<&'a Level>,
-    /// Its share of recent benign proven flows: [`Busy::share`].
+    /// Its share of what is normal: [`Busy::share`].
     pub busy_share: f64,
     /// Who else carries them, for targets that are wider than the source.
     pub busy: Option<&'a Busy>,
@@ -221,7 +221,7 @@ impl Policy {
     /// holds already.
     pub fn judge(&mut self, now: TimeUs, case: &Case<'_>, thresholds: &Thresholds, decisions: &Decisions) -> Verdict {
         self.forget_old(now);
-        let Some(mut asked) = ask(case, thresholds) else { return Verdict::default() };
+        let Some(mut asked) = ask(case, thresholds, self.config.busy_share) else { return Verdict::default() };
         let severity = severity(&asked, thresholds);
         let shown = if asked.net { case.net.unwrap_or(case.level) } else { case.level };
         let worst = case.level.worst.as_ref().or_else(|| case.net.and_then(|n| n.worst.as_ref()));

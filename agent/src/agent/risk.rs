@@ -15,7 +15,7 @@ use crate::sessions::management_peers;
 /// How long a risky decision holds unless it is confirmed.
 const CONFIRM_WITHIN: Duration = Duration::from_secs(60);
 
-/// Why stopping a target is a risk; `None` where it is none that is known. `share`: of the recent benign flows, what the target
+/// Why stopping a target is a risk; `None` where it is none that is known. `share`: of what is normal, what the target
 /// carries, and what is too much.
 fn risk(target: Target, peers: &[Addr], share: (f64, f64)) -> Option<String> {
     let prefix = target.prefix();
@@ -30,7 +30,7 @@ fn risk(target: Target, peers: &[Addr], share: (f64, f64)) -> Option<String> {
     if let Some(peer) = peers.iter().find(|p| covers_logins && prefix.contains(**p)) {
         return Some(format!("{peer} has a management session open"));
     }
-    (share.0 > share.1).then(|| format!("{prefix} carries {:.0}% of recent benign flows", 100.0 * share.0))
+    (share.0 > share.1).then(|| format!("{prefix} carries {:.0}% of what is normal here", 100.0 * share.0))
 }
 
 impl Agent {
@@ -63,7 +63,7 @@ mod tests {
             ("203.0.113.7/tcp/22", 0.0, Some("203.0.113.7 has a management session open")),
             ("203.0.113.7/tcp/443", 0.0, None),
             ("203.0.113.8", 0.0, None),
-            ("203.0.113.8", 0.3, Some("203.0.113.8 carries 30% of recent benign flows")),
+            ("203.0.113.8", 0.3, Some("203.0.113.8 carries 30% of what is normal here")),
             ("203.0.113.8", 0.05, None),
         ] {
             assert_eq!(risk(target, share).as_deref(), why, "{target}");

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use weir_core::record::TimeUs;
 
 use super::output::{Table, clean, relative};
-use crate::human::{bytes, grouped, micros, rough};
+use crate::human::{bytes, carriers, grouped, micros, rough};
 use crate::offline::output::share;
 use crate::proto as pb;
 
@@ -46,6 +46,9 @@ pub fn detail(b: &pb::BundleDetail, now: TimeUs) -> String {
             line("", e.note.clone());
             if !e.strange.is_empty() {
                 line("strange", format!("{}: never dropped automatically", e.strange.join(", ")));
+            }
+            if !e.carriers.is_empty() {
+                line("carry much", carriers(e.carriers.iter().map(|c| (&c.net, c.share))));
             }
         }
         None => line("evidence", "no thresholds: nothing that it finds leads to an action".to_owned()),

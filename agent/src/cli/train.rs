@@ -19,7 +19,7 @@ use super::flows::reading;
 use super::output::Output;
 use super::usage;
 use crate::human::grouped;
-use crate::learn::{Baseline, LearnError, said, to_manifest};
+use crate::learn::{Baseline, LearnError, carry, said, to_manifest};
 use crate::offline::Reading;
 use crate::offline::corpora::{Corpora, Resolved};
 use crate::offline::output::{clean_lines, share};
@@ -248,6 +248,9 @@ impl Report<'_> {
                 out += "thresholds: none, since no flow tells when it was and who began it: this model scores, and leads to no \
                         alert about a source\n";
             }
+        }
+        if let Some(line) = carry(self.thresholds) {
+            let _ = writeln!(out, "{line}");
         }
         clean_lines(&out)
     }

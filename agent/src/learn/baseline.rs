@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use weir_core::busy::carriers;
 use weir_core::evidence::{CalibrationConfig, Observation, Thresholds, calibrate};
 use weir_core::matrix::FeatureMatrix;
 use weir_core::profile::ProfileId;
@@ -13,6 +14,7 @@ use weir_models::{
 };
 
 use super::rows::{Origin, Rows};
+use crate::human;
 
 /// Share of the time, or of the rows, that makes the models; the rest is held back for the thresholds.
 pub const MODEL_SHARE: f64 = 0.6;
@@ -122,7 +124,9 @@ impl Baseline {
             alerts_per_day: self.alert_budget_per_day,
             max_sources: MAX_SOURCES,
         };
-        let thresholds = calibrate(held_back, &calibration);
+        let mut thresholds = calibrate(held_back, &calibration);
+        let origins = self.profiles.iter().flat_map(|rows| &rows.origins);
+        thresholds.carriers = carriers(origins.filter(|o| o.carried).filter_map(|o| o.source));
         if some {
             trained.set_evidence(Some(to_manifest(&thresholds, self.alert_budget_per_day)))?;
         }
@@ -170,6 +174,13 @@ pub fn said(trained: &TrainedBundle, thresholds: &Thresholds) -> Vec<String> {
     profiles.chain([format!("thresholds: {}", thresholds.note)]).collect()
 }
 
+/// Who carried much of the baseline, as a line; `None` where nobody did.
+pub fn carry(thresholds: &Thresholds) -> Option<String> {
+    let all = &thresholds.carriers;
+    let named = || human::carriers(all.iter().map(|c| (c.net, c.share)));
+    (!all.is_empty()).then(|| format!("carry much: {}", named()))
+}
+
 pub fn to_manifest(t: &Thresholds, budget_per_day: f64) -> EvidenceThresholds {
     EvidenceThresholds {
         alert: t.alert,
@@ -180,6 +191,7 @@ pub fn to_manifest(t: &Thresholds, budget_per_day: f64) -> EvidenceThresholds {
         benign_windows: t.benign_windows,
         benign_sources: t.benign_sources,
         strange: t.strange.clone(),
+        carriers: t.carriers.clone(),
         note: t.note.clone(),
     }
 }
@@ -194,6 +206,7 @@ pub fn thresholds_of(bundle: &Bundle) -> Thresholds {
         benign_windows: e.benign_windows,
         benign_sources: e.benign_sources,
         strange: e.strange.clone(),
+        carriers: e.carriers.clone(),
         note: e.note.clone(),
     })
 }

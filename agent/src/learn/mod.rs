@@ -20,7 +20,7 @@ use weir_core::record::{FlowRecord, TimeUs};
 use weir_core::window::SourceWindow;
 
 pub use apart::lay_apart;
-pub use baseline::{Baseline, Dealt, LearnError, MODEL_SHARE, said, thresholds_of, to_manifest};
+pub use baseline::{Baseline, Dealt, LearnError, MODEL_SHARE, carry, said, thresholds_of, to_manifest};
 pub use labelled::{Labelled, MAX_SHARE, Said, taken};
 pub use left_out::LeftOut;
 pub use rows::{Recorded, Rows, flow_matrix, sample_of};
@@ -245,6 +245,7 @@ impl Recording {
             self.baseline.train(seed, &mut |p| log::debug!("{}: {} {}/{}", p.profile, p.stage, p.done, p.total))?;
         trained.write(&dir)?;
         let mut summary = said(&trained, &thresholds);
+        summary.extend(carry(&thresholds));
         let left_out = self.left_out.words();
         if !left_out.is_empty() {
             summary.push(format!("left out: {}", left_out.join(", ")));

@@ -8,6 +8,7 @@ use weir_core::feature::{core_matrix, full_matrix, source_matrix};
 use weir_core::matrix::FeatureMatrix;
 use weir_core::profile::ProfileId;
 use weir_core::record::{FlowRecord, Have, TimeUs};
+use weir_core::role::Direction;
 use weir_core::window::SourceWindow;
 use weir_models::RowInfo;
 
@@ -49,6 +50,8 @@ pub struct Origin {
     pub observation: Option<Observation>,
     /// Number of the input that it was read from; 0 of live traffic.
     pub input: u32,
+    /// The first record of a proven flow towards home: by them it is counted who carries what is normal.
+    pub carried: bool,
     sample: u64,
 }
 
@@ -57,6 +60,7 @@ impl Origin {
         let known = time_us.zip(source);
         Self {
             input: 0,
+            carried: false,
             place: known.map(|(time_us, source)| RowInfo { time_us, group: hash(source) }),
             source,
             observation,
@@ -149,7 +153,8 @@ impl Recorded {
             let source = r.have.has(Have::ADDRESSES).then_some(r.client);
             let observation =
                 time_us.filter(|_| r.have.has(ACCOUNTABLE)).map(|t| Observation::of_flow(t, r, 1.0, true));
-            Origin::new(time_us, source, observation, window_us)
+            let carried = r.proven && r.direction == Direction::In && r.first_record;
+            Origin { carried, ..Origin::new(time_us, source, observation, window_us) }
         });
         self.add(profile, &matrix, origins);
     }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use weir_core::busy::Carrier;
 use weir_core::profile::{ProfileId, Transform};
 use weir_models::{
     ACTIONABLE_MIN_ROWS, BundleError, FeatureEntry, FileState, Inspected, ProfileEntry, Provenance, RoleCalibration,
@@ -40,10 +41,15 @@ fn detail(found: &Inspected) -> pb::BundleDetail {
             benign_sources: e.benign_sources,
             strange: e.strange.iter().map(ToString::to_string).collect(),
             note: e.note.clone(),
+            carriers: e.carriers.iter().map(carrier).collect(),
         }),
         profiles: m.profiles.iter().enumerate().map(|(i, p)| profile(found, i, p)).collect(),
         unfit: unfit(found),
     }
+}
+
+fn carrier(c: &Carrier) -> pb::CarrierDetail {
+    pb::CarrierDetail { net: c.net.to_string(), share: c.share }
 }
 
 /// The collections of data that a manifest names, with their licences, where its version has them.

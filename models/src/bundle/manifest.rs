@@ -78,6 +78,9 @@ pub struct EvidenceThresholds {
     /// Sources that were unusual throughout: they are left out of the thresholds, and never dropped automatically.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub strange: Vec<weir_core::addr::Addr>,
+    /// Who carried much of the baseline: above the share that a policy sets they are never dropped automatically.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub carriers: Vec<weir_core::busy::Carrier>,
     pub note: String,
 }
 

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Evidence, EvidenceConfig, Observation, ObservationKind, SURPRISE_CAP};
 use crate::addr::Addr;
+use crate::busy::Carrier;
 use crate::record::TimeUs;
 
 /// Bounds of the allowance per window, nats. The lower one keeps the sum of a source with uniform p-values (0.1 nats
@@ -67,6 +68,9 @@ pub struct Thresholds {
     /// Sources that were unusual throughout and are left out of the thresholds. They raise alerts, and a person decides.
     #[serde(default)]
     pub strange: Vec<Addr>,
+    /// Who carried much of the baseline: [`crate::busy::carriers`].
+    #[serde(default)]
+    pub carriers: Vec<Carrier>,
     /// How the thresholds came about, in words.
     pub note: String,
 }
@@ -82,15 +86,17 @@ impl Thresholds {
             benign_windows: 0,
             benign_sources: 0,
             strange: Vec::new(),
+            carriers: Vec::new(),
             note: "no benign observations to calibrate on: nothing leads to an action".to_owned(),
         }
     }
 
-    /// For thresholds that go elsewhere: the sources that were unusual throughout mean nothing there, and are nobody's
-    /// business.
+    /// For thresholds that go elsewhere: the sources that were unusual throughout, or carried much, mean nothing there, and are
+    /// nobody's business.
     pub fn forget_sources(&mut self) {
         self.note = self.note.replace(&format!(" ({})", named(&self.strange)), "");
         self.strange.clear();
+        self.carriers.clear();
     }
 }
 
@@ -111,6 +117,8 @@ fn named(strange: &[Addr]) -> String {
 /// Sources that no allowance would keep down (at most 5% of them, and 100) are left out and named in
 /// [`Thresholds::strange`]: one odd device, or an attack under way while learning, must not blind the agent to all
 /// others.
+///
+/// [`Thresholds::carriers`] is left to who has the whole baseline.
 pub fn calibrate(observations: impl IntoIterator<Item = Observation>, config: &CalibrationConfig) -> Thresholds {
     let mut obs: Vec<Observation> = observations.into_iter().filter(|o| o.actionable).collect();
     obs.sort_by_key(|o| o.time_us);
@@ -183,6 +191,7 @@ pub fn calibrate(observations: impl IntoIterator<Item = Observation>, config: &C
         benign_windows: windows as u64,
         benign_sources: sources.len() as u64,
         strange,
+        carriers: Vec::new(),
         note,
     }
 }

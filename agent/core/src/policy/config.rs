@@ -31,7 +31,7 @@ pub struct PolicyConfig {
     pub unproven_ttl_us: u64,
     /// Automatic decisions per hour before the breaker trips.
     pub max_per_hour: usize,
-    /// A source with more than this share of recent benign proven flows is never stopped automatically.
+    /// A source with more than this share of recent benign proven flows, or of those of the baseline, is never stopped automatically.
     pub busy_share: f64,
     /// How long a question waits for an answer, µs, and what happens then; rules may say otherwise.
     pub question_ttl_us: u64,

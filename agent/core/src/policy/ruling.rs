@@ -52,7 +52,7 @@ impl Policy {
             (if around > b.case.busy_share { "this network" } else { "this source" }, self.config.busy_share);
         if share > limit {
             return Some(format!(
-                "{it} carries {:.0}% of recent benign flows (a proxy, a NAT, a crawler?), and more than {:.0}% is never \
+                "{it} carries {:.0}% of what is normal here (a proxy, a NAT, a crawler?), and more than {:.0}% is never \
                  dropped automatically",
                 100.0 * share,
                 100.0 * limit

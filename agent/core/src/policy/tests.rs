@@ -1,9 +1,11 @@
 use super::*;
+use crate::busy::Carrier;
 use crate::decision::Sides;
 use crate::decisions::Limits;
 use crate::event::{Anomaly, Mode, Reason};
 use crate::guard::{Allow, Guard, Safe};
 use crate::profile::ProfileId;
+use crate::question::Unanswered;
 use crate::role::{Direction, ProtoClass, Role, ServiceClass};
 use crate::testkit::{S, addr, prefix};
 
@@ -299,6 +301,34 @@ fn several_offenders_of_one_64_are_stopped_together_unless_it_holds_someone_prot
     let d = Decisions::new(Limits::default(), guard, 1);
     let v = Policy::new(enforce(), 1).judge(NOW, &case, &thresholds(), &d);
     assert_eq!(v.decision.unwrap().target.to_string(), "2001:db8:66:1::7", "the host alone");
+}
+
+#[test]
+fn a_64_that_carries_much_is_asked_about_and_its_own_offenders_are_stopped_alone() {
+    let net = Level { offenders: [3, 3], ..level(40.0, 40.0) };
+    let mut busy = Busy::new();
+    let share = |share| vec![Carrier { net: prefix("2001:db8:66:1::/64"), share }];
+    busy.set_carriers(share(0.25));
+    let verdict = |own: &Level, busy: &Busy| {
+        let source = addr("2001:db8:66:1::7");
+        let case = Case { source, level: own, net: Some(&net), busy_share: 0.0, busy: Some(busy), interface: None };
+        Policy::new(enforce(), 1).judge(NOW, &case, &thresholds(), &empty())
+    };
+    // Its hosts did a little each. The agent has only just started: what the baseline held is all that it knows.
+    let v = verdict(&level(5.0, 5.0), &busy);
+    assert!(v.decision.is_none(), "{v:?}");
+    let asked = v.question.unwrap();
+    assert!(asked.why.contains("this network carries 25% of what is normal here"), "{}", asked.why);
+    assert_eq!(asked.proposed.target.to_string(), "2001:db8:66:1::/64");
+    assert_eq!(asked.unanswered, Unanswered::Nothing);
+    // One of them did enough by itself.
+    let v = verdict(&level(40.0, 40.0), &busy);
+    assert!(v.question.is_none());
+    let d = v.decision.unwrap();
+    assert_eq!((d.target.to_string(), d.action), ("2001:db8:66:1::7".to_owned(), Action::Drop));
+    // The control: a network that carries little.
+    busy.set_carriers(share(0.04));
+    assert_eq!(verdict(&level(5.0, 5.0), &busy).decision.unwrap().target.to_string(), "2001:db8:66:1::/64");
 }
 
 #[test]

@@ -1184,6 +1184,13 @@ export interface components {
             /** @description The share of the p-values. */
             realised: number;
         };
+        /** @description A host or network that carried much of a baseline. */
+        CarrierDetail: {
+            /** @description An address, or a prefix of which several addresses had a part. */
+            net: string;
+            /** @description Of the proven flows of the baseline, 0 to 1. */
+            share: number;
+        };
         /** @description What is to challenge the bundle that serves. */
         ChallengeModelRequest: {
             /** @description Empty: no bundle is to challenge any more. */
@@ -1642,6 +1649,8 @@ export interface components {
             benign_windows: number;
             /** @description Source alerts per day that the thresholds were chosen for. */
             budget_per_day: number;
+            /** @description Who carried much of the baseline, largest share first: above `policy.busy_share`, never dropped automatically. */
+            carriers: components["schemas"]["CarrierDetail"][];
             /** @description Whether there were enough benign windows to vouch for that. */
             certified: boolean;
             /** @description From which on a source may be dropped. */
