@@ -16,6 +16,9 @@
 //! Votes fade with a half-life. Memory: [`DriftConfig::max_voters`] sources per role and profile, an unbiased sample of
 //! all, at most 64 bytes each.
 
+mod features;
+mod votes;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
@@ -25,6 +28,8 @@ use crate::profile::ProfileId;
 use crate::record::{FlowRecord, TimeUs};
 use crate::role::{Direction, ProtoClass, Role};
 use crate::window::SourceWindow;
+use features::{Sides, moved, sides};
+use votes::{Votes, mix};
 
 /// Fewer sources say nothing about a role.
 pub const MIN_VOTERS: usize = 10;
@@ -32,13 +37,9 @@ pub const MIN_VOTERS: usize = 10;
 pub const BAD_EFFECT: f64 = 0.25;
 /// A role that has drifted is fine again below this share of the effect that is too much.
 const FINE: f64 = 0.6;
-/// A feature has moved from this effect on.
-pub const MOVED_EFFECT: f64 = 0.35;
 /// `2 n effect²` above this is chance in fewer than one case in 400 (Smirnov's one-sided bound), with `1/n = 1/a + 1/b` where
 /// samples of `a` and `b` are compared.
 const SIGNIFICANT: f64 = 6.0;
-/// A vote is drawn from about so many of the latest observations of a source.
-const LATEST: u32 = 8;
 const BINS: usize = 20;
 /// Votes older than so many half-lives are gone.
 const HALF_LIVES: u64 = 4;
@@ -165,34 +166,6 @@ pub struct DriftChange {
     pub words: String,
 }
 
-/// Where a row lies, a bit for each feature.
-#[derive(Clone, Copy, Default)]
-struct Sides {
-    present: u64,
-    low: u64,
-    below: u64,
-    above: u64,
-    high: u64,
-}
-
-struct Voter<T> {
-    addr: Addr,
-    vote: T,
-    /// Observations so far, at most [`LATEST`].
-    seen: u32,
-    first_us: TimeUs,
-    last_us: TimeUs,
-}
-
-/// Sources by a number that only the seed tells; the largest leave.
-struct Votes<T>(BTreeMap<u64, Voter<T>>);
-
-impl<T> Default for Votes<T> {
-    fn default() -> Self {
-        Self(BTreeMap::new())
-    }
-}
-
 /// See the module.
 pub struct Drift {
     config: DriftConfig,
@@ -298,7 +271,7 @@ impl Drift {
         let mut report = DriftReport::default();
         let mut changes = Vec::new();
         for (&place, votes) in &mut self.roles {
-            votes.0.retain(|_, v| v.last_us >= oldest);
+            votes.forget_before(oldest);
             let (voting, withheld) = votes.voting(&self.config, &mut against);
             let mut tally = Tally::default();
             for v in &voting {
@@ -338,9 +311,9 @@ impl Drift {
             }
             report.roles.push(row);
         }
-        self.roles.retain(|place, votes| !votes.0.is_empty() || self.bad.contains(place));
+        self.roles.retain(|place, votes| !votes.is_empty() || self.bad.contains(place));
         for (&profile, votes) in &mut self.features {
-            votes.0.retain(|_, v| v.last_us >= oldest);
+            votes.forget_before(oldest);
             let (voting, _) = votes.voting(&self.config, &mut against);
             let weighted: Vec<_> =
                 voting.iter().map(|v| (v.vote, weight(now, v.last_us, self.config.half_life_us))).collect();
@@ -393,65 +366,6 @@ fn weight(now: TimeUs, at: TimeUs, half_life_us: u64) -> f64 {
     (-(now.saturating_sub(at) as f64) / half_life_us.max(1) as f64).exp2()
 }
 
-/// SplitMix64 over both halves of the address.
-fn mix(addr: Addr, seed: u64) -> u64 {
-    let bits = u128::from_be_bytes(addr.0);
-    let mut h = seed;
-    for half in [(bits >> 64) as u64, bits as u64] {
-        h = (h ^ half).wrapping_add(0x9e37_79b9_7f4a_7c15);
-        h = (h ^ (h >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        h = (h ^ (h >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        h ^= h >> 31;
-    }
-    h
-}
-
-impl<T: Copy> Votes<T> {
-    fn put(&mut self, mixed: u64, addr: Addr, now: TimeUs, roll: u64, max: usize, vote: impl FnOnce() -> T) {
-        let full = self.0.len() >= max;
-        // Most sources of a large network are not looked at: they should cost little.
-        if full && self.0.last_key_value().is_some_and(|(largest, _)| *largest < mixed) {
-            return;
-        }
-        if let Some(v) = self.0.get_mut(&mixed) {
-            v.last_us = now;
-            v.seen = (v.seen + 1).min(LATEST);
-            if roll.is_multiple_of(u64::from(v.seen)) {
-                v.vote = vote();
-            }
-            return;
-        }
-        if full {
-            self.0.pop_last();
-        }
-        self.0.insert(mixed, Voter { addr, vote: vote(), seen: 1, first_us: now, last_us: now });
-    }
-
-    /// Whose votes count, and how many do not.
-    fn voting(
-        &self,
-        config: &DriftConfig,
-        against: &mut impl FnMut(Addr) -> Option<TimeUs>,
-    ) -> (Vec<&Voter<T>>, usize) {
-        let (mut voting, mut settled, mut withheld, mut free) = (Vec::new(), Vec::new(), 0, 0);
-        for v in self.0.values() {
-            let known_us = |until: TimeUs| until.saturating_sub(v.first_us);
-            match against(v.addr) {
-                None => {
-                    free += usize::from(known_us(v.last_us) >= config.settled_us);
-                    voting.push(v);
-                }
-                Some(since) if known_us(since) >= config.settled_us => settled.push(v),
-                Some(_) => withheld += 1,
-            }
-        }
-        if settled.len() >= MIN_VOTERS && settled.len() >= free {
-            voting.append(&mut settled);
-        }
-        (voting, withheld + settled.len())
-    }
-}
-
 /// P-values of the voters.
 #[derive(Default)]
 struct Tally {
@@ -484,55 +398,6 @@ impl Tally {
         }
         (1..=BINS).map(|n| self.share_at(n) - n as f64 / BINS as f64).fold(0.0, f64::max)
     }
-}
-
-fn sides(usual: &[UsualRange], row: &[f32], present: u64) -> Sides {
-    let mut s = Sides { present, ..Sides::default() };
-    for (j, (v, u)) in row.iter().zip(usual).enumerate().filter(|(j, _)| present >> j & 1 == 1) {
-        let bit = 1u64 << j;
-        for (mask, set) in [
-            (&mut s.low, *v < u.low),
-            (&mut s.below, *v < u.median),
-            (&mut s.above, *v > u.median),
-            (&mut s.high, *v > u.high),
-        ] {
-            *mask |= if set { bit } else { 0 };
-        }
-    }
-    s
-}
-
-fn moved(profile: ProfileId, votes: &[(Sides, f64)]) -> Vec<FeatureDrift> {
-    let feature = |(j, f): (usize, &crate::profile::Feature)| {
-        let has = |mask: u64| mask >> j & 1 == 1;
-        let there: Vec<&(Sides, f64)> = votes.iter().filter(|(s, _)| has(s.present)).collect();
-        let sum: f64 = there.iter().map(|(_, w)| w).sum();
-        let squares: f64 = there.iter().map(|(_, w)| w * w).sum();
-        let share = |side: fn(&Sides) -> u64| {
-            let of: f64 = there.iter().filter(|(s, _)| has(side(s))).map(|(_, w)| w).sum();
-            if sum > 0.0 { of / sum } else { 0.0 }
-        };
-        let (low, high) = (share(|s| s.low), share(|s| s.high));
-        let (below, above) = (share(|s| s.below), share(|s| s.above));
-        let effect = [below - 0.5, above - 0.5, low + high - 0.02].into_iter().fold(0.0, f64::max);
-        let sources = if squares > 0.0 { sum * sum / squares } else { 0.0 };
-        let enough = there.len() >= MIN_VOTERS && 2.0 * sources * effect * effect >= SIGNIFICANT;
-        FeatureDrift {
-            profile: profile.name(),
-            feature: f.name,
-            words: f.words,
-            moved: enough && effect >= MOVED_EFFECT,
-            voters: there.len() as u64,
-            below_usual: low,
-            above_usual: high,
-            below_median: below,
-            above_median: above,
-            effect,
-        }
-    };
-    let mut all: Vec<FeatureDrift> = profile.features().iter().enumerate().map(feature).collect();
-    all.sort_by(|a, b| b.effect.total_cmp(&a.effect).then(a.feature.cmp(b.feature)));
-    all
 }
 
 #[cfg(test)]

@@ -175,7 +175,7 @@ fn a_few_sources_say_nothing_and_memory_is_bounded() {
         d.flow(62 * S, &flow(source(i), true), ProfileId::Core, WEB, 0.5, &[10.0; 16], u64::MAX >> 48);
     }
     let max = DriftConfig::default().max_voters;
-    assert!(d.roles.values().all(|v| v.0.len() <= max) && d.features.values().all(|v| v.0.len() <= max));
+    assert!(d.roles.values().all(|v| v.len() <= max) && d.features.values().all(|v| v.len() <= max));
     d.count(62 * S + 5 * HOUR, nobody);
     assert!(d.roles.is_empty(), "votes fade");
 }
