@@ -22,7 +22,7 @@ use weir_common::flow::{FlowKey, FlowStats};
 use crate::home::Home;
 use crate::record::{EndReason, FlowRecord};
 pub use config::{TableConfig, TableCounts};
-pub use gathered::Gathered;
+pub use gathered::{Gathered, Spot};
 use members::Owners;
 pub use members::{Part, SeenTwice, TAKE_OVER_US, say_who_opened};
 use neighbours::Neighbours;

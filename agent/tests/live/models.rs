@@ -275,6 +275,18 @@ fn a_challenger_tells_what_it_would_do_and_does_nothing() {
         scanning.join().unwrap();
     });
 
+    // Over the record it is the same: the agent is asked what people call normal.
+    let over_record = format!("model compare {} {} --recorded", bundle().display(), deaf.display());
+    wait_for("the scan in the record", PATIENCE, || {
+        (site.json(&over_record).remove(0)["a"]["alerts"].as_u64() > Some(0)).then_some(())
+    });
+    site.ok("suppressions add 10.77.0.66 --for 1h");
+    let c = site.json(&over_record).remove(0);
+    assert_eq!((&c["a"]["alerts"], &c["differences"]), (&0.into(), &Value::Array(vec![])), "{c}");
+    assert!(c["notes"].to_string().contains("suppressions hold for both"), "{c}");
+    let listed = site.json("suppressions list").remove(0);
+    site.ok(&format!("suppressions remove {}", listed["id"]));
+
     // It goes on after a restart, and begins anew.
     agent.stop();
     let agent = site.start();

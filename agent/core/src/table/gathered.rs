@@ -17,6 +17,13 @@ pub struct Gathered {
     hasher: RandomState,
 }
 
+/// Of a key in [`Gathered`].
+#[derive(Clone, Copy, Default)]
+pub struct Spot {
+    hash: u64,
+    likely: u32,
+}
+
 impl Gathered {
     /// An epoch with this many flows is worked off before its end.
     pub const MANY: usize = 1 << 18;
@@ -39,24 +46,31 @@ impl Gathered {
         self.index.clear();
     }
 
-    /// The hash that [`Gathered::count`] wants, and memory asked for what it will probably look at.
+    /// Where the flow of a key probably lies, with memory asked for it: [`Gathered::count`] looks there first.
     #[inline]
-    pub fn ask_for(&self, key: &FlowKey) -> u64 {
+    pub fn ask_for(&self, key: &FlowKey) -> Spot {
         let hash = slots::hash(&self.hasher, key);
-        if let Some(flow) = self.index.iter_hash(hash).next().and_then(|&i| self.flows.get(i as usize)) {
+        let likely = self.index.iter_hash(hash).next().copied().unwrap_or(u32::MAX);
+        if let Some(flow) = self.get(likely) {
             near::ask_for(flow);
         }
-        hash
+        Spot { hash, likely }
     }
 
     /// Counts a packet. The position of its flow, where this is the flow's first.
     #[inline]
-    pub fn count(&mut self, hash: u64, key: &FlowKey, packet: &Packet) -> Option<u32> {
+    pub fn count(&mut self, spot: Spot, key: &FlowKey, packet: &Packet) -> Option<u32> {
+        if let Some((k, stats)) = self.flows.get_mut(spot.likely as usize)
+            && k.is(key)
+        {
+            stats.update(packet);
+            return None;
+        }
         let flows = &self.flows;
         let same = |&i: &u32| flows.get(i as usize).is_some_and(|(k, _)| k.is(key));
-        let (at, new) = match self.index.find(hash, same) {
+        let (at, new) = match self.index.find(spot.hash, same) {
             Some(&at) => (at, false),
-            None => (self.insert(hash, key), true),
+            None => (self.insert(spot.hash, key), true),
         };
         if let Some((_, stats)) = self.flows.get_mut(at as usize) {
             stats.update(packet);

@@ -83,8 +83,8 @@ impl FlowTable {
     #[cold]
     fn count_beside(&mut self, key: &FlowKey, packet: &Packet) {
         let UnderWay { joined, beside } = &mut self.under_way;
-        let hash = beside.ask_for(key);
-        joined.extend(beside.count(hash, key, packet).map(Joined::Beside));
+        let spot = beside.ask_for(key);
+        joined.extend(beside.count(spot, key, packet).map(Joined::Beside));
     }
 
     /// The epoch that is under way goes no further: it ends with its last packet.

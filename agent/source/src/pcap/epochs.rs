@@ -2,7 +2,7 @@
 
 use weir_common::flow::{KeyWords, Packet};
 use weir_common::parse::{Offload, PacketMeta};
-use weir_core::table::Gathered;
+use weir_core::table::{Gathered, Spot};
 
 use super::common;
 use crate::sink::{Sink, Stop};
@@ -122,12 +122,12 @@ impl Epochs {
             return if table.count(&self.waiting[..waits]) { Ok(()) } else { self.hand_on(sink) };
         }
         let waits = std::mem::take(&mut self.waits).min(BATCH);
-        let mut hashes = [0; BATCH];
-        for (hash, (key, _)) in hashes.iter_mut().zip(&self.waiting[..waits]) {
-            *hash = self.flows.ask_for(key.key());
+        let mut spots = [Spot::default(); BATCH];
+        for (spot, (key, _)) in spots.iter_mut().zip(&self.waiting[..waits]) {
+            *spot = self.flows.ask_for(key.key());
         }
-        for (hash, (key, packet)) in hashes.into_iter().zip(&self.waiting[..waits]) {
-            self.flows.count(hash, key.key(), packet);
+        for (spot, (key, packet)) in spots.into_iter().zip(&self.waiting[..waits]) {
+            self.flows.count(spot, key.key(), packet);
         }
         if self.flows.len() < Gathered::MANY { Ok(()) } else { self.hand_on(sink) }
     }
