@@ -150,8 +150,9 @@ fn ctrl_c_leaves_a_whole_file_or_none() {
     let input = file(dir.path(), "a.json", Form::Json, (0..2_000).map(usual));
     let input = std::fs::read(input).unwrap();
     let to = dir.path().join("out.json");
-    let mut child = Process::new(WEIR)
-        .args(["flows", "-", "--out", str(&to)])
+    // Whoever runs the tests in a shell's background has them deaf to Ctrl-C, and what they start.
+    let mut child = Process::new("env")
+        .args(["--default-signal=INT", WEIR, "flows", "-", "--out", str(&to)])
         .stdin(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
