@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use common::{benign, config, scans, trained};
 use sha2::{Digest, Sha256};
+use weir_core::busy::Carrier;
 use weir_core::matrix::FeatureMatrix;
 use weir_core::profile::ProfileId;
 use weir_core::role::Role;
@@ -384,22 +385,29 @@ fn manifests_that_do_not_fit_are_refused() {
         &["core.isolation_forest.onnx", "golden vector 2", "0.0001"],
     );
     says(&c(|m| shorten(&mut m.profiles[0].golden[2].features)), &["golden vector 2", "15", "16"]);
-    let evidence = |m: &mut Manifest| {
-        let note = String::new();
-        m.evidence = Some(EvidenceThresholds {
-            alert: f64::NAN,
-            drop: 1.0,
-            allowance: [1.0; 2],
-            budget_per_day: 1.0,
-            certified: true,
-            benign_windows: 1,
-            benign_sources: 64,
-            strange: Vec::new(),
-            carriers: Vec::new(),
-            note,
-        });
+    let evidence = |spoil: fn(&mut EvidenceThresholds)| {
+        let spoilt = move |m: &mut Manifest| {
+            let mut e = EvidenceThresholds {
+                alert: 1.0,
+                drop: 1.0,
+                allowance: [1.0; 2],
+                budget_per_day: 1.0,
+                certified: true,
+                benign_windows: 1,
+                benign_sources: 64,
+                strange: Vec::new(),
+                carriers: vec![Carrier { net: "2001:db8::/64".parse().expect("a prefix"), share: 0.25 }],
+                note: String::new(),
+            };
+            spoil(&mut e);
+            m.evidence = Some(e);
+        };
+        refusal(move |d| change(d, spoilt))
     };
-    says(&refusal(|d| change(d, evidence)), &["evidence", "alert", "NaN"]);
+    says(&evidence(|e| e.alert = f64::NAN), &["evidence", "alert", "NaN"]);
+    says(&evidence(|e| e.carriers[0].share = 1.5), &["evidence", "2001:db8::/64", "1.5", "0 to 1"]);
+    says(&evidence(|e| e.carriers[0].share = f64::NAN), &["evidence", "2001:db8::/64", "NaN"]);
+    says(&evidence(|e| e.carriers = vec![e.carriers[0].clone(); 201]), &["evidence", "carriers", "201", "200"]);
 }
 
 #[test]

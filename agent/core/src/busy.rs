@@ -22,6 +22,8 @@ pub const MIN_FLOWS: f64 = 50.0;
 pub const MAX_SOURCES: usize = 4096;
 /// The smallest share of a baseline that is remembered, 0 to 1.
 pub const MIN_CARRIED: f64 = 0.01;
+/// So many can have that share: hosts, and as many networks.
+pub const MAX_CARRIERS: usize = 200;
 /// Length of the IPv4 networks whose share of a baseline is remembered, bits; of IPv6 it is [`NET6_LEN`].
 const NET4_LEN: u8 = 24;
 /// Span that waiting flows are gathered over, µs.
@@ -37,7 +39,8 @@ pub struct Carrier {
 }
 
 /// Who carried at least [`MIN_CARRIED`] of a baseline, and [`MIN_FLOWS`] flows, in descending order of share: hosts, and networks
-/// of which several hosts had a part. `clients`: of its proven flows, one per flow. At most 200.
+/// of which several hosts had a part. `clients`: of its proven flows, one per flow. At most
+/// [`MAX_CARRIERS`].
 pub fn carriers(clients: impl IntoIterator<Item = Addr>) -> Vec<Carrier> {
     let mut hosts: BTreeMap<Addr, u64> = BTreeMap::new();
     clients.into_iter().for_each(|c| *hosts.entry(c).or_default() += 1);

@@ -6,6 +6,7 @@ use std::io::Read;
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
+use weir_core::busy::MAX_CARRIERS;
 use weir_core::profile::ProfileId;
 use weir_core::role::Role;
 
@@ -171,6 +172,13 @@ pub(super) fn parse_manifest(bytes: &[u8]) -> Result<Manifest, BundleError> {
             if !(v.is_finite() && v >= 0.0) {
                 return Err(mismatch("evidence", what, v, "a finite number, not below 0"));
             }
+        }
+        if e.carriers.len() > MAX_CARRIERS {
+            let most = format!("at most {MAX_CARRIERS}");
+            return Err(mismatch("evidence", "the number of carriers", e.carriers.len(), most));
+        }
+        if let Some(c) = e.carriers.iter().find(|c| !(0.0..=1.0).contains(&c.share)) {
+            return Err(mismatch(&format!("evidence, carrier {}", c.net), "the share", c.share, "0 to 1"));
         }
     }
     Ok(manifest)
