@@ -74,10 +74,12 @@ impl Courses {
         let mut last: Vec<u64> = self.0.values().map(Course::last).collect();
         last.sort_unstable();
         let oldest = last[MAX_COURSES / 4];
-        let mut left = MAX_COURSES / 4;
+        // Of those whose last step is this very one, as many as are still to go.
+        let mut left = MAX_COURSES / 4 - last.partition_point(|l| *l < oldest);
         self.0.retain(|_, c| {
-            let goes = left > 0 && c.last() <= oldest;
-            left -= usize::from(goes);
+            let one_of_many = left > 0 && c.last() == oldest;
+            left -= usize::from(one_of_many);
+            let goes = one_of_many || c.last() < oldest;
             !goes
         });
     }
