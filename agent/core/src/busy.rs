@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-use crate::addr::{Addr, NET6_LEN, Prefix};
+use crate::addr::{Addr, Prefix};
+use crate::policy::rule::NET_LENS;
 use crate::record::TimeUs;
 
 /// How long a proven flow waits before it counts as benign, µs: 5 minutes. It counts only if its source has no
@@ -24,8 +25,6 @@ pub const MAX_SOURCES: usize = 4096;
 pub const MIN_CARRIED: f64 = 0.01;
 /// So many can have that share: hosts, and as many networks.
 pub const MAX_CARRIERS: usize = 200;
-/// Length of the IPv4 networks whose share of a baseline is remembered, bits; of IPv6 it is [`NET6_LEN`].
-const NET4_LEN: u8 = 24;
 /// Span that waiting flows are gathered over, µs.
 const SPAN_US: u64 = 10_000_000;
 
@@ -39,8 +38,7 @@ pub struct Carrier {
 }
 
 /// Who carried at least [`MIN_CARRIED`] of a baseline, and [`MIN_FLOWS`] flows, in descending order of share: hosts, and networks
-/// of which several hosts had a part. `clients`: of its proven flows, one per flow. At most
-/// [`MAX_CARRIERS`].
+/// of which several hosts had a part. `clients`: of its proven flows, one per flow. At most [`MAX_CARRIERS`].
 pub fn carriers(clients: impl IntoIterator<Item = Addr>) -> Vec<Carrier> {
     let mut hosts: BTreeMap<Addr, u64> = BTreeMap::new();
     clients.into_iter().for_each(|c| *hosts.entry(c).or_default() += 1);
@@ -63,20 +61,18 @@ pub fn carriers(clients: impl IntoIterator<Item = Addr>) -> Vec<Carrier> {
     all
 }
 
+/// The network around a host that rules are about where they name no other.
 fn net_of(host: Addr) -> Prefix {
-    Prefix::new(host, if host.is_v4() { NET4_LEN } else { NET6_LEN })
+    let (v4, v6) = NET_LENS;
+    Prefix::new(host, if host.is_v4() { v4 } else { v6 })
 }
 
 /// Share of a baseline that lies in `net`.
 fn carried(carriers: &[Carrier], net: Prefix) -> f64 {
     let whole = |c: &Carrier| c.net.len() >= net.len() && net.contains(c.net.addr());
     // A network that is counted as one holds the hosts that are counted beside it, and more.
-    let within = |c: &Carrier| {
-        whole(c)
-            && !carriers
-                .iter()
-                .any(|o| o.net != c.net && whole(o) && o.net.overlaps(c.net) && o.net.len() < c.net.len())
-    };
+    let around = |o: &Carrier, c: &Carrier| o.net.len() < c.net.len() && o.net.contains(c.net.addr());
+    let within = |c: &Carrier| whole(c) && !carriers.iter().any(|o| whole(o) && around(o, c));
     carriers.iter().filter(|c| within(c)).map(|c| c.share).sum::<f64>().min(1.0)
 }
 

@@ -47,9 +47,11 @@ pub(super) fn held(b: &Bench<'_>, done: Act, meant: Act) -> Option<(Target, Held
 /// way to a host of it that has earned a drop by itself: nobody need be asked about that one.
 pub(super) fn ask(case: &Case<'_>, t: &Thresholds, busy_share: f64) -> Option<Asked> {
     let own = |proven| Asked { proven, all: case.level.all, proven_level: case.level.proven, net: false };
-    let alone = case.level.proven >= t.drop
-        && case.busy.is_some_and(|b| b.share_within(Prefix::new(case.source, NET6_LEN)) > busy_share);
-    if let Some(net) = case.net.filter(|_| !alone) {
+    let alone = || {
+        case.level.proven >= t.drop
+            && case.busy.is_some_and(|b| b.share_within(Prefix::new(case.source, NET6_LEN)) > busy_share)
+    };
+    if let Some(net) = case.net.filter(|_| !alone()) {
         let whole = |proven| Asked { proven, all: net.all, proven_level: net.proven, net: true };
         if net.proven >= t.drop && net.offenders[1] >= NET_OFFENDERS {
             return Some(whole(true));
