@@ -4,7 +4,10 @@ mod documents;
 mod purity;
 mod rules;
 
-use anyhow::{Result, bail};
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
 
 use crate::needs::Use;
 use crate::sh::{root, sh};
@@ -23,8 +26,8 @@ struct Step {
 
 const STEPS: &[Step] = &[
     Step { name: "rules of the repository", run: rules::check },
+    Step { name: "lock files", run: lock_files },
     Step { name: "formatting", run: format },
-    Step { name: "formatting of ebpf", run: format_ebpf },
     Step { name: "clippy", run: clippy },
     Step { name: "clippy of ebpf", run: clippy_ebpf },
     Step { name: "dependencies: licences, sources, bans", run: deny },
@@ -33,6 +36,12 @@ const STEPS: &[Step] = &[
     Step { name: "book", run: book },
     Step { name: "web page: types, lints, tests of its logic", run: dashboard },
 ];
+
+/// The folders with a `Cargo.lock` of their own, the root among them.
+fn workspaces() -> Result<Vec<PathBuf>> {
+    let listed = sh("git", ["ls-files", "-z", "Cargo.lock", "*/Cargo.lock"]).dir(root()).output()?;
+    Ok(listed.split('\0').filter_map(|lock| Path::new(lock).parent()).map(|folder| root().join(folder)).collect())
+}
 
 /// Runs every step, so that one run shows all that is wrong.
 pub fn run(only: Option<&str>) -> Result<()> {
@@ -67,13 +76,27 @@ pub fn run(only: Option<&str>) -> Result<()> {
     Ok(())
 }
 
-fn format() -> Result<Outcome> {
-    sh("cargo", ["fmt", "--all", "--check"]).dir(root()).loud().run()?;
+/// Builds for release and for CI take each lock file as it is: one that lags behind its manifests would stop them late.
+fn lock_files() -> Result<Outcome> {
+    for folder in workspaces()? {
+        let words = ["metadata", "--locked", "--format-version", "1"];
+        let command = sh("cargo", words).dir(&folder).without_cargo_env();
+        command.output().with_context(|| {
+            let lock = folder.join("Cargo.lock");
+            format!(
+                "{} is not what the manifests ask for: run `cargo update --workspace` beside it and commit it",
+                lock.display()
+            )
+        })?;
+    }
     Ok(Outcome::Passed)
 }
 
-fn format_ebpf() -> Result<Outcome> {
-    sh("cargo", ["fmt", "--check"]).dir(root().join("ebpf")).loud().run()?;
+/// Without `--all`, which also formats what a folder's packages depend on by path.
+fn format() -> Result<Outcome> {
+    for folder in workspaces()? {
+        sh("cargo", ["fmt", "--check"]).dir(&folder).loud().run()?;
+    }
     Ok(Outcome::Passed)
 }
 
@@ -93,26 +116,27 @@ fn clippy_ebpf() -> Result<Outcome> {
 }
 
 fn deny() -> Result<Outcome> {
-    for manifest in ["Cargo.toml", "ebpf/Cargo.toml"] {
-        deny_command(manifest, &["check", "--hide-inclusion-graph", "bans", "licenses", "sources"]).run()?;
+    for folder in workspaces()? {
+        deny_command(&folder, &["check", "--hide-inclusion-graph", "bans", "licenses", "sources"]).run()?;
     }
     Ok(Outcome::Passed)
 }
 
-fn deny_command(manifest: &str, verb: &[&str]) -> crate::sh::Sh {
-    let before = ["--manifest-path", manifest, "--config", "deny.toml"];
-    sh("cargo-deny", before.iter().chain(verb)).dir(root()).loud()
+fn deny_command(folder: &Path, verb: &[&str]) -> crate::sh::Sh {
+    let manifest = folder.join("Cargo.toml");
+    let before = [OsStr::new("--manifest-path"), manifest.as_os_str(), OsStr::new("--config"), OsStr::new("deny.toml")];
+    sh("cargo-deny", before.into_iter().chain(verb.iter().map(OsStr::new))).dir(root()).loud()
 }
 
 /// The database of advisories is a git repository elsewhere; without a network its check is left out, and says so.
 fn advisories() -> Result<Outcome> {
-    if let Err(e) = deny_command("Cargo.toml", &["fetch", "db"]).output() {
+    if let Err(e) = deny_command(root(), &["fetch", "db"]).output() {
         let said = e.to_string();
         let cause = said.lines().rfind(|l| !l.trim().is_empty()).unwrap_or("no network?");
         return Ok(Outcome::Skipped(format!("the advisory database could not be fetched ({})", cause.trim())));
     }
-    for manifest in ["Cargo.toml", "ebpf/Cargo.toml"] {
-        deny_command(manifest, &["check", "--disable-fetch", "--hide-inclusion-graph", "advisories"]).run()?;
+    for folder in workspaces()? {
+        deny_command(&folder, &["check", "--disable-fetch", "--hide-inclusion-graph", "advisories"]).run()?;
     }
     Ok(Outcome::Passed)
 }
