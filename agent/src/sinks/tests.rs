@@ -211,7 +211,10 @@ fn a_webhook_that_fails_hangs_cuts_and_lies_gets_every_event_in_order_in_the_end
     let script = script.chain([Do::Hang, Do::Answer(200), Do::Cut, Do::Lie, Do::Later(1), Do::Answer(200), Do::Drip]);
     let (port, got) = receiver(script.collect());
     let sinks = start(dir.path());
-    sinks.configure(&[sink("hook", Destination::Webhook(Webhook { secret_file: Some(secret), ..webhook(port) }))]);
+    // Long enough for an answer from a busy machine: one that is late would be asked for once more.
+    let timeout = Duration::from_secs(2);
+    let to = Webhook { secret_file: Some(secret), timeout, ..webhook(port) };
+    sinks.configure(&[sink("hook", Destination::Webhook(to))]);
     for n in 1..=3 {
         sinks.write(&news(n));
     }
