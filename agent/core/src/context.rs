@@ -25,6 +25,7 @@ use std::collections::HashMap;
 
 // Seeded at random: who makes up addresses and ports cannot make them collide.
 use foldhash::fast::RandomState;
+use weir_common::near;
 
 use crate::addr::Addr;
 use ring::Ring;
@@ -93,6 +94,25 @@ pub(crate) struct Start {
 
 /// Flows whose memory is asked for at a time.
 const AHEAD: usize = 32;
+
+/// Where a flow's source and the service that it spoke to lay when they were last looked for: looked at first, and never believed.
+/// One word, the source's place in its lower half: two halves that are written apart are waited for when read as one.
+#[derive(Clone, Copy, Debug)]
+pub struct Link(u64);
+
+impl Link {
+    pub(crate) const NOWHERE: Self = Self(u64::MAX);
+
+    const fn to(source: u32, pair: u32) -> Self {
+        Self(source as u64 | (pair as u64) << 32)
+    }
+    const fn source(self) -> u32 {
+        self.0 as u32
+    }
+    const fn pair(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+}
 
 impl Begun {
     fn second(&self) -> u64 {
@@ -207,12 +227,13 @@ impl Contexts {
         }
     }
 
-    /// A flow began in the epoch that [`Contexts::advance`] was told of. Whether it counts: where not, its source found no
+    /// A flow began in the epoch that [`Contexts::advance`] was told of. `None` where it does not count: its source found no
     /// room, or it began too long ago.
-    pub fn begin(&mut self, flow: &Begun, answered: bool, proven: bool) -> bool {
+    #[inline]
+    pub fn begin(&mut self, flow: &Begun, answered: bool, proven: bool) -> Option<Link> {
         let (now, second) = (self.now, flow.second().min(self.now));
         if second + CONTEXT_SECONDS <= now {
-            return false;
+            return None;
         }
         let slot = match self.index.get(&flow.client) {
             Some(&slot) => slot,
@@ -221,12 +242,12 @@ impl Contexts {
                 if self.index.len() >= room {
                     self.refused += 1;
                     self.refused_at = Some(now);
-                    return false;
+                    return None;
                 }
                 self.open(flow.client, second)
             }
         };
-        let Some(source) = self.sources.get_mut(slot as usize) else { return false };
+        let source = self.sources.get_mut(slot as usize)?;
         source.last = source.last.max(second);
         source.begun.add(now, second);
         if !answered {
@@ -238,17 +259,18 @@ impl Contexts {
         self.hosts.see(slot, flow.server, second, &mut source.hosts, cap(self.hosts.len()));
         let pair = Pair { server: flow.server, port: flow.server_port };
         let cap = cap(self.pairs.len());
-        if let Some(flows) = self.pairs.see(slot, pair, second, &mut source.pairs, cap) {
+        let held = self.pairs.see(slot, pair, second, &mut source.pairs, cap);
+        if let Some(flows) = held.and_then(|at| self.pairs.value_mut(at)) {
             flows.add(now, second);
         }
-        true
+        Some(Link::to(slot, held.unwrap_or(Link::NOWHERE.pair())))
     }
 
     /// [`Contexts::begin`] for many flows, each with its place among them: memory is asked for some of them at a time.
     pub(crate) fn begin_each<'a>(
         &mut self,
         mut flows: impl Iterator<Item = &'a Start> + Clone,
-        mut each: impl FnMut(usize, bool),
+        mut each: impl FnMut(usize, Option<Link>),
     ) {
         let mut at = 0;
         loop {
@@ -257,7 +279,7 @@ impl Contexts {
                 if let Some(&slot) = self.index.get(&flow.client) {
                     self.ports.ask((slot, flow.server_port));
                     self.hosts.ask((slot, flow.server));
-                    self.pairs.ask(self.pair(slot, flow));
+                    self.pairs.ask(pair(slot, flow));
                 }
             }
             let before = at;
@@ -308,56 +330,48 @@ impl Contexts {
 
     /// The context of a flow as of the latest epoch; `None` where its source may have begun flows that found no room.
     pub fn of(&self, flow: &Begun) -> Option<Context> {
-        let slot = self.index.get(&flow.client).copied();
-        self.context(flow, slot, slot.and_then(|s| self.pairs.get(self.pair(s, flow))))
+        self.of_linked(flow, Link::NOWHERE).0
     }
 
-    /// [`Contexts::of`] for many flows, each with its place among them: step by step for some at a time, so that what one
-    /// waits for from memory does not hold up the others.
-    pub(crate) fn of_each<'a>(
-        &self,
-        mut flows: impl ExactSizeIterator<Item = &'a Begun>,
-        mut each: impl FnMut(usize, Option<Context>),
-    ) {
-        let mut asked = [None; AHEAD];
-        let mut at = 0;
-        while flows.len() > 0 {
-            let mut n = 0;
-            for (place, flow) in asked.iter_mut().zip(&mut flows) {
-                let slot = self.index.get(&flow.client).copied();
-                *place = Some((flow, slot, slot.map(|s| self.pairs.ask(self.pair(s, flow)))));
-                n += 1;
-            }
-            for (flow, slot, pair) in asked[..n].iter().flatten() {
-                let ring = pair.zip(*slot).and_then(|(asked, s)| self.pairs.asked(asked, self.pair(s, flow)));
-                each(at, self.context(flow, *slot, ring));
-                at += 1;
-            }
+    /// So that what a flow's context is made of is near by the time it is asked for.
+    #[inline]
+    pub(crate) fn ask(&self, link: Link) {
+        if let Some(source) = self.sources.get(link.source() as usize) {
+            near::ask_for(source);
         }
+        self.pairs.ask_at(link.pair());
     }
 
-    fn pair(&self, slot: u32, flow: &Begun) -> (u32, Pair) {
-        (slot, Pair { server: flow.server, port: flow.server_port })
-    }
-
-    fn context(&self, flow: &Begun, slot: Option<u32>, pair: Option<&Ring>) -> Option<Context> {
+    /// [`Contexts::of`] for a flow that was linked when it began or was last asked about, and the link for the next time.
+    #[inline(always)]
+    pub(crate) fn of_linked(&self, flow: &Begun, link: Link) -> (Option<Context>, Link) {
         let now = self.now;
-        let Some(slot) = slot else {
-            let unsure = self.refused_at.is_some_and(|at| at + CONTEXT_SECONDS > now);
-            return (!unsure).then(Context::default);
+        // Who has left lies there still, until the slot is taken.
+        let is = |s: &&Source| s.addr == flow.client && s.last + CONTEXT_SECONDS > now;
+        let slot = match self.sources.get(link.source() as usize).filter(is) {
+            Some(_) => Some(link.source()),
+            None => self.index.get(&flow.client).copied(),
         };
-        let source = self.sources.get(slot as usize)?;
+        let Some((slot, source)) = slot.and_then(|slot| Some((slot, self.sources.get(slot as usize)?))) else {
+            let unsure = self.refused_at.is_some_and(|at| at + CONTEXT_SECONDS > now);
+            return ((!unsure).then(Context::default), Link::NOWHERE);
+        };
+        let held = self.pairs.get(pair(slot, flow), link.pair(), now);
         let flows = source.begun.sum(now);
         let itself = u32::from(flow.second() + CONTEXT_SECONDS > now);
-        let same = pair.map_or(itself, |ring| ring.sum(now));
-        Some(Context {
+        let context = Context {
             flows,
             ports: source.ports,
             hosts: source.hosts,
             unanswered: source.unanswered.sum(now).min(flows),
-            same_service: same.min(flows),
-        })
+            same_service: held.map_or(itself, |(_, ring)| ring.sum(now)).min(flows),
+        };
+        (Some(context), Link::to(slot, held.map_or(Link::NOWHERE.pair(), |(at, _)| at)))
     }
+}
+
+fn pair(slot: u32, flow: &Begun) -> (u32, Pair) {
+    (slot, Pair { server: flow.server, port: flow.server_port })
 }
 
 #[cfg(test)]

@@ -35,98 +35,135 @@ impl<T> Wheel<T> {
     }
 }
 
-pub(super) struct Held<K, V> {
+struct Held<K, V> {
     /// The source, and what it has seen.
     key: (u32, K),
-    /// The latest second that it was seen in.
+    /// The latest second that it was seen in. It leaves ten seconds later.
     last: u64,
     value: V,
 }
 
-/// What is probably held of a key; nothing surely is not.
-#[derive(Clone, Copy)]
-pub(super) struct Asked<'a, K, V>(Option<&'a Held<K, V>>);
-
 /// Things whose memory is asked for at a time.
 const AHEAD: usize = 32;
 
-/// A set per source (by its slot), in one map for all of them.
+/// A set per source (by its slot), in one for all of them. What is held keeps its place for as long as it is.
 pub(super) struct Seen<K, V> {
-    held: HashTable<Held<K, V>>,
+    held: Vec<Held<K, V>>,
+    free: Vec<u32>,
+    /// Places by key.
+    index: HashTable<u32>,
     hasher: RandomState,
-    wheel: Wheel<(u32, K)>,
+    /// Each place that is in use, once.
+    wheel: Wheel<u32>,
 }
 
 impl<K, V> Default for Seen<K, V> {
     fn default() -> Self {
-        Self { held: HashTable::default(), hasher: RandomState::default(), wheel: Wheel::default() }
+        Self {
+            held: Vec::new(),
+            free: Vec::new(),
+            index: HashTable::default(),
+            hasher: RandomState::default(),
+            wheel: Wheel::default(),
+        }
     }
 }
 
 impl<K: Copy + Eq + Hash, V: Default> Seen<K, V> {
     pub(super) fn len(&self) -> usize {
-        self.held.len()
+        self.index.len()
     }
     pub(super) fn clear(&mut self) {
         // A burst's memory goes with it.
         *self = Self::default();
     }
 
-    /// Source `slot` sees `key`. `count` is how many it holds, of at most `cap`; `None` where it holds as many already.
-    pub(super) fn see(&mut self, slot: u32, key: K, second: u64, count: &mut u32, cap: u32) -> Option<&mut V> {
-        let (key, hasher) = ((slot, key), &self.hasher);
-        match self.held.entry(hasher.hash_one(key), |h| h.key == key, |h| hasher.hash_one(h.key)) {
+    /// Source `slot` sees `key`: where that is held. `count` is how many it holds, of at most `cap`; `None` where it holds as many
+    /// already.
+    pub(super) fn see(&mut self, slot: u32, key: K, second: u64, count: &mut u32, cap: u32) -> Option<u32> {
+        let (key, hasher, held) = ((slot, key), &self.hasher, &mut self.held);
+        let same = |&at: &u32| held.get(at as usize).is_some_and(|h| h.key == key);
+        let hash = |&at: &u32| held.get(at as usize).map_or(0, |h| hasher.hash_one(h.key));
+        match self.index.entry(hasher.hash_one(key), same, hash) {
             Entry::Occupied(e) => {
-                let held = e.into_mut();
-                held.last = held.last.max(second);
-                Some(&mut held.value)
+                let at = *e.get();
+                if let Some(h) = held.get_mut(at as usize) {
+                    h.last = h.last.max(second);
+                }
+                Some(at)
             }
             Entry::Vacant(_) if *count >= cap => None,
             Entry::Vacant(e) => {
                 *count += 1;
-                self.wheel.put(second, key);
-                Some(&mut e.insert(Held { key, last: second, value: V::default() }).into_mut().value)
+                let new = Held { key, last: second, value: V::default() };
+                let at = match self.free.pop() {
+                    Some(at) => {
+                        if let Some(place) = held.get_mut(at as usize) {
+                            *place = new;
+                        }
+                        at
+                    }
+                    None => {
+                        held.push(new);
+                        (held.len() - 1) as u32
+                    }
+                };
+                e.insert(at);
+                self.wheel.put(second, at);
+                Some(at)
             }
         }
     }
 
-    pub(super) fn get(&self, key: (u32, K)) -> Option<&V> {
-        self.held.find(self.hasher.hash_one(key), |h| h.key == key).map(|h| &h.value)
+    pub(super) fn value_mut(&mut self, at: u32) -> Option<&mut V> {
+        self.held.get_mut(at as usize).map(|h| &mut h.value)
     }
 
-    /// Asks memory for what is held of `key`, if anything is: to be given to [`Seen::asked`].
+    /// Where `key` is held in second `now`, and its value. `likely` is where it was.
     #[inline]
-    pub(super) fn ask(&self, key: (u32, K)) -> Asked<'_, K, V> {
-        let likely = self.held.iter_hash(self.hasher.hash_one(key)).next();
-        likely.inspect(|held| near::ask_for(*held));
-        Asked(likely)
+    pub(super) fn get(&self, key: (u32, K), likely: u32, now: u64) -> Option<(u32, &V)> {
+        // What has left lies there still, until its place is taken.
+        let is = |h: &&Held<K, V>| h.key == key && h.last + SPAN as u64 > now;
+        if let Some(h) = self.held.get(likely as usize).filter(is) {
+            return Some((likely, &h.value));
+        }
+        let at = *self
+            .index
+            .find(self.hasher.hash_one(key), |&at| self.held.get(at as usize).is_some_and(|h| h.key == key))?;
+        self.held.get(at as usize).map(|h| (at, &h.value))
     }
 
-    /// [`Seen::get`] of what was asked for.
+    /// So that what lies in a place is near by the time it is needed.
     #[inline]
-    pub(super) fn asked<'a>(&'a self, asked: Asked<'a, K, V>, key: (u32, K)) -> Option<&'a V> {
-        match asked.0? {
-            held if held.key == key => Some(&held.value),
-            _ => self.get(key),
+    pub(super) fn ask_at(&self, at: u32) {
+        if let Some(h) = self.held.get(at as usize) {
+            near::ask_for(h);
+        }
+    }
+
+    /// So that what finds `key` is near by the time it is seen.
+    #[inline]
+    pub(super) fn ask(&self, key: (u32, K)) {
+        if let Some(&at) = self.index.iter_hash(self.hasher.hash_one(key)).next() {
+            self.ask_at(at);
         }
     }
 
     /// Second `now` begins: what was last seen ten seconds before it leaves, and its source is told.
     pub(super) fn leave(&mut self, now: u64, mut gone: impl FnMut(u32)) {
-        let left = self.wheel.take(now);
-        for ahead in left.chunks(AHEAD) {
-            for &key in ahead {
-                self.ask(key);
-            }
-            for &key in ahead {
-                let Ok(held) = self.held.find_entry(self.hasher.hash_one(key), |h| h.key == key) else { continue };
-                let last = held.get().last;
+        for ahead in self.wheel.take(now).chunks(AHEAD) {
+            ahead.iter().for_each(|&at| self.ask_at(at));
+            for &at in ahead {
+                let Some(&Held { key, last, .. }) = self.held.get(at as usize) else { continue };
                 if last + SPAN as u64 > now {
-                    self.wheel.put(last, key);
-                } else {
-                    held.remove();
-                    gone(key.0);
+                    self.wheel.put(last, at);
+                    continue;
                 }
+                if let Ok(entry) = self.index.find_entry(self.hasher.hash_one(key), |&other| other == at) {
+                    entry.remove();
+                }
+                self.free.push(at);
+                gone(key.0);
             }
         }
     }

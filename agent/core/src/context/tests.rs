@@ -118,10 +118,10 @@ fn a_million_forged_sources_stay_bounded_and_take_nothing_from_who_is_proven() {
         c.advance((second + 1) * S);
         for i in 0..50_000 {
             let forged = begun(second as u32 * 50_000 + i, 1, 80, second * S);
-            assert_eq!(c.begin(&forged, false, false), c.of(&forged).is_some());
+            assert_eq!(c.begin(&forged, false, false).is_some(), c.of(&forged).is_some());
         }
         let honest = begun(u32::MAX, 1, 443, second * S);
-        assert!(c.begin(&honest, true, true));
+        assert!(c.begin(&honest, true, true).is_some());
         let flows = second.min(9) as u32 + 1;
         assert_eq!(c.of(&honest), Some(Context { flows, ports: 1, hosts: 1, unanswered: 0, same_service: flows }));
         assert!(c.len() <= 1250 && c.sources.len() <= 1250, "{} sources", c.len());
@@ -142,7 +142,7 @@ fn distinct_counts_saturate_and_flows_do_not() {
     let mut c = Contexts::new(small());
     c.advance(S);
     for port in 1..=1000 {
-        assert!(c.begin(&begun(1, 2, port, 0), false, false));
+        assert!(c.begin(&begun(1, 2, port, 0), false, false).is_some());
     }
     let of = c.of(&begun(1, 2, 1000, 0)).unwrap();
     assert_eq!((of.flows, of.ports, of.hosts, of.unanswered), (1000, 50, 1, 1000));
@@ -196,18 +196,28 @@ proptest! {
     ) {
         let mut c = Contexts::new(small());
         let (mut now, mut flows) = (50u64, Vec::<(Begun, bool)>::new());
+        let mut links = Vec::new();
         for (n, (gap, client, server, port, answered, late, answer)) in steps.into_iter().enumerate() {
             now += if n == 60 { leap } else { gap / 4 };
             c.advance((now + 1) * S);
             let flow = begun(client, server, port, (now - late) * S + 17);
-            prop_assert!(c.begin(&flow, answered, false));
+            let link = c.begin(&flow, answered, false);
+            prop_assert!(link.is_some());
+            links.extend(link);
             flows.push((flow, answered));
             if answer && let Some(i) = flows.iter().rposition(|(_, answered)| !answered) {
                 flows[i].1 = true;
                 c.answered(flows[i].0.client, flows[i].0.start_us);
             }
-            for (f, _) in flows.iter().rev().take(3) {
-                prop_assert_eq!(c.of(f), Some(plainly(&flows, f, now)));
+            // A link says the same as none, be it old, just made, or another flow's.
+            for (i, (f, _)) in flows.iter().enumerate().rev().step_by(3) {
+                let context = Some(plainly(&flows, f, now));
+                let (linked, link) = c.of_linked(f, links[i]);
+                prop_assert_eq!((c.of(f), linked, c.of_linked(f, link).0), (context, context, context));
+                prop_assert_eq!(c.of_linked(f, links[i / 2]).0, context);
+                if answer {
+                    links[i] = link;
+                }
             }
         }
     }

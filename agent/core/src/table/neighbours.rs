@@ -81,25 +81,36 @@ impl Neighbours {
     /// Every flow of the epoch is known: what their sources were doing can be told. So many have finished until now.
     pub(super) fn take(&mut self, slots: &mut Slots, finished: u64, records: &mut [FlowRecord]) {
         let Some(contexts) = &mut self.contexts else { return };
-        contexts.begin_each(self.begins.iter().map(|(.., start)| start), |i, counted| {
+        // Otherwise a flow may have ended meanwhile, and another one begun in its place.
+        let all_there = finished == self.finished;
+        contexts.begin_each(self.begins.iter().map(|(.., start)| start), |i, link| {
             let (slot, generation, _) = self.begins[i];
-            if !counted && let Some(flow) = slots.of_generation_mut(slot, generation) {
-                flow.waits = None;
+            match link {
+                Some(link) if all_there || slots.of_generation(slot, generation).is_some() => {
+                    slots.set_context(slot, None, link);
+                }
+                Some(_) => {}
+                None => {
+                    if let Some(flow) = slots.of_generation_mut(slot, generation) {
+                        flow.waits = None;
+                    }
+                }
             }
         });
         self.begins.clear();
-        let all_there = finished == self.finished;
         for ahead in self.fresh.chunks(AHEAD) {
             for &(slot, ..) in ahead {
                 slots.ask_for_context(slot);
             }
-            contexts.of_each(ahead.iter().map(|(.., begun)| begun), |i, context| {
-                let (slot, generation, _) = ahead[i];
-                // The flow may have ended meanwhile, and another one begun in its place.
-                if all_there || slots.of_generation(slot, generation).is_some() {
-                    slots.set_context(slot, context);
+            for &(slot, ..) in ahead {
+                contexts.ask(slots.link(slot));
+            }
+            for (slot, generation, begun) in ahead {
+                if all_there || slots.of_generation(*slot, *generation).is_some() {
+                    let (context, link) = contexts.of_linked(begun, slots.link(*slot));
+                    slots.set_context(*slot, context, link);
                 }
-            });
+            }
         }
         self.fresh.clear();
         for (at, start_us) in self.early.drain(..) {

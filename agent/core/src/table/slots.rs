@@ -7,7 +7,7 @@ use hashbrown::HashTable;
 use weir_common::flow::{FlowKey, FlowStats};
 use weir_common::near;
 
-use crate::context::Context;
+use crate::context::{Context, Link};
 
 /// Six cache lines. The first is what finds the flow and what its deadline asks; packets and their epoch's end touch the others.
 #[repr(C, align(64))]
@@ -78,6 +78,17 @@ impl Place {
     pub(super) const NOWHERE: Self = Self { hash: 0, likely: u32::MAX };
 }
 
+/// What the source of a flow was doing as of the last epoch in which it had packets, and where to look for that.
+#[derive(Clone, Copy)]
+struct OfSource {
+    context: Option<Context>,
+    link: Link,
+}
+
+impl OfSource {
+    const UNKNOWN: Self = Self { context: None, link: Link::NOWHERE };
+}
+
 /// Flows that lie together: a table that grows moves none of them. 12 MiB, so that large pages find room in it.
 const TOGETHER: usize = 1 << 15;
 
@@ -86,8 +97,8 @@ const TOGETHER: usize = 1 << 15;
 pub(super) struct Slots {
     /// Each but the last has [`TOGETHER`] flows.
     slots: Vec<Vec<Flow>>,
-    /// What the source of each was doing as of the last epoch in which it had packets, by slot: written by itself, at epochs' ends.
-    contexts: Vec<Option<Context>>,
+    /// By slot: written by itself, at epochs' ends.
+    contexts: Vec<OfSource>,
     free: Vec<u32>,
     /// The keys lie in the slots: a lookup then costs one place far away instead of two.
     index: HashTable<u32>,
@@ -161,12 +172,16 @@ impl Slots {
 
     #[inline]
     pub(super) fn context(&self, slot: u32) -> Option<Context> {
-        self.contexts.get(slot as usize).copied().flatten()
+        self.contexts.get(slot as usize).and_then(|of| of.context)
     }
     #[inline]
-    pub(super) fn set_context(&mut self, slot: u32, context: Option<Context>) {
-        if let Some(place) = self.contexts.get_mut(slot as usize) {
-            *place = context;
+    pub(super) fn link(&self, slot: u32) -> Link {
+        self.contexts.get(slot as usize).map_or(Link::NOWHERE, |of| of.link)
+    }
+    #[inline]
+    pub(super) fn set_context(&mut self, slot: u32, context: Option<Context>, link: Link) {
+        if let Some(of) = self.contexts.get_mut(slot as usize) {
+            *of = OfSource { context, link };
         }
     }
 
@@ -211,11 +226,11 @@ impl Slots {
                 if let Some(last) = self.slots.last_mut() {
                     last.push(flow);
                 }
-                self.contexts.push(None);
+                self.contexts.push(OfSource::UNKNOWN);
                 (self.contexts.len() - 1) as u32
             }
         };
-        self.set_context(slot, None);
+        self.set_context(slot, None, Link::NOWHERE);
         let (slots, hasher) = (&self.slots, &self.hasher);
         self.index.insert_unique(hash, slot, |&s| at(slots, s).map_or(0, |f| self::hash(hasher, &f.key)));
         slot
@@ -225,8 +240,8 @@ impl Slots {
     pub(super) fn drain(&mut self, mut each: impl FnMut(&Flow, Option<Context>)) {
         self.index.clear();
         let slots = self.slots.iter_mut().flatten().zip(&self.contexts).enumerate();
-        for (at, (flow, context)) in slots.filter(|(_, (flow, _))| flow.alive) {
-            each(flow, *context);
+        for (at, (flow, of)) in slots.filter(|(_, (flow, _))| flow.alive) {
+            each(flow, of.context);
             flow.leave();
             self.free.push(at as u32);
         }
