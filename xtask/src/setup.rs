@@ -108,6 +108,11 @@ pub fn apt(host: &Host, packages: &[&str]) -> Result<()> {
     Apt { updated: false }.install(host, packages)
 }
 
+/// A virtual environment that one task alone wants.
+pub fn venv(host: &Host, venv: &venv::Venv) -> Result<()> {
+    if venv.probe(host).is_ok() { Ok(()) } else { venv.install(host, &mut Apt { updated: false }) }
+}
+
 /// apt-get, with its lists brought up to date at most once.
 pub struct Apt {
     updated: bool,

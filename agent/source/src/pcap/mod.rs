@@ -84,52 +84,26 @@ fn fold<R: std::io::Read>(
     report: &mut Report,
     sink: &mut dyn Sink,
 ) -> Result<(), Halt> {
-    let mut each = Each { epochs, options, report, sink };
-    loop {
-        // Apart, since what comes either way is put together in memory and read from there.
-        if let Some(packet) = packets.near() {
-            each.take(&packet)?;
-        } else if let Some(packet) = packets.next_packet()? {
-            each.take(&packet)?;
-        } else {
-            return Ok(());
+    let mut meta = PacketMeta::EMPTY;
+    while let Some(packet) = packets.next_packet()? {
+        report.read += 1;
+        if packet.link == LinkType::ETHERNET && !options.decap && epochs.add_common(&packet, sink)? {
+            continue;
         }
-    }
-}
-
-/// What becomes of each packet.
-struct Each<'a> {
-    epochs: &'a mut Epochs,
-    options: &'a Options,
-    report: &'a mut Report,
-    sink: &'a mut dyn Sink,
-}
-
-impl Each<'_> {
-    #[inline(always)]
-    fn take(&mut self, packet: &Packet<'_>) -> Result<(), Halt> {
-        self.report.read += 1;
-        let maybe_common = packet.link == LinkType::ETHERNET && !self.options.decap;
-        if maybe_common && self.epochs.add_common(packet, self.sink)? { Ok(()) } else { self.take_uncommon(packet) }
-    }
-
-    #[inline(never)]
-    fn take_uncommon(&mut self, packet: &Packet<'_>) -> Result<(), Halt> {
-        let mut meta = PacketMeta::EMPTY;
-        let parsed = if self.options.decap {
-            Layers::innermost(packet).map(|l| meta = l.meta)
+        let parsed = if options.decap {
+            Layers::innermost(&packet).map(|l| meta = l.meta)
         } else {
-            layers::meta_into(packet, &mut meta)
+            layers::meta_into(&packet, &mut meta)
         };
         match parsed {
-            Ok(()) => self.epochs.add(packet.at_us, &meta, self.sink)?,
+            Ok(()) => epochs.add(packet.at_us, &meta, sink)?,
             Err(why) => {
                 if why == LeftOut::LinkType {
-                    self.report.warn(format!("link type {} is not read: its packets are left out", packet.link));
+                    report.warn(format!("link type {} is not read: its packets are left out", packet.link));
                 }
-                self.report.leave_out(why.reason());
+                report.leave_out(why.reason());
             }
         }
-        Ok(())
     }
+    Ok(())
 }

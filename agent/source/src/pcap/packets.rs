@@ -98,8 +98,29 @@ impl<R: Read> Packets<R> {
     ///
     /// # Errors
     /// [`SourceError::Corrupt`] where lengths make no sense: nothing can be read behind that. [`SourceError::Io`].
-    #[inline(never)]
+    #[inline(always)]
     pub fn next_packet(&mut self) -> Result<Option<Packet<'_>>, SourceError> {
+        if let Some(Kind::Classic(c)) = &self.kind
+            && let Some(record) = c.near(&mut self.window)
+        {
+            return Ok(Some(self.packet(record)));
+        }
+        self.next_from_afar()
+    }
+
+    #[inline(always)]
+    fn packet(&self, record: Record) -> Packet<'_> {
+        Packet {
+            at_us: record.at_us.min(LATEST_US),
+            link: record.link,
+            data: self.window.taken(record.from, record.len),
+            wire_len: record.wire_len,
+            offset: record.offset,
+        }
+    }
+
+    #[inline(never)]
+    fn next_from_afar(&mut self) -> Result<Option<Packet<'_>>, SourceError> {
         let next = match &mut self.kind {
             None => Ok(None),
             Some(Kind::Classic(c)) => c.next(&mut self.window),
@@ -118,26 +139,6 @@ impl<R: Read> Packets<R> {
             }
         };
         Ok(Some(self.packet(record)))
-    }
-
-    /// The next packet, if it is read already and nothing is the matter with it, which is nearly always; else
-    /// [`Packets::next_packet`] has it.
-    #[inline(always)]
-    pub(super) fn near(&mut self) -> Option<Packet<'_>> {
-        let Some(Kind::Classic(c)) = &self.kind else { return None };
-        let record = c.near(&mut self.window)?;
-        Some(self.packet(record))
-    }
-
-    #[inline(always)]
-    fn packet(&self, record: Record) -> Packet<'_> {
-        Packet {
-            at_us: record.at_us.min(LATEST_US),
-            link: record.link,
-            data: self.window.taken(record.from, record.len),
-            wire_len: record.wire_len,
-            offset: record.offset,
-        }
     }
 
     fn close(&mut self) {

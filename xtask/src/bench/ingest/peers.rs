@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::host::Host;
+use crate::setup::venv::MODELS;
 use crate::sh::{Sh, sh};
 
 /// Bytes that Ethernet adds to each packet: tools that count frames count them too.
@@ -13,7 +14,7 @@ pub const LINK_HEADER: u64 = 14;
 /// A tool that reads captures.
 pub struct Peer {
     pub name: &'static str,
-    /// Debian's package, or PyPI's.
+    /// Debian's packages.
     pub package: &'static str,
     pub program: &'static str,
     pub command: fn(&Host, &Path, &Path) -> Result<Sh>,
@@ -76,10 +77,11 @@ pub const PEERS: &[Peer] = &[
     },
     Peer {
         name: "NFStream",
-        package: "nfstream (PyPI)",
+        package: "python3",
         program: "python3",
         command: |host, file, _| {
-            let python = crate::setup::venv::MODELS.python(host);
+            crate::setup::venv(host, &MODELS)?;
+            let python = MODELS.python(host);
             if sh(&python, ["-c", "import nfstream"]).output().is_err() {
                 sh(&python, ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "nfstream"])
                     .loud()
